@@ -1,0 +1,38 @@
+# make run [ARGS="--name SplitMNIST"]   install what is needed, then run an experiment (the default one)
+# make test                             install what tests need, then lint, types and tests
+# make clean                            remove what was installed and the caches; results stay
+
+PYTHON ?= python3
+VENV ?= .venv
+ARGS ?=
+BIN := $(VENV)/bin
+
+.PHONY: run test clean
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+run: $(VENV)/run.stamp
+	$(BIN)/python run_exps.py $(ARGS)
+
+test: $(VENV)/test.stamp
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest
+
+# A stamp is written only after everything before it has worked.
+$(VENV)/venv.stamp:
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv --clear $(VENV)
+	touch $@
+
+$(VENV)/run.stamp: $(VENV)/venv.stamp requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/test.stamp: $(VENV)/venv.stamp requirements.txt requirements-dev.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

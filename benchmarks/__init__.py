@@ -1,0 +1,22 @@
+"""Benchmarks: the task streams that experiments train on. A new one is a new module here."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from benchmarks.stream import TaskStream, joint
+
+if TYPE_CHECKING:
+    from exps.config import Experiment
+
+__all__ = ["make_stream"]
+
+
+def make_stream(exp: Experiment) -> TaskStream:
+    """The stream that benchmarks/<exp.benchmark>.py makes for an experiment, joint if exp.cumul.
+
+    Raises benchmarks.datasets.DataError where its pictures cannot be had.
+    """
+    stream: TaskStream = import_module(f"{__name__}.{exp.benchmark}").make_stream(exp)
+    return joint(stream) if exp.cumul else stream

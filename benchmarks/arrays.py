@@ -1,0 +1,138 @@
+"""What a data set must look like, wherever it comes from, and the error for one that does not."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+KEYS = ("x_train", "y_train", "x_test", "y_test")
+
+# Full CIFAR takes 176 MiB. Anything far beyond is a wrong file or a zip bomb, and is not read.
+MAX_BYTES = 512 * 2**20
+
+
+class DataError(Exception):
+    """The pictures cannot be had; the message says what is wrong, where, and what to do."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is known of a data set in advance.
+
+    `channels` is 1 for pictures [n, height, width], 3 for [n, height, width, 3]. `torchvision` is
+    the name of torchvision's class, `folder` where that class keeps its copy, `archive` what it
+    unpacks to get there. `bundled` (all of the data set) and `sample` (a few pictures) are in
+    benchmarks/data.
+    """
+
+    name: str
+    classes: int
+    channels: int
+    torchvision: str
+    folder: str
+    archive: str | None = None
+    bundled: str | None = None
+    sample: str | None = None
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """x: uint8 [n, height, width(, 3)]; y: uint8 [n], the labels; source: where they came from."""
+
+    x_train: NDArray[np.uint8]
+    y_train: NDArray[np.uint8]
+    x_test: NDArray[np.uint8]
+    y_test: NDArray[np.uint8]
+    source: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Shape and type of an array, known before (or without) reading it."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+
+def check_layouts(layouts: Mapping[str, Layout], dataset: Dataset) -> None:
+    """Raise ValueError unless types, shapes and total size are such as `dataset` can have."""
+    for key in KEYS:
+        _check_layout(key, layouts[key], dataset)
+    for part in ("train", "test"):
+        pictures, labels = layouts[f"x_{part}"].shape[0], layouts[f"y_{part}"].shape[0]
+        if pictures != labels:
+            raise ValueError(f"x_{part} has {pictures} pictures, but y_{part} has {labels} labels")
+    train, test = layouts["x_train"].shape[1:], layouts["x_test"].shape[1:]
+    if train != test:
+        raise ValueError(f"the pictures of x_train are {train}, those of x_test {test}")
+    size = sum(math.prod(layouts[key].shape) for key in KEYS)
+    if size > MAX_BYTES:
+        raise ValueError(f"its arrays take {size} bytes, more than the {MAX_BYTES} allowed")
+
+
+def check_arrays(arrays: Arrays, dataset: Dataset) -> None:
+    """Raise ValueError unless the arrays can be `dataset`: their layouts, and labels in range."""
+    found = {key: getattr(arrays, key) for key in KEYS}
+    check_layouts({key: Layout(a.shape, a.dtype) for key, a in found.items()}, dataset)
+    for key in ("y_train", "y_test"):
+        highest = int(found[key].max())
+        if highest >= dataset.classes:
+            raise ValueError(
+                f"{key} has label {highest}; {dataset.name} has 0 to {dataset.classes - 1}"
+            )
+
+
+@contextmanager
+def faults_of(path: Path) -> Iterator[None]:
+    """Turn any fault met while reading `path` into one DataError that names it and the remedy."""
+    try:
+        yield
+    except DataError:
+        raise
+    except Exception as err:  # zipfile, numpy and torchvision raise nearly anything here
+        reason = one_line(err)
+        what = reason if isinstance(err, ValueError) else f"cannot be read ({reason})"
+        raise DataError(
+            f"{path}: {what}; replace it, or remove it to use the next place in the order"
+        ) from err
+
+
+def one_line(err: BaseException) -> str:
+    """The message of an exception as one printable line, at most 400 characters of it.
+
+    A damaged file may put anything into it. Without a message, it is the exception's type.
+    """
+    text = err.strerror if isinstance(err, OSError) and err.strerror else str(err)
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
+    return (line if len(line) <= 400 else f"{line[:400]}...") or type(err).__name__
+
+
+def require_file(path: Path) -> None:
+    """Raise ValueError unless `path` is a regular file of a size that can be right."""
+    if not path.exists():
+        raise ValueError("the file is missing")
+    if not path.is_file():
+        raise ValueError("this is not a file")
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise ValueError(f"the file has {size} bytes, more than the {MAX_BYTES} allowed")
+
+
+def _check_layout(key: str, layout: Layout, dataset: Dataset) -> None:
+    if layout.dtype != np.uint8:
+        raise ValueError(f"{key} is of type {layout.dtype}, not uint8")
+    expected: tuple[str, ...] = ("n",)
+    if key.startswith("x"):
+        expected += ("height", "width") if dataset.channels == 1 else ("height", "width", "3")
+    wrong_channels = expected[-1] == "3" and layout.shape[-1:] != (3,)
+    if len(layout.shape) != len(expected) or wrong_channels:
+        raise ValueError(f"{key} has shape {layout.shape}, not ({', '.join(expected)})")
+    if min(layout.shape) < 1:
+        raise ValueError(f"{key} is empty: its shape is {layout.shape}")

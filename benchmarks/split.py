@@ -1,0 +1,88 @@
+"""Streams whose tasks share out the classes of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks.arrays import Arrays, DataError
+from benchmarks.seeding import generator
+from benchmarks.stream import Pictures, TaskStream, build_stream
+
+if TYPE_CHECKING:
+    from exps.config import Experiment
+
+
+def split_stream(
+    exp: Experiment,
+    arrays: Arrays,
+    *,
+    classes: int,
+    per_task: int,
+    kind: str,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    labels: Sequence[str] | None = None,
+) -> TaskStream:
+    """exp.num_batch tasks of `per_task` classes each, in exp.class_order and exp.scenario.
+
+    A task is named after its classes: by `labels`, or by number after `kind` ("digits 0, 1").
+    Raises DataError where a class has no pictures.
+    """
+    order = class_order(exp.class_order, classes, exp.seed)
+    views = [order[i * per_task : (i + 1) * per_task] for i in range(exp.num_batch)]
+    names = [_name(view, kind, labels) for view in views]
+    for view, name in zip(views, names, strict=True):
+        _require_pictures(arrays, view, name)
+    train, test = pictures(arrays)
+    return build_stream(
+        train,
+        test,
+        views,
+        scenario=exp.scenario,
+        mean=mean,
+        std=std,
+        source=arrays.source,
+        names=names,
+    )
+
+
+def class_order(order: str | tuple[int, ...], classes: int, seed: int) -> tuple[int, ...]:
+    """The labels in the order in which tasks take them: sorted, seeded random, or as given."""
+    if order == "sorted":
+        return tuple(range(classes))
+    if order == "random":
+        return tuple(torch.randperm(classes, generator=generator(seed, "class order")).tolist())
+    return tuple(int(label) for label in order)
+
+
+def pictures(arrays: Arrays) -> tuple[Pictures, Pictures]:
+    """Training and test pictures as tensors, uint8 [n, channels, height, width]."""
+    return _pictures(arrays.x_train, arrays.y_train), _pictures(arrays.x_test, arrays.y_test)
+
+
+def _pictures(x: NDArray[np.uint8], y: NDArray[np.uint8]) -> Pictures:
+    tensor = torch.from_numpy(x)
+    channels_first = tensor.unsqueeze(1) if x.ndim == 3 else tensor.permute(0, 3, 1, 2)
+    return Pictures(channels_first.contiguous(), torch.from_numpy(y).long())
+
+
+def _name(view: tuple[int, ...], kind: str, labels: Sequence[str] | None) -> str:
+    words = [labels[label] if labels else str(label) for label in view]
+    if len(words) > 5:
+        words = [words[0], "...", words[-1]]
+    return ("" if labels else f"{kind} ") + ", ".join(words)
+
+
+def _require_pictures(arrays: Arrays, view: tuple[int, ...], name: str) -> None:
+    for part, y in (("training", arrays.y_train), ("test", arrays.y_test)):
+        missing = sorted(set(view) - set(np.unique(y).tolist()))
+        if missing:
+            raise DataError(
+                f"{arrays.source} has no {part} pictures of class {missing[0]}, which the task "
+                f"'{name}' needs; use fewer tasks, another class_order, or the full data set"
+            )

@@ -1,0 +1,210 @@
+"""Task streams: which pictures are trained on, one task after the other, and how each is scored.
+
+Pictures are held once, as uint8. A task is a set of row numbers and a *view* (which pixel
+permutation, which output unit for which label) over those shared arrays, so a hundred permutations
+of MNIST need no more memory than one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cache
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """x: uint8 [n, channels, height, width]; y: int64 [n], the labels of the data set."""
+
+    x: Tensor
+    y: Tensor
+
+    def to(self, device: torch.device) -> Pictures:
+        return Pictures(self.x.to(device), self.y.to(device))
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Pictures by row number, seen through one view (an int) or a view each (int64 [n])."""
+
+    rows: Tensor  # int64 [n]
+    view: int | Tensor
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, which: Tensor | slice) -> Samples:
+        """The samples at these positions, in this order."""
+        view = self.view if isinstance(self.view, int) else self.view[which]
+        return Samples(self.rows[which], view)
+
+    def to(self, device: torch.device) -> Samples:
+        return self.through(lambda tensor: tensor.to(device))
+
+    def through(self, send: Callable[[Tensor], Tensor]) -> Samples:
+        """The same samples with `send` applied to their tensors."""
+        view = self.view if isinstance(self.view, int) else send(self.view)
+        return Samples(send(self.rows), view)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task: what it trains on, what it is tested on, and the rule by which it is scored.
+
+    `head` is the classifier that it uses. `outputs` are the output units among which a prediction
+    is chosen when the task is known at test time; None means all of the head's.
+    """
+
+    name: str
+    train: Samples
+    test: Samples
+    head: int = 0
+    outputs: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class TaskStream:
+    """The tasks trained one after the other (`training`) and those tested after each (`tasks`).
+
+    permutations: int64 [views, pixels] or None; targets: int64 [views, labels], the output unit
+    that stands for a label in a view, -1 where the label does not occur in it; mean, std: float32
+    [channels], on the scale of 0 to 1. `scenario` is domain, task or class (van de Ven & Tolias,
+    2019, "Three scenarios for continual learning"). `source` says where the pictures came from.
+    """
+
+    train: Pictures
+    test: Pictures
+    training: tuple[Task, ...]
+    tasks: tuple[Task, ...]
+    head_sizes: tuple[int, ...]
+    targets: Tensor
+    mean: Tensor
+    std: Tensor
+    scenario: str
+    source: str
+    permutations: Tensor | None = None
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of a picture."""
+        channels, height, width = self.train.x.shape[1:]
+        return channels, height, width
+
+    def inputs(self, pictures: Pictures, samples: Samples) -> Tensor:
+        """Normalised pictures, float32 [n, channels, height, width], permuted by their view."""
+        x = pictures.x[samples.rows]
+        if self.permutations is not None:
+            flat = x.flatten(1)
+            if isinstance(samples.view, int):
+                flat = flat[:, self.permutations[samples.view]]
+            else:
+                flat = flat.gather(1, self.permutations[samples.view])
+            x = flat.view_as(x)
+        scale = (1 / (255 * self.std)).view(-1, 1, 1)
+        return x.float().mul_(scale).sub_((self.mean / self.std).view(-1, 1, 1))
+
+    def labels(self, pictures: Pictures, samples: Samples) -> Tensor:
+        """The output units that are right, int64 [n]."""
+        return self.targets[samples.view, pictures.y[samples.rows]]
+
+    def to(self, device: torch.device) -> TaskStream:
+        """The same stream with all its tensors on a device; what tasks share stays shared."""
+        send = cache(lambda tensor: tensor.to(device))
+
+        def move(task: Task) -> Task:
+            return replace(task, train=task.train.through(send), test=task.test.through(send))
+
+        moved = None if self.permutations is None else self.permutations.to(device)
+        return replace(
+            self,
+            train=self.train.to(device),
+            test=self.test.to(device),
+            training=tuple(move(t) for t in self.training),
+            tasks=tuple(move(t) for t in self.tasks),
+            targets=self.targets.to(device),
+            mean=self.mean.to(device),
+            std=self.std.to(device),
+            permutations=moved,
+        )
+
+
+def build_stream(
+    train: Pictures,
+    test: Pictures,
+    views: list[tuple[int, ...]],
+    *,
+    scenario: str,
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
+    source: str,
+    names: list[str],
+    permutations: Tensor | None = None,
+) -> TaskStream:
+    """A stream with a task per view; `views` holds each task's labels in the order of its outputs.
+
+    domain: one head, the outputs are a label's place within its task. task: the same outputs, but
+    a head per task. class: one head with outputs of their own for every class of every task.
+    """
+    offset = [0] * len(views)
+    if scenario == "class":
+        for i, labels in enumerate(views[:-1]):
+            offset[i + 1] = offset[i] + len(labels)
+    known = 1 + max(int(train.y.max()), int(test.y.max()), *(max(v) for v in views))
+    targets = torch.full((len(views), known), -1)
+    # Tasks with the same labels share their row numbers.
+    rows = {v: (_rows_with(train.y, v), _rows_with(test.y, v)) for v in set(views)}
+    tasks = []
+    for i, labels in enumerate(views):
+        targets[i, list(labels)] = torch.arange(len(labels)) + offset[i]
+        tasks.append(
+            Task(
+                names[i],
+                train=Samples(rows[labels][0], i),
+                test=Samples(rows[labels][1], i),
+                head=i if scenario == "task" else 0,
+            )
+        )
+    sizes = [len(labels) for labels in views]
+    heads = {"task": sizes, "domain": [max(sizes)], "class": [sum(sizes)]}[scenario]
+    return TaskStream(
+        train,
+        test,
+        training=tuple(tasks),
+        tasks=tuple(tasks),
+        head_sizes=tuple(heads),
+        targets=targets,
+        mean=torch.tensor(mean),
+        std=torch.tensor(std),
+        scenario=scenario,
+        source=source,
+        permutations=permutations,
+    )
+
+
+def joint(stream: TaskStream) -> TaskStream:
+    """The cumulative twin: trained once on the union of all tasks, scored task by task.
+
+    A head per task becomes one head over all classes; since the task is known when it is scored,
+    the prediction is then chosen among the task's own outputs.
+    """
+    tasks, targets, heads = list(stream.tasks), stream.targets, stream.head_sizes
+    if stream.scenario == "task":
+        starts = [sum(heads[:i]) for i in range(len(heads))]
+        offset = torch.tensor(starts, device=targets.device).unsqueeze(1)
+        targets = torch.where(targets >= 0, targets + offset, targets)
+        tasks = [
+            replace(t, head=0, outputs=tuple(range(start, start + size)))
+            for t, start, size in zip(tasks, starts, heads, strict=True)
+        ]
+        heads = (sum(heads),)
+    rows = torch.cat([t.train.rows for t in tasks])
+    view = torch.cat([torch.full_like(t.train.rows, i) for i, t in enumerate(tasks)])
+    union = Task("all tasks", Samples(rows, view), Samples(rows[:0], view[:0]))
+    return replace(stream, training=(union,), tasks=tuple(tasks), targets=targets, head_sizes=heads)
+
+
+def _rows_with(y: Tensor, labels: tuple[int, ...]) -> Tensor:
+    return torch.isin(y, torch.tensor(labels)).nonzero().flatten()

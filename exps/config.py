@@ -1,0 +1,165 @@
+"""From a section of a configuration file to a typed, checked `Experiment`.
+
+Nothing behind this module sees a parser or casts a value. It imports no torch, so that `--help`,
+`--list` and `--explain` answer at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from exps.experiment import KEYS, Experiment
+from exps.kinds import Value
+from exps.manual import as_text, explain, markdown_table
+from exps.messages import ConfigError, did_you_mean, quoted, shown, shown_path
+from exps.reader import Entry, Sections, parse_override, read
+from exps.rules import Finding, contradictions, doubts
+
+__all__ = [
+    "DEFAULT_FILE",
+    "KEYS",
+    "ConfigError",
+    "Experiment",
+    "as_dict",
+    "as_text",
+    "check",
+    "check_warnings",
+    "explain",
+    "load",
+    "markdown_table",
+    "sections",
+]
+
+DEFAULT_FILE = Path(__file__).with_name("exps_params.cfg")
+
+
+def load(
+    name: str = "DEFAULT", path: Path | str = DEFAULT_FILE, overrides: Sequence[str] = ()
+) -> tuple[Experiment, list[str]]:
+    """The experiment of a section, and warnings about keys that do nothing in it.
+
+    overrides: `key=value` strings as --set takes them; the last one of a key counts. What neither
+    they nor the section nor [DEFAULT] set has the default of its definition. Raises ConfigError for
+    the first fault in these; other sections are only parsed.
+    """
+    file = read(Path(path))
+    given = [parse_override(o) for o in overrides]
+    if name not in file:
+        raise ConfigError(
+            f"{shown_path(Path(path))}: there is no section [{shown(name)}]"
+            f"{did_you_mean(name, file)} (it has: {', '.join(map(shown, file)) or 'none'})"
+        )
+    resolved = _resolve(name, file, given)
+    if resolved.experiment is None:
+        raise ConfigError(resolved.errors[0])
+    return resolved.experiment, resolved.warnings
+
+
+def sections(path: Path | str = DEFAULT_FILE) -> dict[str, str]:
+    """The sections of a file, DEFAULT first, and their own descriptions ('' for those without)."""
+    file = read(Path(path))
+    names = sorted(file, key=lambda name: name != "DEFAULT")
+    texts = {n: file[n]["description"].text if "description" in file[n] else "" for n in names}
+    return {n: " ".join(text.split()) for n, text in texts.items()}
+
+
+def check(path: Path | str = DEFAULT_FILE) -> list[str]:
+    """Every fault in every section; an empty list when all can be run."""
+    try:
+        file = read(Path(path))
+    except ConfigError as e:
+        return [str(e)]
+    return _once(error for name in file for error in _resolve(name, file).errors)
+
+
+def check_warnings(path: Path | str = DEFAULT_FILE) -> list[str]:
+    """Every warning of every section that can be run; ConfigError where the file cannot be read."""
+    file = read(Path(path))
+    return _once(warning for name in file for warning in _resolve(name, file).warnings)
+
+
+def as_dict(exp: Experiment) -> dict[str, Any]:
+    """The name and every key with its value, in plain Python."""
+    return asdict(exp)
+
+
+@dataclass
+class _Resolved:
+    """A section made into an experiment, or into the errors that say why not."""
+
+    experiment: Experiment | None = None
+    errors: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+
+def _resolve(name: str, file: Sections, given: Sequence[Entry] = ()) -> _Resolved:
+    default = file.get("DEFAULT", {}).values() if name != "DEFAULT" else ()
+    inherited = [e for e in default if e.key != "description"]
+    own = [*file[name].values(), *given]
+
+    resolved = _Resolved()
+    values: dict[str, Any] = {}
+    for entry in (*inherited, *own):
+        try:
+            values[entry.key] = _value(entry)
+        except ConfigError as e:
+            resolved.errors.append(str(e))
+    if resolved.errors:
+        return resolved
+
+    exp = Experiment(name=name, **values)
+    said = _Said(inherited, own)
+    resolved.errors = [said.at(finding) for finding in contradictions(exp)]
+    if not resolved.errors:
+        resolved.experiment = exp
+        resolved.warnings = said.idle(exp) + [said.at(finding) for finding in doubts(exp)]
+    return resolved
+
+
+def _value(entry: Entry) -> Value:
+    """The typed value of an entry."""
+    if entry.key not in KEYS:
+        guess = did_you_mean(entry.key, KEYS)
+        raise ConfigError(
+            f"{entry.written}: there is no key {quoted(entry.key)}{guess} "
+            "(--explain lists them all)"
+        )
+    try:
+        return KEYS[entry.key].kind.parse(entry.text)
+    except ValueError as e:
+        hint = ""
+        if "\n" in entry.text:
+            hint = " (an indented line continues the value above it)"
+        elif entry.text[:1] in ("'", '"'):
+            hint = " (values are written without quotation marks)"
+        raise ConfigError(f"{entry.written}: {e}{hint}") from None
+
+
+class _Said:
+    """Which entry set each key of an experiment, for messages about it."""
+
+    def __init__(self, inherited: Sequence[Entry], own: Sequence[Entry]) -> None:
+        self._own = {e.key: e for e in own}
+        self._all = {e.key: e for e in inherited} | self._own
+
+    def at(self, finding: Finding) -> str:
+        """The finding, placed at the first of its keys that is set, those not inherited before."""
+        keys, reason = finding
+        entry = next(said[k] for said in (self._own, self._all) for k in keys if k in said)
+        return f"{entry.written}: {reason}"
+
+    def idle(self, exp: Experiment) -> list[str]:
+        """A warning for every key that was set for this experiment and does nothing in it."""
+        return [
+            f"{entry.written}: does nothing here; it counts only with {KEYS[name].when.text}"
+            for name, entry in self._own.items()
+            if not KEYS[name].when.holds(exp)
+        ]
+
+
+def _once(messages: Iterable[str]) -> list[str]:
+    """Each message once: what is wrong in [DEFAULT] is wrong in every section that inherits it."""
+    return list(dict.fromkeys(messages))

@@ -1,0 +1,223 @@
+"""The one definition of every key: its kind, default, meaning and when it counts.
+
+The loader, `--explain`, the parameter table of README and the error messages are all made from it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from exps.kinds import (
+    Choice,
+    ClassOrder,
+    Device,
+    Folder,
+    Kind,
+    Line,
+    Number,
+    Switch,
+    Value,
+    Whole,
+)
+
+
+@dataclass(frozen=True)
+class When:
+    """The experiments in which a key does something; `text` completes 'counts only with ...'."""
+
+    text: str
+    holds: Callable[[Experiment], bool]
+
+
+@dataclass(frozen=True)
+class Key:
+    default: Value
+    kind: Kind
+    meaning: str
+    when: When
+
+
+ALWAYS = When("", lambda e: True)
+CNN = When("cnn", lambda e: e.cnn)
+MLP = When("an MLP (cnn = false)", lambda e: not e.cnn)
+SPARSE = When("sparsify", lambda e: e.sparsify)
+SPARSE_CNN = When("cnn and sparsify", lambda e: e.cnn and e.sparsify)
+BOOSTED = When(
+    "sparsify and a boost_strength above 0", lambda e: e.sparsify and e.boost_strength > 0
+)
+MNIST = When("benchmark = mnist", lambda e: e.benchmark == "mnist")
+CIFAR = When("benchmark = cifar", lambda e: e.benchmark == "cifar")
+CLASSES_SPLIT = When("split MNIST, cifar or cifar100", lambda e: not e.permuted)
+LATER_TASKS = When(
+    "more than one task and without cumul", lambda e: e.num_batch > 1 and not e.cumul
+)
+
+
+def key(default: Value, kind: Kind, meaning: str, when: When = ALWAYS) -> Any:
+    """A field of Experiment with its definition as metadata."""
+    return field(default=default, metadata={"key": Key(default, kind, meaning, when)})
+
+
+_FRACTION = Number(0, 1, above=True)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment, typed and complete. Its field defaults are the default experiment.
+
+    `name` is the section's. `scenario` never holds auto: that is resolved when the record is made.
+    """
+
+    name: str
+    description: str = key("", Line(), "what the experiment is, on one line; not inherited")
+
+    benchmark: str = key("mnist", Choice(("mnist", "cifar", "cifar100")), "the data set")
+    mnist_mode: str = key(
+        "perm",
+        Choice(("perm", "split")),
+        "perm: a pixel permutation a task; split: two digits a task",
+        MNIST,
+    )
+    num_batch: int = key(
+        10,
+        Whole(1, 1000, "tasks"),
+        "number of tasks: split MNIST 1 to 5; cifar 1, 2, 5 or 10; cifar100 a divisor of 100",
+    )
+    cumul: bool = key(
+        False, Switch(), "train once on all tasks together instead of one after the other"
+    )
+    scenario: str = key(
+        "auto",
+        Choice(("auto", "domain", "task", "class")),
+        "what is known at test time (van de Ven & Tolias, 2019): task: which task it is, a head "
+        "each; domain: nothing, one head that the tasks share; class: nothing, one head over the "
+        "classes of all tasks; auto: domain for permuted MNIST, else task",
+    )
+    class_order: str | tuple[int, ...] = key(
+        "sorted",
+        ClassOrder(),
+        "the order in which classes are dealt out to tasks; random is drawn from the seed",
+        CLASSES_SPLIT,
+    )
+    data: str = key(
+        "full",
+        Choice(("full", "sample")),
+        "sample: the bundled 1,000 training and 200 test pictures of CIFAR-10",
+        CIFAR,
+    )
+    data_dir: str = key(
+        "data",
+        Folder(),
+        "where data sets are looked for and kept, relative to the working directory; "
+        "~ is the home folder",
+    )
+
+    cnn: bool = key(False, Switch(), "true: the CNN; false: the MLP")
+    hidden_units: int = key(
+        4000,
+        Whole(1, 1_000_000, "units"),
+        "width of each hidden layer of the MLP, or of the CNN's fully connected layer",
+    )
+    hidden_layers: int = key(1, Whole(1, 100, "layers"), "number of hidden layers", MLP)
+    dropout: float = key(
+        0.5, Number(0, 1, below=True), "probability that a unit is dropped in training"
+    )
+
+    sparsify: bool = key(True, Switch(), "k-winner layers and masked weights instead of dense")
+    sparse_layers: str = key(
+        "own",
+        Choice(("own", "nupic")),
+        "whose sparse layers: own, or those of an installed nupic.torch",
+        SPARSE,
+    )
+    percent_on_fc: float = key(
+        0.001, _FRACTION, "fraction of hidden units that win in a fully connected layer", SPARSE
+    )
+    percent_on_conv: float = key(
+        0.05,
+        _FRACTION,
+        "fraction of channels that win at each position of a convolution",
+        SPARSE_CNN,
+    )
+    k_inference_factor: float = key(
+        1.0, Number(0, 1000, above=True), "winners in evaluation per winner in training", SPARSE
+    )
+    boost_strength: float = key(
+        1.0,
+        Number(0, 1000),
+        "how much units that seldom win are favoured; 0: not at all",
+        SPARSE,
+    )
+    boost_strength_factor: float = key(
+        1.0, Number(0, 1), "what boost_strength is multiplied by after every epoch", BOOSTED
+    )
+    duty_cycle_period: int = key(
+        1000,
+        Whole(1, 1_000_000_000, "samples"),
+        "span over which it is averaged how often a unit wins",
+        BOOSTED,
+    )
+    weight_sparsity_fc: float = key(
+        1.0,
+        _FRACTION,
+        "fraction of weights that are not zero in fully connected layers; 1: no mask",
+        SPARSE,
+    )
+    weight_sparsity_conv: float = key(
+        1.0,
+        _FRACTION,
+        "fraction of weights that are not zero in convolutions; 1: no mask",
+        SPARSE_CNN,
+    )
+
+    lr: float = key(0.1, Number(0, 100, above=True), "learning rate of SGD")
+    momentum: float = key(0.9, Number(0, 1, below=True), "momentum of SGD; 0: none")
+    nesterov: bool = key(True, Switch(), "Nesterov's form of momentum; needs momentum above 0")
+    weight_decay: float = key(1e-4, Number(0, 10), "weight decay (L2 penalty) of SGD")
+    mb_size: int = key(128, Whole(1, 1_000_000, "samples"), "size of a mini-batch")
+    train_ep: int = key(
+        2, Whole(1, 100_000, "epochs"), "training on the first task, or on all of them with cumul"
+    )
+    train_ep_inc: int = key(
+        2, Whole(0, 100_000, "epochs"), "training on each later task", LATER_TASKS
+    )
+
+    eval_tasks: str = key(
+        "all",
+        Choice(("all", "seen")),
+        "the tasks evaluated after each task: all, or those trained on so far",
+        LATER_TASKS,
+    )
+    record_stats: bool = key(True, Switch(), "record how many units are active, and which")
+    seed: int = key(0, Whole(0, 2**32 - 1), "the number that all randomness comes from")
+    device: str = key(
+        "auto", Device(), "where it is computed; auto: on a GPU where there is one, else the CPU"
+    )
+    engine: str = key(
+        "auto",
+        Choice(("auto", "reference", "sparse")),
+        "how it is computed: reference: the layers as they are, with autograd; sparse: only "
+        "what is active, for k-winner MLPs on a CPU; auto: the fastest that fits; the results are "
+        "the same",
+    )
+    precision: str = key(
+        "fp32",
+        Choice(("fp32", "bf16")),
+        "bf16: dense products in bfloat16; weights and the choice of winners stay in float32",
+    )
+
+    def __post_init__(self) -> None:
+        if self.scenario == "auto":
+            object.__setattr__(self, "scenario", "domain" if self.permuted else "task")
+
+    @property
+    def permuted(self) -> bool:
+        """Whether the tasks are permutations of MNIST, each with all ten digits."""
+        return self.benchmark == "mnist" and self.mnist_mode == "perm"
+
+
+KEYS: dict[str, Key] = {
+    f.name: f.metadata["key"] for f in fields(Experiment) if "key" in f.metadata
+}

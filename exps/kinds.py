@@ -1,0 +1,163 @@
+"""What the value of a key may be: each kind turns text into a value or says what it wants instead.
+
+`parse` raises ValueError with the reason, made to follow "key = 'text': "; `expects` is the same in
+the words of the parameter table.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from exps.messages import did_you_mean, either
+
+Value = bool | int | float | str | tuple[int, ...]
+
+
+class Kind(Protocol):
+    @property
+    def expects(self) -> str: ...
+
+    def parse(self, text: str) -> Value: ...
+
+
+@dataclass(frozen=True)
+class Switch:
+    """true or false; yes, no, on, off, 1 and 0 do as well, in any case."""
+
+    expects: str = "true or false"
+
+    def parse(self, text: str) -> bool:
+        if text.lower() in ("true", "yes", "on", "1"):
+            return True
+        if text.lower() in ("false", "no", "off", "0"):
+            return False
+        raise ValueError(f"choose {self.expects}")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole number from low to high, in plain digits: not 1e3, 1_000 or 3.0."""
+
+    low: int
+    high: int
+    unit: str = ""
+
+    @property
+    def expects(self) -> str:
+        return f"whole number from {self.low} to {self.high}" + _unit(self.unit)
+
+    def parse(self, text: str) -> int:
+        # At most 40 digits, because int() refuses very long ones with an error of its own.
+        if re.fullmatch(r"[+-]?[0-9]{1,40}", text) and self.low <= int(text) <= self.high:
+            return int(text)
+        raise ValueError(f"choose a {self.expects}, in plain digits")
+
+
+@dataclass(frozen=True)
+class Number:
+    """A finite number between low and high; `above` leaves out low itself, `below` high itself."""
+
+    low: float
+    high: float
+    above: bool = False
+    below: bool = False
+    unit: str = ""
+
+    @property
+    def expects(self) -> str:
+        start = f"above {self.low:g}" if self.above else f"from {self.low:g}"
+        end = f"below {self.high:g}" if self.below else f"at most {self.high:g}"
+        return f"number {start}, {end}" + _unit(self.unit)
+
+    def parse(self, text: str) -> float:
+        if re.fullmatch(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", text):
+            value = float(text)
+            if self._holds(value):
+                return value
+        raise ValueError(f"choose a {self.expects}")
+
+    def _holds(self, value: float) -> bool:
+        over = value > self.low if self.above else value >= self.low
+        under = value < self.high if self.below else value <= self.high
+        return math.isfinite(value) and over and under
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One of a few names."""
+
+    names: tuple[str, ...]
+
+    @property
+    def expects(self) -> str:
+        return either(self.names)
+
+    def parse(self, text: str) -> str:
+        if text in self.names:
+            return text
+        raise ValueError(f"choose {self.expects}{did_you_mean(text, self.names)}")
+
+
+@dataclass(frozen=True)
+class Line:
+    """Any text on one line, which may be empty."""
+
+    expects: str = "text"
+
+    def parse(self, text: str) -> str:
+        if text.isprintable():
+            return text
+        raise ValueError("choose text on one line, without control characters")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """The path of a folder that need not exist; ~ stands for the home folder."""
+
+    expects: str = "path"
+
+    def parse(self, text: str) -> str:
+        if not text or not text.isprintable():
+            raise ValueError("choose the path of a folder ('.' is the working directory)")
+        try:
+            return str(Path(text).expanduser())
+        except RuntimeError:
+            raise ValueError("choose a path without ~: no such home folder is known") from None
+
+
+@dataclass(frozen=True)
+class Device:
+    """What to compute on; whether it is there is for torch to say."""
+
+    expects: str = "auto, cpu, cuda, cuda:N or mps"
+
+    def parse(self, text: str) -> str:
+        if re.fullmatch(r"auto|cpu|cuda(:[0-9]{1,2})?|mps", text):
+            return text
+        guess = did_you_mean(text, ("auto", "cpu", "cuda", "mps"))
+        raise ValueError(f"choose {self.expects}{guess}")
+
+
+@dataclass(frozen=True)
+class ClassOrder:
+    """sorted, random, or the classes themselves, separated by commas or spaces."""
+
+    expects: str = "sorted, random or a list of all classes such as 3, 0, 2, 1"
+
+    def parse(self, text: str) -> str | tuple[int, ...]:
+        if text in ("sorted", "random"):
+            return text
+        inner = text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text
+        classes = re.split(r"\s*,\s*|\s+", inner.strip())
+        if all(re.fullmatch("[0-9]{1,3}", c) for c in classes):
+            return tuple(map(int, classes))
+        guess = did_you_mean(text, ("sorted", "random"))
+        raise ValueError(f"choose {self.expects}{guess}")
+
+
+def _unit(unit: str) -> str:
+    return f" ({unit})" if unit else ""

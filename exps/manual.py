@@ -1,0 +1,51 @@
+"""The keys explained from their definition: as text for the terminal, as a table for README."""
+
+from __future__ import annotations
+
+import textwrap
+
+from exps.experiment import KEYS, Key
+from exps.kinds import Value
+from exps.messages import ConfigError, did_you_mean, quoted
+
+
+def explain(key: str | None = None) -> str:
+    """What a key is, as plain text; without a key, all of them. ConfigError for an unknown one."""
+    if key is None:
+        return "\n\n".join(_paragraph(name, k) for name, k in KEYS.items())
+    if key not in KEYS:
+        guess = did_you_mean(key, KEYS)
+        raise ConfigError(f"there is no key {quoted(key)}{guess} (--explain lists them all)")
+    return _paragraph(key, KEYS[key])
+
+
+def markdown_table() -> str:
+    """README's table of all keys, as Markdown without a line end."""
+    rows = [
+        "| key | value | default | meaning | counts only with |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for name, key in KEYS.items():
+        default = f"`{as_text(key.default)}`" if key.default != "" else ""
+        cells = (f"`{name}`", key.kind.expects, default, key.meaning, key.when.text)
+        rows.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
+    return "\n".join(rows)
+
+
+def as_text(value: Value) -> str:
+    """The value as a configuration file writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def _paragraph(name: str, key: Key) -> str:
+    lines = [f"{name} = {as_text(key.default)}".rstrip()]
+    facts = [key.meaning, f"value: {key.kind.expects}"]
+    if key.when.text:
+        facts.append(f"counts only with {key.when.text}")
+    for fact in facts:
+        lines += textwrap.wrap(fact, 92, initial_indent="    ", subsequent_indent="      ")
+    return "\n".join(lines)

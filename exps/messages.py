@@ -1,0 +1,45 @@
+"""The error of a wrong configuration, and how what the user wrote is shown in it."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+
+class ConfigError(Exception):
+    """A configuration that cannot be used; the text says what is wrong, where, and what to do."""
+
+
+def shown(text: str, limit: int = 60) -> str:
+    """The text on one line: shortened, and with control characters escaped."""
+    if len(text) > limit:
+        text = text[:limit] + "..."
+    return text if text.isprintable() else repr(text)[1:-1]
+
+
+def quoted(text: str) -> str:
+    """The text in quotation marks, on one line."""
+    return f"'{shown(text)}'"
+
+
+def shown_path(path: Path) -> str:
+    """The path, relative to the working directory where it lies below that."""
+    try:
+        short = path.relative_to(Path.cwd())
+    except (ValueError, OSError):  # it lies elsewhere, or the working directory is gone
+        short = path
+    return shown(str(short), limit=400)
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """'; did you mean ...?' for the closest of the names, '' where none is close."""
+    by_lower = {n.lower(): n for n in names}
+    close = difflib.get_close_matches(name.lower(), by_lower, n=1)
+    return f"; did you mean '{shown(by_lower[close[0]])}'?" if close else ""
+
+
+def either(names: Sequence[object]) -> str:
+    """'a, b or c'."""
+    *most, last = map(str, names)
+    return f"{', '.join(most)} or {last}" if most else last

@@ -1,0 +1,184 @@
+"""What no key tells alone: values that contradict each other, or are of no use together.
+
+Each rule yields the keys involved, the likeliest culprit first, and the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from exps.experiment import Experiment
+from exps.messages import either
+
+Finding = tuple[tuple[str, ...], str]
+
+CLASSES = {"mnist": 10, "cifar": 10, "cifar100": 100}
+PICTURE = {"mnist": (1, 28), "cifar": (3, 32), "cifar100": (3, 32)}  # channels, pixels a side
+CONV_CHANNELS = (64, 128)  # of the CNN
+CONV_KERNEL = 5  # pixels a side, without padding
+MAX_WEIGHTS = 2_000_000_000  # 8 GB as float32, and again as much for gradients and for momentum
+
+
+def contradictions(exp: Experiment) -> Iterator[Finding]:
+    """Why the experiment cannot be run, if it cannot."""
+    yield from _number_of_tasks(exp)
+    yield from _class_order(exp)
+    yield from _data(exp)
+    yield from _nesterov(exp)
+    yield from _size(exp)
+    yield from _no_winner(exp)
+    yield from _no_weight(exp)
+
+
+def doubts(exp: Experiment) -> Iterator[Finding]:
+    """Why the experiment, which can be run, might not be what was meant."""
+    yield from _single_class(exp)
+    yield from _all_win(exp)
+
+
+def _single_class(exp: Experiment) -> Iterator[Finding]:
+    alone = not exp.permuted and _classes_per_task(exp) == 1
+    if alone and exp.scenario != "class":
+        yield (
+            ("num_batch", "scenario", "benchmark"),
+            f"with one class a task and scenario {exp.scenario} there is nothing to choose from, "
+            "and the accuracy is always 100 %; take fewer tasks or scenario = class",
+        )
+
+
+def _classes_per_task(exp: Experiment) -> int:
+    return 2 if exp.benchmark == "mnist" else CLASSES[exp.benchmark] // exp.num_batch
+
+
+def _number_of_tasks(exp: Experiment) -> Iterator[Finding]:
+    if exp.permuted:
+        return  # any number of permutations will do
+    classes = CLASSES[exp.benchmark]
+    allowed = [n for n in range(1, classes + 1) if classes % n == 0]
+    what = f"{exp.benchmark} can be split into"
+    if exp.benchmark == "mnist":
+        allowed, what = [1, 2, 3, 4, 5], "split MNIST has two digits a task and so"
+    if exp.num_batch not in allowed:
+        yield (
+            ("num_batch", "mnist_mode", "benchmark"),
+            f"{what} {either(allowed)} tasks, not num_batch = {exp.num_batch}",
+        )
+
+
+def _class_order(exp: Experiment) -> Iterator[Finding]:
+    classes = CLASSES[exp.benchmark]
+    order = exp.class_order
+    if exp.permuted or isinstance(order, str) or sorted(order) == list(range(classes)):
+        return
+    twice = next((c for c in order if order.count(c) > 1), None)
+    foreign = next((c for c in order if c >= classes), None)
+    if foreign is not None:
+        fault = f"there is no class {foreign}"
+    elif twice is not None:
+        fault = f"class {twice} comes more than once"
+    else:
+        fault = f"it has {len(order)} of the {classes} classes"
+    yield (
+        ("class_order", "benchmark", "mnist_mode"),
+        f"class_order must name each class of {exp.benchmark}, 0 to {classes - 1}, once; {fault}",
+    )
+
+
+def _data(exp: Experiment) -> Iterator[Finding]:
+    if exp.data == "sample" and exp.benchmark != "cifar":
+        yield (
+            ("data", "benchmark"),
+            f"the sample is one of CIFAR-10; with benchmark = {exp.benchmark} choose data = full",
+        )
+
+
+def _nesterov(exp: Experiment) -> Iterator[Finding]:
+    if exp.nesterov and exp.momentum == 0:
+        yield (
+            ("nesterov", "momentum"),
+            "nesterov needs momentum; set momentum above 0 or nesterov = false",
+        )
+
+
+def _size(exp: Experiment) -> Iterator[Finding]:
+    weights = exp.hidden_units * sum(_fc_inputs(exp))
+    if weights > MAX_WEIGHTS:
+        yield (
+            ("hidden_units", "hidden_layers", "cnn", "benchmark"),
+            f"the model would have {weights / 1e9:.1f} billion weights; "
+            f"the limit is {MAX_WEIGHTS / 1e9:.0f} billion",
+        )
+
+
+@dataclass(frozen=True)
+class _Winners:
+    """How many of the `n` units or channels of a layer win, as keys[0] asks."""
+
+    keys: tuple[str, ...]
+    asked: float
+    n: int
+    what: str
+    training: int
+    evaluation: int
+
+
+def _winners(exp: Experiment) -> Iterator[_Winners]:
+    """By the layers' own formulas; of the convolutions, for the one with the fewest channels."""
+    if not exp.sparsify:
+        return
+    n, share, factor = exp.hidden_units, exp.percent_on_fc, exp.k_inference_factor
+    k = round(n * share)
+    keys = ("percent_on_fc", "hidden_units", "sparsify")
+    yield _Winners(keys, share, n, "units", k, int(k * factor))
+    if exp.cnn:
+        n, share = min(CONV_CHANNELS), exp.percent_on_conv
+        k, in_evaluation = round(n * share), round(n * (share * factor))
+        keys = ("percent_on_conv", "cnn", "sparsify")
+        yield _Winners(keys, share, n, "channels", k, in_evaluation)
+
+
+def _no_winner(exp: Experiment) -> Iterator[Finding]:
+    for w in _winners(exp):
+        among = f"among {w.n} {w.what}"
+        if w.training < 1:
+            yield w.keys, f"{w.keys[0]} = {w.asked:g} leaves no winner {among}"
+        elif w.evaluation < 1:
+            yield (
+                ("k_inference_factor", *w.keys),
+                f"k_inference_factor = {exp.k_inference_factor:g} leaves no winner {among} in "
+                f"evaluation; in training {w.training} win",
+            )
+
+
+def _all_win(exp: Experiment) -> Iterator[Finding]:
+    for w in _winners(exp):
+        if w.evaluation > w.n:
+            yield (
+                ("k_inference_factor", *w.keys),
+                f"k_inference_factor = {exp.k_inference_factor:g} with {w.keys[0]} = {w.asked:g} "
+                f"asks for more winners than there are {w.what} in evaluation, so all {w.n} win",
+            )
+
+
+def _no_weight(exp: Experiment) -> Iterator[Finding]:
+    if not exp.sparsify:
+        return
+    shape = ("cnn", "benchmark", "sparsify")
+    keys: tuple[str, ...] = ("weight_sparsity_fc", "hidden_units", "hidden_layers", *shape)
+    layers = [(keys, exp.weight_sparsity_fc, min(_fc_inputs(exp)))]
+    if exp.cnn:
+        keys = ("weight_sparsity_conv", *shape)
+        inputs = CONV_KERNEL**2 * PICTURE[exp.benchmark][0]  # of the first convolution, the fewest
+        layers.append((keys, exp.weight_sparsity_conv, inputs))
+    for keys, density, inputs in layers:
+        if round(inputs * density) < 1:
+            yield keys, f"{keys[0]} = {density:g} leaves no weight for a unit of {inputs} inputs"
+
+
+def _fc_inputs(exp: Experiment) -> list[int]:
+    """The number of inputs of each fully connected hidden layer."""
+    channels, side = PICTURE[exp.benchmark]
+    if exp.cnn:
+        return [CONV_CHANNELS[1] * (side - 2 * (CONV_KERNEL - 1)) ** 2]
+    return [channels * side**2] + [exp.hidden_units] * (exp.hidden_layers - 1)

@@ -1,0 +1,68 @@
+"""The pieces that both networks are made of, built as an experiment says."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor, nn
+
+from models.nupic import sparse_library
+
+if TYPE_CHECKING:
+    from exps.config import Experiment
+
+
+class Block(nn.Module):
+    """One hidden layer: weights, then activation, then dropout."""
+
+    def __init__(self, linear: nn.Module, activation: nn.Module, dropout: float) -> None:
+        super().__init__()
+        self.linear = linear
+        self.activation = activation
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dropout(self.activation(self.linear(x)))
+
+
+def linear(exp: Experiment, inputs: int, outputs: int) -> nn.Module:
+    """nn.Linear, inside SparseWeights where the experiment asks for a density below 1."""
+    layer = nn.Linear(inputs, outputs)
+    if not exp.sparsify or exp.weight_sparsity_fc == 1:
+        return layer
+    library = sparse_library(exp.sparse_layers)
+    return library.SparseWeights(layer, weight_sparsity=exp.weight_sparsity_fc)
+
+
+def convolution(exp: Experiment, inputs: int, outputs: int, kernel: int) -> nn.Module:
+    """nn.Conv2d without padding, inside SparseWeights2d for a density below 1."""
+    layer = nn.Conv2d(inputs, outputs, kernel)
+    if not exp.sparsify or exp.weight_sparsity_conv == 1:
+        return layer
+    library = sparse_library(exp.sparse_layers)
+    return library.SparseWeights2d(layer, weight_sparsity=exp.weight_sparsity_conv)
+
+
+def k_winners(exp: Experiment, units: int) -> nn.Module:
+    """k-winners over the units of a fully connected layer."""
+    return sparse_library(exp.sparse_layers).KWinners(
+        units,
+        exp.percent_on_fc,
+        k_inference_factor=exp.k_inference_factor,
+        boost_strength=exp.boost_strength,
+        boost_strength_factor=exp.boost_strength_factor,
+        duty_cycle_period=exp.duty_cycle_period,
+    )
+
+
+def k_winners_2d(exp: Experiment, channels: int) -> nn.Module:
+    """k-winners over the channels at each position."""
+    return sparse_library(exp.sparse_layers).KWinners2d(
+        channels,
+        exp.percent_on_conv,
+        k_inference_factor=exp.k_inference_factor,
+        boost_strength=exp.boost_strength,
+        boost_strength_factor=exp.boost_strength_factor,
+        duty_cycle_period=exp.duty_cycle_period,
+        local=True,
+    )

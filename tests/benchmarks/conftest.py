@@ -1,0 +1,72 @@
+"""Small data sets and experiments for the tests of benchmarks/."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.arrays import Arrays
+
+
+def _arrays(
+    *, channels: int = 1, classes: int = 10, train: int = 20, test: int = 10
+) -> dict[str, Any]:
+    rng = np.random.default_rng(train)
+    side = (4, 4) if channels == 1 else (32, 32, 3)
+
+    def part(n: int) -> tuple[Any, Any]:
+        pictures = rng.integers(0, 256, (n, *side), dtype=np.uint8)
+        return pictures, (np.arange(n) % classes).astype(np.uint8)
+
+    (x_train, y_train), (x_test, y_test) = part(train), part(test)
+    return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
+
+
+@pytest.fixture
+def make_arrays() -> Callable[..., dict[str, Any]]:
+    """The four arrays of a small data set: 4 x 4 grey or 32 x 32 colour pictures."""
+    return _arrays
+
+
+@pytest.fixture(scope="session")
+def small() -> dict[str, Any]:
+    """The four arrays of a data set that passes for MNIST: 20 and 10 pictures of 4 x 4."""
+    return _arrays()
+
+
+@pytest.fixture
+def make_exp() -> Callable[..., Any]:
+    """An experiment with the keys that benchmarks read; the arguments replace the defaults."""
+
+    def make(**changes: Any) -> Any:
+        values = {
+            "benchmark": "mnist",
+            "mnist_mode": "perm",
+            "num_batch": 3,
+            "cumul": False,
+            "scenario": "domain",
+            "class_order": "sorted",
+            "data": "full",
+            "data_dir": "no-such-folder",
+            "seed": 0,
+        }
+        return SimpleNamespace(**(values | changes))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def same() -> Callable[[Arrays, dict[str, Any]], bool]:
+    """Whether loaded arrays are those of the dict, in type too."""
+
+    def compare(arrays: Arrays, expected: dict[str, Any]) -> bool:
+        return all(
+            getattr(arrays, key).dtype == np.uint8 and np.array_equal(getattr(arrays, key), value)
+            for key, value in expected.items()
+        )
+
+    return compare

@@ -1,0 +1,278 @@
+"""From files and overrides to experiments, errors and warnings."""
+
+from __future__ import annotations
+
+import string
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exps import config, kinds
+from exps.config import KEYS, ConfigError, Experiment
+from exps.rules import contradictions
+
+Write = Callable[[str | bytes], Path]
+
+
+def error(path: Path, *overrides: str, name: str = "A") -> str:
+    """The message about what is wrong in section A, without the file's path."""
+    with pytest.raises(ConfigError) as raised:
+        config.load(name, path, overrides)
+    assert "\n" not in str(raised.value)
+    return str(raised.value).removeprefix(str(path))
+
+
+def test_what_is_set_nowhere_has_its_default(written: Write) -> None:
+    exp, warnings = config.load("A", written("[A]\n"))
+    assert exp == Experiment(name="A")
+    assert warnings == []
+
+
+def test_values_are_typed_and_the_nearest_counts(written: Write) -> None:
+    path = written(
+        "[DEFAULT]\ndescription = not inherited\nlr = 0.5\nmb_size = 7\nmomentum = 0.5\n"
+        "[A]\nmb_size = 8\nmomentum = 0.25\n"
+    )
+    exp, warnings = config.load("A", path, ["momentum=0.75", "seed=1", "seed = 2"])
+    assert exp == replace(Experiment(name="A"), lr=0.5, mb_size=8, momentum=0.75, seed=2)
+    assert type(exp.mb_size) is int
+    assert warnings == []
+    with pytest.raises(FrozenInstanceError):
+        exp.lr = 1.0  # type: ignore[misc]
+
+
+def test_the_scenario_is_resolved(written: Write) -> None:
+    path = written("[A]\nscenario = auto\n[B]\nscenario = class\n")
+    assert config.load("A", path)[0].scenario == "domain"
+    assert config.load("A", path, ["mnist_mode=split", "num_batch=5"])[0].scenario == "task"
+    assert config.load("A", path, ["benchmark=cifar", "num_batch=5"])[0].scenario == "task"
+    assert config.load("A", path, ["benchmark=cifar100"])[0].scenario == "task"
+    assert config.load("B", path)[0].scenario == "class"
+
+
+def test_as_dict_is_plain(written: Write) -> None:
+    exp, _ = config.load("A", written("[A]\n"), ["lr=0.5"])
+    values = config.as_dict(exp)
+    assert values["name"] == "A"
+    assert values["lr"] == 0.5
+    assert set(values) == {"name", *KEYS}
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ("mnist_mode = splt", ", line 2 [A]: mnist_mode = 'splt': choose perm or split; did you"),
+        ("percent_on = 1", ", line 2 [A]: percent_on = '1': there is no key 'percent_on'; did you"),
+        ("LR = 1", ", line 2 [A]: LR = '1': there is no key 'LR'; did you mean 'lr'?"),
+        ("xyz = 1", ", line 2 [A]: xyz = '1': there is no key 'xyz' (--explain lists them all)"),
+        ("lr = ", ", line 2 [A]: lr = '': choose a number above 0, at most 100"),
+        ("lr = '0.1'", ", line 2 [A]: lr = ''0.1'': choose a number above 0, at most 100 (values "),
+        ("lr = 1\n  seed = 2", ", line 2 [A]: lr = '1\\nseed = 2': choose a number above 0, at mo"),
+        ("description = a\n  seed = 2", ", line 2 [A]: description = 'a\\nseed = 2': choose text "),
+        ("hidden_units = 4e9", ", line 2 [A]: hidden_units = '4e9': choose a whole number from 1"),
+        ("mnist_mode = split\nnum_batch = 6", ", line 3 [A]: num_batch = '6': split MNIST has two"),
+        ("momentum = 0", ", line 2 [A]: momentum = '0': nesterov needs momentum; set momentum"),
+    ],
+)
+def test_errors_name_file_line_section_and_key(written: Write, lines: str, message: str) -> None:
+    assert error(written(f"[A]\n{lines}\n")).startswith(message)
+
+
+def test_errors_of_overrides(written: Write) -> None:
+    path = written("[A]\nnum_batch = 5\n")
+    assert error(path, "lr=abc") == "--set lr=abc: choose a number above 0, at most 100"
+    assert error(path, "lrr=1").startswith("--set lrr=1: there is no key 'lrr'; did you mean 'lr'?")
+    assert error(path, "lr").startswith("--set 'lr': write key=value")
+    assert error(path, "lr=abc", "lr=1").startswith("--set lr=abc")
+    assert error(path, "momentum=0").startswith("--set momentum=0: nesterov needs momentum")
+    message = error(written("[A]\nnum_batch = 10\n"), "mnist_mode=split")
+    assert message.startswith(", line 2 [A]: num_batch = '10': split MNIST has two digits a task")
+    message = error(written("[A]\n"), "mnist_mode=split")
+    assert message.startswith("--set mnist_mode=split: split MNIST has two digits a task")
+
+
+def test_unknown_sections(written: Write) -> None:
+    path = written("[SplitMNIST]\n[Other]\n")
+    message = error(path, name="splitmnist")
+    assert message == (
+        ": there is no section [splitmnist]; did you mean 'SplitMNIST'? (it has: SplitMNIST, Other)"
+    )
+    assert "there is no section [DEFAULT]" in error(path, name="DEFAULT")
+
+
+def test_only_the_section_and_default_need_be_right(written: Write) -> None:
+    path = written("[DEFAULT]\nlr = 1\n[A]\n[B]\nlr = x\nnope = 1\n")
+    assert config.load("A", path)[0].lr == 1
+    path = written("[DEFAULT]\nlr = x\n[A]\nlr = 1\n")
+    assert error(path).startswith(", line 2 [DEFAULT]: lr = 'x': choose")
+
+
+def test_check_finds_every_fault_once(written: Write) -> None:
+    path = written(
+        "[DEFAULT]\nlr = x\n[A]\nnope = 1\nseed = -1\n[B]\nmomentum = 0\n[C]\ndata = full\n"
+    )
+    found = [e.removeprefix(str(path)) for e in config.check(path)]
+    assert [e.split(":")[0] for e in found] == [
+        ", line 2 [DEFAULT]",
+        ", line 4 [A]",
+        ", line 5 [A]",
+    ]
+    path = written("[A]\nmomentum = 0\ndata = sample\n[B]\n[C]\ndata = full\n")
+    assert [e.removeprefix(str(path)).split(":")[0] for e in config.check(path)] == [
+        ", line 3 [A]",
+        ", line 2 [A]",
+    ]
+    assert [w.removeprefix(str(path)).split(":")[0] for w in config.check_warnings(path)] == [
+        ", line 6 [C]"
+    ]
+
+
+def test_check_of_files_that_cannot_be_read(written: Write) -> None:
+    path = written("[A]\n[A]\n")
+    assert config.check(path) == [
+        f"{path}, line 2 [A]: a section of this name came before; join the two or rename one"
+    ]
+    assert config.check(path.with_name("nowhere.cfg"))[0].endswith("there is no such file")
+
+
+def test_sections_and_their_own_descriptions(written: Write) -> None:
+    path = written("[B]\n[DEFAULT]\ndescription = first\n[A]\ndescription = one,\n   more\n")
+    assert config.sections(path) == {"DEFAULT": "first", "B": "", "A": "one, more"}
+    assert list(config.sections(path)) == ["DEFAULT", "B", "A"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "idle"),
+    [
+        ("percent_on_conv = 0.1", ["percent_on_conv"]),
+        ("cnn = true\nhidden_layers = 2", ["hidden_layers"]),
+        ("cnn = true\npercent_on_conv = 0.1\nweight_sparsity_conv = 0.9", []),
+        ("sparsify = false\npercent_on_fc = 0.1", ["percent_on_fc"]),
+        ("sparsify = false\ncnn = true\npercent_on_conv = 0.1", ["percent_on_conv"]),
+        (
+            "sparsify = no\nweight_sparsity_fc = 1\nweight_sparsity_conv = 1\nsparse_layers = own",
+            ["weight_sparsity_fc", "weight_sparsity_conv", "sparse_layers"],
+        ),
+        (
+            "sparsify = no\nk_inference_factor = 1\nboost_strength = 0\nduty_cycle_period = 9",
+            ["k_inference_factor", "boost_strength", "duty_cycle_period"],
+        ),
+        (
+            "boost_strength = 0\nboost_strength_factor = 1\nduty_cycle_period = 9",
+            ["boost_strength_factor", "duty_cycle_period"],
+        ),
+        ("class_order = random\ndata = full", ["class_order", "data"]),
+        ("mnist_mode = split\nnum_batch = 5\nclass_order = random\nscenario = domain", []),
+        ("benchmark = cifar\nnum_batch = 5\nmnist_mode = perm\ndata = sample", ["mnist_mode"]),
+        ("benchmark = cifar100\ndata = full\nclass_order = random", ["data"]),
+        ("cumul = on\ntrain_ep_inc = 2\neval_tasks = all", ["train_ep_inc", "eval_tasks"]),
+        ("num_batch = 1\ntrain_ep_inc = 2", ["train_ep_inc"]),
+        ("nesterov = false\nmomentum = 0\nweight_decay = 0\ndevice = cpu\nengine = auto", []),
+    ],
+)
+def test_keys_that_do_nothing(written: Write, lines: str, idle: list[str]) -> None:
+    """A warning where they are set, in the section or by --set, but none where inherited."""
+    path = written(f"[A]\n{lines}\n[DEFAULT]\n")
+    warnings = config.load("A", path)[1]
+    assert [w.split("]: ")[1].split(" =")[0] for w in warnings] == idle
+    assert all(": does nothing here; it counts only with " in w for w in warnings)
+
+    overrides = lines.split("\n")
+    warnings = config.load("DEFAULT", path, overrides)[1]
+    assert [w.removeprefix("--set ").split("=")[0] for w in warnings] == idle
+
+    assert config.load("A", written(f"[DEFAULT]\n{lines}\n[A]\n"))[1] == []
+
+
+def test_a_run_that_measures_nothing_gives_a_warning(written: Write) -> None:
+    path = written("[A]\nbenchmark = cifar\nnum_batch = 10\n")
+    [warning] = config.load("A", path)[1]
+    assert warning.startswith(f"{path}, line 3 [A]: num_batch = '10': with one class a task")
+    assert config.load("A", path, ["scenario=class"])[1] == []
+
+
+def test_neither_torch_nor_numpy_is_imported() -> None:
+    """They take seconds, and --help, --list and --explain have to answer at once."""
+    root = Path(config.__file__).parents[1]
+    code = "import sys, exps.config; print({'torch', 'numpy'} & set(sys.modules))"
+    output = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
+    assert output.stdout.strip() == "set()", output.stderr
+
+
+def loads_or_fails_well(path: Path, overrides: list[str]) -> None:
+    try:
+        exp, warnings = config.load("A", path, overrides)
+    except ConfigError as e:
+        assert str(e)
+        assert "\n" not in str(e)
+    else:
+        assert isinstance(exp, Experiment)
+        assert all("\n" not in w for w in warnings)
+
+
+FRAGMENTS = st.sampled_from(
+    [
+        *("[A]", "[DEFAULT]", "[", "]", "=", ":", "#", ";", "\n", "\r", " ", "\t", "%", "\x85"),
+        *("0", "1", "-1", "1e9", "nan", "true", "auto", "split", "random", "1, 0", *KEYS),
+    ]
+)
+
+
+@given(st.binary() | st.text().map(lambda t: t.encode("utf-8", "surrogatepass")))
+def test_any_bytes_load_or_fail_well(written: Write, content: bytes) -> None:
+    loads_or_fails_well(written(content), [])
+
+
+@given(st.lists(FRAGMENTS | st.text(max_size=3), max_size=30).map("".join))
+def test_anything_like_a_file_loads_or_fails_well(written: Write, text: str) -> None:
+    loads_or_fails_well(written(f"[A]\n{text}".encode("utf-8", "surrogatepass")), [])
+
+
+@given(
+    st.lists(
+        st.text() | st.tuples(st.sampled_from(list(KEYS)), FRAGMENTS | st.text()).map("=".join)
+    )
+)
+def test_any_override_loads_or_fails_well(written: Write, overrides: list[str]) -> None:
+    loads_or_fails_well(written("[A]\n"), overrides)
+
+
+def values(kind: kinds.Kind) -> st.SearchStrategy[Any]:
+    """Every value that a kind can hold (of text, the part that needs no care in a file)."""
+    match kind:
+        case kinds.Switch():
+            return st.booleans()
+        case kinds.Whole():
+            return st.integers(kind.low, kind.high)
+        case kinds.Number():
+            return st.floats(kind.low, kind.high, exclude_min=kind.above, exclude_max=kind.below)
+        case kinds.Choice():
+            return st.sampled_from(kind.names)
+        case kinds.Device():
+            return st.sampled_from(["auto", "cpu", "cuda", "cuda:1", "mps"])
+        case kinds.ClassOrder():
+            orders = st.permutations(range(10)).map(tuple)
+            return orders | st.sampled_from(["sorted", "random"])
+        case kinds.Folder():
+            return st.sampled_from(["data", "/a b/c", "../data", "C:\\data"])
+        case _:
+            return st.text(string.ascii_letters + string.digits + "/=%:[]äß", min_size=1)
+
+
+@given(st.fixed_dictionaries({}, optional={name: values(k.kind) for name, k in KEYS.items()}))
+def test_what_is_written_is_what_is_read(written: Write, chosen: dict[str, Any]) -> None:
+    lines = [f"{key} = {config.as_text(value)}" for key, value in chosen.items()]
+    path = written("\n".join(["[A]", *lines]))
+    exp = Experiment(name="A", **chosen)
+    if next(contradictions(exp), None):
+        error(path)
+    else:
+        assert config.load("A", path)[0] == exp
+        assert config.load("A", written("[A]"), lines)[0] == exp

@@ -1,0 +1,140 @@
+"""The experiments that come with the project."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from exps import config
+from exps.config import Experiment
+
+PERMUTED = {
+    "benchmark": "mnist",
+    "mnist_mode": "perm",
+    "scenario": "domain",
+    "num_batch": 10,
+    "cumul": False,
+    "dropout": 0.5,
+    "lr": 0.1,
+    "momentum": 0.9,
+    "nesterov": True,
+    "weight_decay": 1e-4,
+    "mb_size": 128,
+    "train_ep": 2,
+    "train_ep_inc": 2,
+}
+BOOSTED = {
+    "sparsify": True,
+    "boost_strength": 1.0,
+    "boost_strength_factor": 1.0,
+    "k_inference_factor": 1.0,
+    "duty_cycle_period": 1000,
+    "weight_sparsity_fc": 1.0,
+    "weight_sparsity_conv": 1.0,
+}
+UNBOOSTED = {
+    "sparsify": True,
+    "boost_strength": 0.0,
+    "boost_strength_factor": 1.0,
+    "k_inference_factor": 1.0,
+    "duty_cycle_period": 1000,
+}
+DENSE = {"sparsify": False}
+PLAIN_SGD = {"momentum": 0.0, "nesterov": False, "weight_decay": 0.0, "mb_size": 128}
+MLP_1 = {"cnn": False, "hidden_units": 4000, "hidden_layers": 1}
+MLP_2 = {"cnn": False, "hidden_units": 4000, "hidden_layers": 2}
+SPLIT = {
+    "benchmark": "mnist",
+    "mnist_mode": "split",
+    "scenario": "task",
+    "num_batch": 5,
+    "dropout": 0.5,
+    "lr": 0.1,
+    "momentum": 0.9,
+    "nesterov": False,
+    "weight_decay": 0.0,
+    "mb_size": 128,
+    "train_ep": 30,
+    "train_ep_inc": 30,
+}
+CIFAR = {
+    "benchmark": "cifar",
+    "scenario": "task",
+    "data": "full",
+    "num_batch": 5,
+    "cnn": True,
+    "hidden_units": 1024,
+    "dropout": 0.5,
+    **PLAIN_SGD,
+}
+CIFAR100 = {
+    "benchmark": "cifar100",
+    "scenario": "task",
+    "num_batch": 10,
+    "dropout": 0.5,
+    "lr": 0.0001,
+    "train_ep": 60,
+    **MLP_2,
+    **PLAIN_SGD,
+}
+
+EXPECTED: dict[str, dict[str, Any]] = {
+    "DEFAULT": PERMUTED | MLP_1 | BOOSTED | {"percent_on_fc": 0.001},
+    "MLP_1Layer": PERMUTED | MLP_1 | DENSE,
+    "MLP_1LayerSparse": PERMUTED | MLP_1 | BOOSTED | {"percent_on_fc": 0.001},
+    "MLP_2Layers": PERMUTED | MLP_2 | DENSE,
+    "MLP_2LayersSparse": PERMUTED | MLP_2 | BOOSTED | {"percent_on_fc": 0.001},
+    "CNN": PERMUTED | DENSE | {"cnn": True, "hidden_units": 512},
+    "CNNSparse": PERMUTED
+    | BOOSTED
+    | {"cnn": True, "hidden_units": 512, "percent_on_fc": 0.05, "percent_on_conv": 0.05},
+    "SplitMNIST": SPLIT | MLP_2 | DENSE,
+    "SplitMNISTSparse": SPLIT
+    | MLP_2
+    | UNBOOSTED
+    | {"percent_on_fc": 0.008, "weight_sparsity_fc": 0.5},
+    "iCIFAR10": CIFAR
+    | UNBOOSTED
+    | {
+        "lr": 0.01,
+        "train_ep": 30,
+        "train_ep_inc": 30,
+        "percent_on_fc": 0.1,
+        "percent_on_conv": 0.99,
+        "weight_sparsity_fc": 0.1,
+        "weight_sparsity_conv": 0.99,
+    },
+    "iCIFAR10Dense": CIFAR | DENSE | {"lr": 0.01, "train_ep": 30, "train_ep_inc": 30},
+    "CNNCumul": CIFAR | DENSE | {"cumul": True, "lr": 0.001, "train_ep": 60},
+    "Cifar100MLP": CIFAR100
+    | UNBOOSTED
+    | {"percent_on_fc": 0.1, "weight_sparsity_fc": 0.4, "train_ep_inc": 60},
+    "Cifar100Cumul": CIFAR100 | DENSE | {"cumul": True},
+    "Smoke": {"benchmark": "cifar", "data": "sample", "scenario": "task"},
+}
+
+
+def test_every_experiment_of_2019_is_there() -> None:
+    assert list(config.sections()) == list(EXPECTED)
+    assert all(config.sections().values()), "a description each"
+    assert config.check() == []
+    assert config.check_warnings() == []
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_values(name: str) -> None:
+    exp, warnings = config.load(name)
+    assert warnings == []
+    assert exp.name == name
+    assert {key: getattr(exp, key) for key in EXPECTED[name]} == EXPECTED[name]
+    assert exp.description == config.sections()[name]
+
+
+def test_the_default_section_holds_the_defaults() -> None:
+    """So a file without [DEFAULT] has the same ones."""
+    exp, _ = config.load()
+    assert replace(exp, description="") == Experiment(name="DEFAULT")
+    twin, _ = config.load("MLP_1LayerSparse")
+    assert replace(twin, name="DEFAULT", description="") == Experiment(name="DEFAULT")

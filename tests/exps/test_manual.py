@@ -1,0 +1,69 @@
+"""What is said about the keys, on the terminal and in README."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from exps.experiment import KEYS
+from exps.manual import as_text, explain, markdown_table
+from exps.messages import ConfigError
+
+README = Path(__file__).parents[2] / "README.md"
+
+
+def test_explain_a_key() -> None:
+    assert explain("percent_on_conv") == (
+        "percent_on_conv = 0.05\n"
+        "    fraction of channels that win at each position of a convolution\n"
+        "    value: number above 0, at most 1\n"
+        "    counts only with cnn and sparsify"
+    )
+
+
+def test_explain_all_keys() -> None:
+    everything = explain()
+    for name in KEYS:
+        assert explain(name) in everything
+    assert max(map(len, everything.splitlines())) <= 100
+
+
+def test_explain_an_unknown_key() -> None:
+    with pytest.raises(ConfigError, match="no key 'dropuot'; did you mean 'dropout'"):
+        explain("dropuot")
+    with pytest.raises(ConfigError, match="no key ''"):
+        explain("")
+
+
+def test_table() -> None:
+    head, rule, *rows = markdown_table().splitlines()
+    assert len(rows) == len(KEYS)
+    assert {line.count("|") for line in (head, rule, *rows)} == {6}
+    assert (
+        "| `train_ep` | whole number from 1 to 100000 (epochs) | `2` | "
+        "training on the first task, or on all of them with cumul | |"
+    ) in rows
+
+
+def test_the_table_in_readme_is_this_one() -> None:
+    text = README.read_text(encoding="utf-8")
+    _, found, rest = text.partition("<!-- parameters -->\n")
+    assert found, "README.md has no <!-- parameters --> ... <!-- /parameters -->"
+    table, found, _ = rest.partition("<!-- /parameters -->")
+    assert found, "README.md has no <!-- /parameters -->"
+    message = 'python -c "from exps.config import markdown_table as t; print(t())" writes it anew'
+    assert table.strip() == markdown_table(), message
+
+
+def test_values_as_text() -> None:
+    assert [as_text(v) for v in (True, False, 3, 1e-4, (2, 0, 1), "auto")] == [
+        "true",
+        "false",
+        "3",
+        "0.0001",
+        "2, 0, 1",
+        "auto",
+    ]
+    for key in KEYS.values():
+        assert key.kind.parse(as_text(key.default)) == key.default

@@ -1,0 +1,99 @@
+"""Values that contradict each other."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from exps import rules
+from exps.experiment import KEYS, Experiment
+
+PERM = Experiment(name="a")
+SPLIT = Experiment(name="a", mnist_mode="split", num_batch=5)
+CIFAR = Experiment(name="a", benchmark="cifar", num_batch=5)
+CIFAR100 = Experiment(name="a", benchmark="cifar100")
+CNN = Experiment(name="a", cnn=True, hidden_units=512, percent_on_fc=0.05)
+
+
+@pytest.mark.parametrize(
+    ("exp", "allowed"),
+    [
+        (PERM, set(range(1, 121))),
+        (SPLIT, {1, 2, 3, 4, 5}),
+        (CIFAR, {1, 2, 5, 10}),
+        (CIFAR100, {1, 2, 4, 5, 10, 20, 25, 50, 100}),
+    ],
+)
+def test_number_of_tasks(exp: Experiment, allowed: set[int]) -> None:
+    def fits(tasks: int) -> bool:
+        return not list(rules.contradictions(replace(exp, num_batch=tasks)))
+
+    assert {tasks for tasks in range(1, 121) if fits(tasks)} == allowed
+
+
+@pytest.mark.parametrize(
+    ("exp", "change", "key", "reason"),
+    [
+        (SPLIT, {"num_batch": 6}, "num_batch", "1, 2, 3, 4 or 5 tasks, not num_batch = 6"),
+        (PERM, {"momentum": 0.0}, "nesterov", "set momentum above 0 or nesterov = false"),
+        (PERM, {"data": "sample"}, "data", "with benchmark = mnist choose data = full"),
+        (CIFAR100, {"data": "sample"}, "data", "with benchmark = cifar100"),
+        (SPLIT, {"class_order": (1, 0)}, "class_order", "it has 2 of the 10 classes"),
+        (SPLIT, {"class_order": (*range(9), 8)}, "class_order", "class 8 comes more than once"),
+        (CIFAR, {"class_order": (*range(9), 10)}, "class_order", "there is no class 10"),
+        (PERM, {"percent_on_fc": 0.0001}, "percent_on_fc", "no winner among 4000 units"),
+        (PERM, {"hidden_units": 500}, "percent_on_fc", "no winner among 500 units"),
+        (PERM, {"k_inference_factor": 0.2}, "k_inference_factor", "in training 4 win"),
+        (CNN, {"percent_on_conv": 0.0078}, "percent_on_conv", "no winner among 64 channels"),
+        (CNN, {"k_inference_factor": 0.1}, "k_inference_factor", "among 64 channels in evaluation"),
+        (PERM, {"weight_sparsity_fc": 0.0006}, "weight_sparsity_fc", "no weight"),
+        (CNN, {"weight_sparsity_conv": 0.01}, "weight_sparsity_conv", "a unit of 25 inputs"),
+        (PERM, {"hidden_units": 10**6, "hidden_layers": 2}, "hidden_units", "1000.8 billion"),
+        (CNN, {"hidden_units": 10**6}, "hidden_units", "51.2 billion weights"),
+    ],
+)
+def test_contradictions(exp: Experiment, change: dict[str, Any], key: str, reason: str) -> None:
+    assert list(rules.contradictions(exp)) == []
+    [(keys, why)] = rules.contradictions(replace(exp, **change))
+    assert keys[0] == key
+    assert reason in why
+    assert set(keys) <= set(KEYS)
+
+
+@pytest.mark.parametrize(
+    "exp",
+    [
+        replace(PERM, class_order=(1, 2)),  # no classes to deal out
+        replace(SPLIT, class_order=tuple(reversed(range(10)))),
+        replace(SPLIT, class_order="random"),
+        replace(PERM, percent_on_fc=0.000126),  # round(0.504) = 1 winner
+        replace(PERM, sparsify=False, percent_on_fc=0.0001, weight_sparsity_fc=0.0001),
+        replace(PERM, percent_on_conv=0.001, weight_sparsity_conv=0.001),
+        replace(PERM, nesterov=False, momentum=0.0),
+        replace(CIFAR, data="sample"),
+    ],
+)
+def test_no_contradiction(exp: Experiment) -> None:
+    assert list(rules.contradictions(exp)) == []
+
+
+def test_doubts() -> None:
+    one_class = replace(CIFAR, num_batch=10)
+    [(keys, why)] = rules.doubts(one_class)
+    assert keys[0] == "num_batch"
+    assert "the accuracy is always 100 %" in why
+    assert list(rules.doubts(replace(one_class, scenario="class"))) == []
+    for exp in (PERM, SPLIT, CIFAR, CIFAR100, CNN):
+        assert list(rules.doubts(exp)) == []
+
+    [(keys, why)] = rules.doubts(replace(PERM, percent_on_fc=0.8, k_inference_factor=1.5))
+    assert keys[0] == "k_inference_factor"
+    assert why.endswith("so all 4000 win")
+
+
+def test_the_network_is_the_one_that_the_rules_speak_of() -> None:
+    """models may not import exps and exps not torch, so both name these sizes."""
+    cnn = pytest.importorskip("models.cnn", reason="needs torch")
+    assert (cnn.CHANNELS, cnn.KERNEL) == (rules.CONV_CHANNELS, rules.CONV_KERNEL)

@@ -1,0 +1,224 @@
+"""KWinners and KWinners2d of models.sparse: recorded sequences, state, evaluation, errors."""
+
+from __future__ import annotations
+
+import copy
+import io
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from models import sparse
+from models.sparse import KWinners, KWinners2d, update_boost_strength
+
+MAKERS: dict[str, Callable[[], sparse.KWinnersBase]] = {
+    "KWinners": lambda: KWinners(12, 0.25, duty_cycle_period=20),
+    "local": lambda: KWinners2d(12, 0.25, duty_cycle_period=20, local=True),
+    "global": lambda: KWinners2d(12, 0.25, duty_cycle_period=20),
+}
+
+
+@pytest.fixture(params=MAKERS)
+def make(request: pytest.FixtureRequest) -> Callable[[], sparse.KWinnersBase]:
+    return MAKERS[request.param]
+
+
+def pictures(layer: sparse.KWinnersBase, batch: int = 8, seed: int = 0) -> Tensor:
+    shape = (batch, 12) if isinstance(layer, KWinners) else (batch, 12, 3, 2)
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.kinds("KWinners", "KWinners2d")
+def test_recorded(recorded: tuple[dict[str, Any], dict[str, Tensor]]) -> None:
+    case, arrays = recorded
+    layer = getattr(sparse, case["kind"])(**case["kwargs"])
+    for step, x in enumerate(arrays["xs"]):
+        assert torch.equal(layer(x), arrays["ys"][step])
+        torch.testing.assert_close(layer.duty_cycle, arrays["duty"][step])
+        if "boost" in arrays:
+            if step in (1, 3, 5):
+                layer.apply(update_boost_strength)
+            torch.testing.assert_close(layer.boost_strength, arrays["boost"][step])
+    layer.eval()
+    assert torch.equal(layer(arrays["xs"][0]), arrays["y_eval"])
+    assert (layer.k, layer.k_inference) == (case["k"], case["k_inference"])
+    entropy = [layer.entropy().item(), layer.max_entropy()][: len(arrays["entropy"])]
+    assert entropy == pytest.approx(arrays["entropy"].tolist(), rel=1e-5)
+
+
+def test_attributes_and_buffers_are_those_of_nupic_torch() -> None:
+    layer = KWinners(40, 0.1, 1.5, 1.2, 0.8, 500)
+    assert (layer.n, layer.k, layer.k_inference, layer.percent_on) == (40, 4, 6, 0.1)
+    assert (layer.k_inference_factor, layer.boost_strength_factor) == (1.5, 0.8)
+    assert (layer.duty_cycle_period, layer.learning_iterations) == (500, 0)
+    assert set(layer.state_dict()) == {"duty_cycle", "boost_strength", "learning_iterations"}
+    assert layer.duty_cycle.shape == (40,)
+    assert KWinners2d(6, 0.5).duty_cycle.shape == (1, 6, 1, 1)
+
+
+def test_evaluation_uses_k_inference_and_learns_nothing(
+    make: Callable[[], sparse.KWinnersBase],
+) -> None:
+    layer = make().eval()
+    before = copy.deepcopy(layer.state_dict())
+    winners = layer(pictures(layer)).count_nonzero().item()
+    positions = 1 if isinstance(layer, KWinners) else 6
+    expected = {3: 4, 18: 27}[layer.k] if not getattr(layer, "local", False) else 4 * positions
+    assert winners == 8 * expected
+    learned = ("duty_cycle", "boost_strength", "learning_iterations")
+    assert all(torch.equal(before[key], layer.state_dict()[key]) for key in learned)
+
+
+def test_k_inference_is_at_most_all() -> None:
+    layer = KWinners(10, 0.8, k_inference_factor=2).eval()
+    x = torch.randn(3, 10)
+    assert torch.equal(layer(x), x)
+    assert KWinners2d(10, 0.8, 2.0, local=True).k_inference == 10
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.lists(st.integers(1, 40), min_size=1, max_size=8),
+    st.integers(1, 50),
+    st.floats(0, 3),
+    st.sampled_from([KWinners, KWinners2d]),
+)
+def test_duty_cycle_and_entropy_stay_in_range(
+    batches: list[int], period: int, boost: float, kind: type[sparse.KWinnersBase]
+) -> None:
+    layer = kind(12, 0.25, boost_strength=boost, duty_cycle_period=period)
+    for seed, batch in enumerate(batches):
+        layer(pictures(layer, batch, seed).abs())
+        assert layer.duty_cycle.min() >= 0
+        assert layer.duty_cycle.max() <= 1
+        assert layer.duty_cycle.mean() == pytest.approx(0.25, abs=1e-5)
+    assert layer.learning_iterations == sum(batches)
+    assert 0 <= layer.entropy() <= layer.max_entropy() + 1e-4
+
+
+def test_a_reloaded_layer_continues_exactly(make: Callable[[], sparse.KWinnersBase]) -> None:
+    layer = make()
+    for seed in range(3):
+        layer(pictures(layer, seed=seed))
+    layer.apply(update_boost_strength)
+    file = io.BytesIO()
+    torch.save(layer.state_dict(), file)
+    file.seek(0)
+    other = make()
+    other.load_state_dict(torch.load(file, weights_only=True))
+    assert torch.equal(other.entropy(), layer.entropy())
+    for seed in range(3, 6):
+        x = pictures(layer, seed=seed)
+        assert torch.equal(other(x), layer(x))
+        assert torch.equal(other.duty_cycle, layer.duty_cycle)
+
+
+def test_copies_and_pickles_continue_exactly(make: Callable[[], sparse.KWinnersBase]) -> None:
+    layer = make()
+    layer(pictures(layer))
+    copies = [copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))]
+    layer(pictures(layer, seed=1))
+    for other in copies:
+        other(pictures(layer, seed=1))
+        assert torch.equal(other.duty_cycle, layer.duty_cycle)
+
+
+def test_a_state_dict_of_nupic_torch_counts_as_a_full_period(
+    make: Callable[[], sparse.KWinnersBase],
+) -> None:
+    layer = nn.Sequential(make())
+    duty = torch.rand_like(layer[0].duty_cycle)
+    foreign = {"0.duty_cycle": duty, "0.boost_strength": torch.tensor(0.3)}
+    layer.load_state_dict(foreign)
+    assert layer[0].learning_iterations == 20
+    layer(pictures(layer[0], batch=1))
+    torch.testing.assert_close(layer[0].duty_cycle, duty, rtol=0, atol=0.05)
+    layer.load_state_dict({**foreign, "0.duty_cycle": torch.zeros_like(duty)})
+    assert layer[0].learning_iterations == 0
+    assert set(foreign) == {"0.duty_cycle", "0.boost_strength"}
+
+
+def test_the_duty_cycle_needs_no_value_on_the_host(
+    make: Callable[[], sparse.KWinnersBase],
+) -> None:
+    layer = make()
+    x = pictures(layer)
+    layer(x)
+    layer.to("meta")  # tensors without values: reading one raises
+    layer(x.to("meta"))
+    layer.apply(update_boost_strength)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_training_on_cuda_never_waits_for_the_device(
+    make: Callable[[], sparse.KWinnersBase],
+) -> None:
+    layer, twin = make().cuda(), make()
+    batches = [pictures(twin, seed=seed) for seed in range(4)]
+    on_device = [x.cuda() for x in batches]
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        outputs = [layer(x) for x in on_device]
+        layer.apply(update_boost_strength)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    for x, y in zip(batches, outputs, strict=True):
+        assert torch.equal(twin(x), y.cpu())
+    torch.testing.assert_close(layer.duty_cycle.cpu(), twin.duty_cycle)
+
+
+def test_counts_are_as_good_as_outputs() -> None:
+    one, two = KWinners(12, 0.25), KWinners(12, 0.25)
+    y = one(pictures(one))
+    two.count_wins((y > 0).float().sum(0), len(y))
+    assert torch.equal(one.duty_cycle, two.duty_cycle)
+    assert torch.equal(one.learning_iterations, two.learning_iterations)
+
+
+def test_global_k_follows_the_size_of_the_picture() -> None:
+    layer = KWinners2d(4, 0.25, 1.0)
+    assert (layer.n, layer.k, layer.max_entropy()) == (0, 0, 0)
+    for side in (4, 2):
+        layer(torch.rand(1, 4, side, side))
+        assert (layer.n, layer.k) == (4 * side * side, side * side)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"n": 0, "percent_on": 0.5}, "n = 0: choose 1 or above"),
+        ({"n": 10, "percent_on": 0}, "percent_on = 0: choose above 0 and up to 1"),
+        ({"n": 10, "percent_on": 1.1}, "percent_on = 1.1: choose above 0 and up to 1"),
+        (
+            {"n": 400, "percent_on": 0.001},
+            "percent_on = 0.001 leaves none of 400 units on: choose at least 0.0025",
+        ),
+        (
+            {"n": 10, "percent_on": 0.2, "k_inference_factor": 0.4},
+            r"k_inference_factor = 0.4 leaves none .*\(in training 2\): choose at least 0.5",
+        ),
+        ({"n": 10, "percent_on": 0.5, "k_inference_factor": 0}, "k_inference_factor = 0: choose"),
+        ({"n": 10, "percent_on": 0.5, "boost_strength": -1}, "boost_strength = -1: choose 0"),
+        ({"n": 10, "percent_on": 0.5, "boost_strength_factor": 1.5}, "from 0 to 1"),
+        ({"n": 10, "percent_on": 0.5, "duty_cycle_period": 0}, "duty_cycle_period = 0: choose 1"),
+        ({"n": 10, "percent_on": float("nan")}, "percent_on = nan: choose"),
+    ],
+)
+def test_errors_name_value_and_range(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        KWinners(**arguments)
+
+
+def test_errors_of_2d() -> None:
+    with pytest.raises(ValueError, match="channels = 0: choose 1 or above"):
+        KWinners2d(0)
+    with pytest.raises(ValueError, match=r"percent_on = 0.1 leaves none of 4 units on"):
+        KWinners2d(4, local=True)
+    with pytest.raises(ValueError, match=r"percent_on = 0.1 leaves none of 4 units on"):
+        KWinners2d(4)(torch.rand(1, 4, 1, 1))

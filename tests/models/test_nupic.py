@@ -1,0 +1,65 @@
+"""Choosing between our sparse layers and those of nupic.torch, which is not installed for tests."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+import pytest
+
+from exps.config import Experiment
+from models import ModelError, make_model, sparse
+from models.nupic import sparse_library
+
+Make = Callable[..., Experiment]
+
+
+@pytest.fixture
+def no_nupic(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "nupic", None)
+
+
+@pytest.fixture
+def nupic(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A library under nupic.torch's name, with layers that are told apart from ours."""
+    library = ModuleType("nupic.torch.modules")
+    for name in ("KWinners", "KWinners2d", "SparseWeights", "SparseWeights2d"):
+        setattr(library, name, type(name, (getattr(sparse, name),), {}))
+    for name in ("nupic", "nupic.torch"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, "nupic.torch.modules", library)
+    return library
+
+
+def test_our_own_need_nothing(no_nupic: None) -> None:
+    assert sparse_library("own") is sparse
+
+
+@pytest.mark.parametrize("cnn", [True, False])
+def test_a_missing_library_is_one_clear_error(experiment: Make, no_nupic: None, cnn: bool) -> None:
+    exp = experiment(sparse_layers="nupic", cnn=cnn)
+    with pytest.raises(ModelError) as caught:
+        make_model(exp, (1, 28, 28), [10])
+    message = str(caught.value)
+    assert "\n" not in message
+    for part in ("https://github.com/numenta/nupic.torch", "AGPL", "sparse_layers = own"):
+        assert part in message
+
+
+def test_dense_models_do_not_ask_for_it(experiment: Make, no_nupic: None) -> None:
+    make_model(experiment(sparse_layers="nupic", sparsify=False), (1, 28, 28), [10])
+
+
+def test_an_installed_library_is_used(experiment: Make, nupic: ModuleType) -> None:
+    exp = experiment(
+        sparse_layers="nupic",
+        cnn=True,
+        hidden_units=10,
+        weight_sparsity_fc=0.5,
+        weight_sparsity_conv=0.5,
+    )
+    used = {type(m) for m in make_model(exp, (1, 28, 28), [10]).modules()}
+    for name in ("KWinners", "KWinners2d", "SparseWeights", "SparseWeights2d"):
+        assert getattr(nupic, name) in used
+        assert getattr(sparse, name) not in used

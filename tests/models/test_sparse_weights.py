@@ -1,0 +1,201 @@
+"""SparseWeights and SparseWeights2d of models.sparse: masks that hold whatever happens."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn.functional import conv2d, linear
+
+from models import sparse
+from models.sparse import SparseWeights, SparseWeights2d, normalize_sparse_weights, rezero_weights
+
+OPTIMISERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "SGD": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=1e-2, nesterov=True),
+    "Adam": lambda p: torch.optim.Adam(p, 0.1, weight_decay=1e-2, amsgrad=True),
+    "AdamW": lambda p: torch.optim.AdamW(p, 0.1, weight_decay=1e-2),
+    "RMSprop": lambda p: torch.optim.RMSprop(p, 0.1, momentum=0.9, weight_decay=1e-2),
+    "Adagrad": lambda p: torch.optim.Adagrad(p, 0.1, weight_decay=1e-2),
+    "Rprop": lambda p: torch.optim.Rprop(p, 0.1),
+    "LBFGS": lambda p: torch.optim.LBFGS(p, 0.1, max_iter=3),
+}
+
+
+@pytest.fixture(params=["linear", "convolution"])
+def layer(request: pytest.FixtureRequest) -> sparse.SparseWeightsBase:
+    torch.manual_seed(0)
+    if request.param == "linear":
+        return SparseWeights(nn.Linear(20, 9), weight_sparsity=0.3)
+    return SparseWeights2d(nn.Conv2d(4, 9, 3), weight_sparsity=0.3)
+
+
+def batch(layer: sparse.SparseWeightsBase) -> Tensor:
+    return torch.randn((8, 20) if isinstance(layer, SparseWeights) else (8, 4, 5, 5))
+
+
+def masked(layer: sparse.SparseWeightsBase) -> Tensor:
+    return layer.module.weight[layer.zero_mask]
+
+
+@pytest.mark.kinds("SparseWeights", "SparseWeights2d")
+def test_recorded(recorded: tuple[dict[str, Any], dict[str, Tensor]]) -> None:
+    case, arrays = recorded
+    if case["kind"] == "SparseWeights":
+        module: nn.Module = nn.Linear(case["in_features"], case["out_features"])
+    else:
+        module = nn.Conv2d(case["in_channels"], case["out_channels"], case["kernel_size"])
+    layer = getattr(sparse, case["kind"])(module, sparsity=case["sparsity"])
+    assert torch.equal((layer.weight != 0).flatten(1).sum(1), arrays["nonzeros_per_row"])
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(2, 60), st.integers(1, 8), st.floats(0.3, 0.99), st.booleans())
+def test_every_row_keeps_as_many_weights(inputs: int, rows: int, p: float, conv: bool) -> None:
+    wrap = SparseWeights2d if conv else SparseWeights
+    module = nn.Conv2d(inputs, rows, 2) if conv else nn.Linear(inputs, rows)
+    total = inputs * (4 if conv else 1)
+    by_density = wrap(module, p)
+    assert by_density.zero_mask.dtype == torch.bool
+    assert (~by_density.zero_mask).flatten(1).sum(1).eq(round(total * p)).all()
+    assert (by_density.weight == 0).equal(by_density.zero_mask)
+
+
+@pytest.mark.parametrize("optimiser", OPTIMISERS)
+def test_masked_weights_stay_zero(layer: sparse.SparseWeightsBase, optimiser: str) -> None:
+    start = layer.weight.detach().clone()
+    steps = OPTIMISERS[optimiser](layer.parameters())
+    for _ in range(10):
+        x = batch(layer)
+
+        def loss(x: Tensor = x) -> Tensor:
+            steps.zero_grad()
+            value = (layer(x) - 1).square().mean() + layer.weight.abs().sum()
+            value.backward()
+            return value
+
+        steps.step(loss)
+        assert masked(layer).eq(0).all()
+    assert layer.weight[~layer.zero_mask].ne(start[~layer.zero_mask]).all()
+
+
+def test_the_gradient_is_zero_where_masked_even_when_infinite() -> None:
+    layer = SparseWeights(nn.Linear(4, 2), 0.5)
+    layer(torch.full((1, 4), math.inf)).sum().backward()
+    assert layer.weight.grad is not None
+    assert layer.weight.grad[layer.zero_mask].eq(0).all()
+    assert layer.weight.grad[~layer.zero_mask].isinf().all()
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_what_is_written_over_masked_weights_does_not_count(
+    layer: sparse.SparseWeightsBase, training: bool
+) -> None:
+    layer.train(training)
+    x = batch(layer)
+    kept = layer.weight.detach().clone()
+    layer.weight.data.add_(layer.zero_mask * 7.0)
+    plain = linear if isinstance(layer, SparseWeights) else conv2d
+    torch.testing.assert_close(layer(x), plain(x, kept, layer.bias))
+    if training:
+        assert torch.equal(layer.weight, kept)
+    layer.weight.data.fill_(1.0)
+    layer.apply(rezero_weights)
+    assert torch.equal(layer.weight, (~layer.zero_mask).float())
+
+
+def test_masks_come_from_the_seed() -> None:
+    masks = []
+    for seed in (1, 1, 2):
+        torch.manual_seed(seed)
+        masks.append(SparseWeights(nn.Linear(50, 20), 0.5).zero_mask)
+    assert torch.equal(masks[0], masks[1])
+    assert not torch.equal(masks[0], masks[2])
+    assert not torch.equal(masks[0][0], masks[0][1])
+
+
+def test_state_dict_holds_weights_and_mask(layer: sparse.SparseWeightsBase) -> None:
+    state = layer.state_dict()
+    assert set(state) == {"zero_mask", "module.weight", "module.bias"}
+    twin = copy.deepcopy(layer)
+    other = type(layer)(copy.deepcopy(layer.module), sparsity=0.7)
+    nn.ModuleList([other]).load_state_dict({f"0.{key}": value for key, value in state.items()})
+    x = batch(layer)
+    for same in (other, twin, pickle.loads(pickle.dumps(layer))):
+        assert torch.equal(same.zero_mask, layer.zero_mask)
+        assert torch.equal(same(x), layer(x))
+
+
+@pytest.mark.parametrize("assign", [True, False])
+def test_loading_dense_weights_masks_them(layer: sparse.SparseWeightsBase, assign: bool) -> None:
+    state = layer.state_dict()
+    dense = {**state, "module.weight": torch.ones_like(layer.weight)}
+    layer.load_state_dict(dense, assign=assign)
+    assert torch.equal(layer.weight, (~layer.zero_mask).float())
+
+
+def test_copies_keep_their_masks_in_training(layer: sparse.SparseWeightsBase) -> None:
+    for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), layer.double()):
+        optimiser = torch.optim.SGD(other.parameters(), 0.1, momentum=0.9, weight_decay=0.1)
+        for _ in range(3):
+            optimiser.zero_grad()
+            other(batch(other).to(other.weight.dtype)).square().sum().backward()
+            optimiser.step()
+        assert masked(other).eq(0).all()
+
+
+def test_normalised_weights_are_scaled_to_their_inputs(layer: sparse.SparseWeightsBase) -> None:
+    layer.apply(normalize_sparse_weights)
+    bound = 1 / math.sqrt(int((~layer.zero_mask[0]).sum()))
+    assert masked(layer).eq(0).all()
+    live = layer.weight[~layer.zero_mask]
+    assert 0.8 * bound < live.abs().max() <= bound
+    assert layer.bias is not None
+    assert layer.bias.abs().max() <= bound
+
+
+def test_functions_for_apply_leave_other_layers_alone() -> None:
+    model = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
+    before = copy.deepcopy(model.state_dict())
+    for function in (rezero_weights, normalize_sparse_weights, sparse.update_boost_strength):
+        model.apply(function)
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize(("density", "zeros"), [(0, 12), (1, 0)])
+def test_extremes_when_allowed(density: int, zeros: int) -> None:
+    layer = SparseWeights(nn.Linear(4, 3), density, allow_extremes=True)
+    assert layer.zero_mask.sum() == zeros
+    layer.apply(normalize_sparse_weights)
+    assert (layer.weight == 0).sum() == zeros
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({}, "weight_sparsity = None, sparsity = None: give one"),
+        ({"weight_sparsity": 0.5, "sparsity": 0.5}, "give one"),
+        ({"weight_sparsity": 0}, "weight_sparsity = 0: choose a number between 0 and 1"),
+        ({"weight_sparsity": 1.0}, "the ends need allow_extremes=True"),
+        ({"sparsity": -0.1}, "sparsity = -0.1: choose a number between 0 and 1"),
+        ({"sparsity": 1.1, "allow_extremes": True}, "sparsity = 1.1: choose"),
+        ({"weight_sparsity": 0.1}, "a density of 0.1 leaves no weight of 4: choose at least 0.25"),
+    ],
+)
+def test_errors_name_value_and_range(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        SparseWeights(nn.Linear(4, 3), **arguments)
+
+
+def test_a_module_of_the_wrong_kind() -> None:
+    with pytest.raises(ValueError, match="SparseWeights2d needs a layer with a weight of 4 dim"):
+        SparseWeights2d(nn.Linear(4, 3), 0.5)
+    with pytest.raises(ValueError, match=r"not ReLU\(\)"):
+        SparseWeights(nn.ReLU(), 0.5)

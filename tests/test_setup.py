@@ -1,0 +1,163 @@
+"""The set-up files agree with each other, and a failed installation is not taken for a good one."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import exps
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # comes with pytest there
+
+ROOT = Path(__file__).parents[1]
+DEFAULT_PYTHON = (3, 11)  # environment.yml's
+NEEDS_MAKE = pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def lines(name: str) -> list[str]:
+    without_comments = (re.sub(r"(^|\s)#.*", "", line) for line in read(name).splitlines())
+    return [line.rstrip() for line in without_comments if line.strip()]
+
+
+def applies(marker: str, python: tuple[int, int]) -> bool:
+    """Whether a marker like `python_version < "3.11"` holds."""
+    if not marker:
+        return True
+    match = re.fullmatch(r'python_version (<|>=) "(\d+)\.(\d+)"', marker)
+    assert match, f"a marker that this test does not know: {marker}"
+    older = python < (int(match[2]), int(match[3]))
+    return older if match[1] == "<" else not older
+
+
+def requirements(name: str, python: tuple[int, int]) -> dict[str, str]:
+    """Package name -> exact version, for this Python."""
+    pins: dict[str, str] = {}
+    for line in lines(name):
+        if line.startswith("-r "):
+            continue
+        requirement, _, marker = (part.strip() for part in line.partition(";"))
+        package, version = requirement.split("==")
+        if applies(marker, python):
+            assert package not in pins, f"{package} is pinned twice for Python {python}"
+            pins[package] = version
+    return pins
+
+
+def environment() -> tuple[list[str], dict[str, str]]:
+    """The conda dependencies and the pip pins of environment.yml."""
+    text = lines("environment.yml")
+    start = text.index("  - pip:")
+    conda = [line.removeprefix("  - ") for line in text[text.index("dependencies:") + 1 : start]]
+    pins = [line.removeprefix("      - ") for line in text[start + 1 :]]
+    return conda, dict(pin.split("==") for pin in pins)
+
+
+def project() -> dict[str, Any]:
+    return tomllib.loads(read("pyproject.toml"))["project"]
+
+
+def test_environment_is_in_step_with_requirements() -> None:
+    conda, pins = environment()
+    assert "name: sparse_syn" in lines("environment.yml")
+    assert conda == ["python=" + ".".join(map(str, DEFAULT_PYTHON)), "pip"]
+    assert pins == requirements("requirements.txt", DEFAULT_PYTHON)
+
+
+@pytest.mark.parametrize("python", [(3, 10), (3, 11), (3, 12), (3, 13)])
+def test_every_python_gets_every_package_once(python: tuple[int, int]) -> None:
+    named = {re.split(r"[<>=]", package)[0] for package in project()["dependencies"]}
+    assert set(requirements("requirements.txt", python)) == named
+    assert set(requirements("requirements-dev.txt", python)) == {
+        "pytest",
+        "ruff",
+        "mypy",
+        "hypothesis",
+    }
+    assert "-r requirements.txt" in lines("requirements-dev.txt")
+
+
+def test_project_facts_agree() -> None:
+    assert project()["version"] == exps.VERSION
+    assert project()["requires-python"] == ">=3.10"
+    assert "sys.version_info < (3, 10)" in read("Makefile")
+    assert sys.version_info >= (3, 10)
+
+
+def test_ci_runs_the_test_command() -> None:
+    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+    assert lines(".ci/run")[-1] == "exec make test"
+
+
+FAKE_PYTHON = """#!/bin/sh
+# Stands in for python and notes its arguments; pip fails while there is a file named broken.
+echo "$@" >> log
+case "$*" in
+    "-m venv"*) mkdir -p .venv/bin && cp "$0" .venv/bin/python ;;
+    "-m pip"*) test ! -e broken ;;
+esac
+"""
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The set-up files beside a stand-in for python."""
+    for name in ("Makefile", "requirements.txt", "requirements-dev.txt"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "python").write_text(FAKE_PYTHON)
+    (tmp_path / "python").chmod(0o755)
+    return tmp_path
+
+
+def make(clone: Path, *arguments: str) -> tuple[int, list[str]]:
+    """The exit status, and what python was asked to do."""
+    (clone / "log").write_text("")
+    environ = {k: v for k, v in os.environ.items() if not k.startswith(("MAKE", "MFLAGS"))}
+    command = ["make", "-s", *arguments, "PYTHON=./python"]
+    done = subprocess.run(command, cwd=clone, env=environ, capture_output=True, check=False)
+    asked = (clone / "log").read_text().splitlines()
+    return done.returncode, [line for line in asked if not line.startswith("-c")]
+
+
+@NEEDS_MAKE
+def test_make_run_installs_once_and_passes_arguments_on(clone: Path) -> None:
+    install = "-m pip install --disable-pip-version-check -r requirements.txt"
+    assert make(clone, "run") == (0, ["-m venv --clear .venv", install, "run_exps.py"])
+    assert make(clone, "run", "ARGS=--name CNN") == (0, ["run_exps.py --name CNN"])
+    later = (clone / ".venv" / "run.stamp").stat().st_mtime + 10
+    os.utime(clone / "requirements.txt", (later, later))
+    assert make(clone, "run") == (0, [install, "run_exps.py"])
+
+
+@NEEDS_MAKE
+def test_make_test_lints_checks_types_and_tests(clone: Path) -> None:
+    status, asked = make(clone, "test")
+    assert status == 0
+    assert asked[1].endswith("-r requirements-dev.txt")
+    assert asked[2:] == ["-m ruff check .", "-m mypy", "-m pytest"]
+
+
+@NEEDS_MAKE
+def test_a_failed_installation_is_repeated(clone: Path) -> None:
+    (clone / "broken").touch()
+    status, asked = make(clone, "run")
+    assert status != 0
+    assert "run_exps.py" not in asked
+    (clone / "broken").unlink()
+    status, asked = make(clone, "run")
+    assert status == 0
+    assert asked[-1] == "run_exps.py"
+    assert any("pip install" in line for line in asked)

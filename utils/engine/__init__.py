@@ -1,0 +1,32 @@
+"""Engines: how a step and a prediction are computed. All give the same, up to rounding."""
+
+from __future__ import annotations
+
+import torch
+
+from benchmarks.stream import TaskStream
+from exps.config import Experiment
+from models.mlp import MLP
+from utils.engine.base import Engine
+from utils.engine.reference import ReferenceEngine
+from utils.engine.sparse import SparseEngine
+
+
+class EngineError(Exception):
+    """An engine that does not fit the model, or a precision that does not fit the machine."""
+
+
+def make_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torch.device) -> Engine:
+    """The engine that `exp.engine` names; `auto` takes the fastest that knows the model.
+
+    Raises EngineError when the one named does not know it.
+    """
+    known = SparseEngine.supports(exp, model, device)
+    if exp.engine == "sparse" and not known:
+        raise EngineError(
+            f"[{exp.name}] engine = sparse: it is for MLPs of own k-winner layers on the CPU, with"
+            " ordinary settings of SGD; choose engine = auto"
+        )
+    if exp.engine == "sparse" or (exp.engine == "auto" and known and SparseEngine.pays(model)):
+        return SparseEngine(exp, model, stream)
+    return ReferenceEngine(exp, model, stream, device)

@@ -1,0 +1,31 @@
+"""The one small interface through which training and evaluation see an engine."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from benchmarks.stream import Samples
+from models.mlp import MLP
+from utils.meter import EpochRecord
+
+
+class Engine(Protocol):
+    """Trains and evaluates one model on one device. Nothing in `step` waits for the device."""
+
+    @property
+    def model(self) -> MLP:
+        """The model, with the weights as they are now."""
+
+    def begin_epoch(self, steps: int) -> None:
+        """Start counting anew; `steps` mini-batches will follow."""
+
+    def step(self, samples: Samples, head: int) -> None:
+        """One step of SGD on a mini-batch of the training pictures."""
+
+    def end_epoch(self) -> EpochRecord:
+        """Lower the boost strength by its factor and read what the epoch looked like."""
+
+    def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
+        """Logits [n, classes] of test pictures, in evaluation mode, and their labels int64 [n]."""

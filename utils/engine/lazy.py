@@ -1,0 +1,130 @@
+"""SGD with momentum and weight decay on a matrix of which a step touches only a few entries.
+
+For one weight w with momentum b, torch's SGD step with gradient g is linear:
+
+    b' = m·b + wd·w + g,    w' = w - lr·b'                        (plain)
+    b' = m·b + wd·w + g,    w' = w - lr·(g + wd·w + m·b')         (Nesterov)
+
+that is (w, b)' = M·(w, b) + c·g with a constant 2 x 2 matrix M. In the basis of M's eigenvectors,
+scaled so that w = p + q, a step is p' = λ₁·p + e₁·g and q' = λ₂·q + e₂·g. All p share the factor λ₁
+and all q the factor λ₂, so both are kept as a matrix times one scalar: a step without a gradient is
+two products of scalars, however large the matrix is, and a gradient entry is one addition to each.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from torch import Tensor
+from torch.nn.functional import embedding_bag, hardshrink
+
+SMALLEST_SCALE = 1e-4  # a scale below this is multiplied into its matrix, before fp32 loses digits
+NOTHING = (
+    1e-30  # smaller parts are dropped then: they are far below rounding, and denormals are slow
+)
+
+
+@dataclass(frozen=True)
+class Basis:
+    """`decay`: M's eigenvalues λ; `gain`: a gradient's shares e; b = slope₁·p + slope₂·q."""
+
+    decay: tuple[float, float]
+    gain: tuple[float, float]
+    slope: tuple[float, float]
+
+    @staticmethod
+    def of(lr: float, momentum: float, weight_decay: float, nesterov: bool) -> Basis | None:
+        """The basis for these settings of SGD; None where M has no two different real eigenvalues >
+        0.
+
+        Without momentum there is no q: λ₂ = e₂ = 0.
+        """
+        if momentum == 0:
+            decay = 1 - lr * weight_decay
+            return Basis((decay, 0.0), (-lr, 0.0), (0.0, 0.0)) if decay > 0 else None
+        pull = lr * momentum if nesterov else lr  # how much of b' goes into w'
+        ww = 1 - (lr * weight_decay if nesterov else 0) - pull * weight_decay
+        wb = -pull * momentum
+        cw = -(lr if nesterov else 0) - pull
+        mean, det = (ww + momentum) / 2, ww * momentum - wb * weight_decay
+        root = mean * mean - det
+        if root <= 0 or det <= 0 or mean <= 0:
+            return None
+        first = mean + math.sqrt(root)
+        second = det / first  # the smaller root without cancellation
+        slope1, slope2 = (first - ww) / wb, (second - ww) / wb
+        # gain solves e₁ + e₂ = c_w and slope₁·e₁ + slope₂·e₂ = c_b = 1
+        gain2 = (1 - slope1 * cw) / (slope2 - slope1)
+        return Basis((first, second), (cw - gain2, gain2), (slope1, slope2))
+
+
+class LazyMatrix:
+    """A weight matrix [rows, columns] = scale₁·P + scale₂·Q under SGD, at the cost of what is
+    touched.
+
+    Which rows are read and which entries change is up to the caller; everything else follows
+    exactly.
+    """
+
+    def __init__(self, weight: Tensor, momentum: Tensor, basis: Basis) -> None:
+        """weight, momentum: float32 [rows, columns]; both are copied."""
+        self.basis = basis
+        weight, momentum = weight.contiguous(), momentum.contiguous()
+        self.scale = [1.0, 1.0]
+        slope1, slope2 = basis.slope
+        if basis.decay[1]:
+            q = (momentum - slope1 * weight) / (slope2 - slope1)
+            self.parts = [weight - q, q]
+        else:
+            self.parts = [weight.clone()]
+
+    @property
+    def columns(self) -> int:
+        """The length of a row."""
+        return self.parts[0].shape[1]
+
+    def step(self) -> None:
+        """One step of SGD for all entries; gradients are added with `add` afterwards."""
+        for i, part in enumerate(self.parts):
+            self.scale[i] *= self.basis.decay[i]
+            if self.scale[i] < SMALLEST_SCALE:
+                part.copy_(hardshrink(part.mul_(self.scale[i]), NOTHING))
+                self.scale[i] = 1.0
+
+    def add(self, entries: Tensor, gradient: Tensor) -> None:
+        """Apply gradients [n] to entries int64 [n], row · columns + column; repeats add up."""
+        for part, scale, gain in zip(self.parts, self.scale, self.basis.gain, strict=False):
+            part.view(-1).index_add_(0, entries, gradient, alpha=gain / scale)
+
+    def rows_sum(self, rows: Tensor, factors: Tensor) -> Tensor:
+        """Σᵢ factors[:, i] · weight[rows[:, i]]: [batch, columns], for rows, factors [batch, n]."""
+        total = embedding_bag(
+            rows, self.parts[0], mode="sum", per_sample_weights=factors * self.scale[0]
+        )
+        if len(self.parts) > 1:
+            factors = factors * self.scale[1]
+            total += embedding_bag(rows, self.parts[1], mode="sum", per_sample_weights=factors)
+        return total
+
+    def entries(self, where: Tensor) -> Tensor:
+        """The weights at the entries int64 [...]."""
+        total = self.parts[0].take(where).mul_(self.scale[0])
+        if len(self.parts) > 1:
+            total.add_(self.parts[1].take(where), alpha=self.scale[1])
+        return total
+
+    def weight(self) -> Tensor:
+        """All weights, a new float32 [rows, columns]."""
+        total = self.parts[0] * self.scale[0]
+        return total.add_(self.parts[1], alpha=self.scale[1]) if len(self.parts) > 1 else total
+
+    def momentum(self) -> Tensor:
+        """All momenta, a new float32 [rows, columns]; zeros without momentum."""
+        slope1, slope2 = self.basis.slope
+        total = self.parts[0] * (self.scale[0] * slope1)
+        return (
+            total.add_(self.parts[1], alpha=self.scale[1] * slope2)
+            if len(self.parts) > 1
+            else total
+        )

@@ -1,0 +1,73 @@
+"""The reference engine: the model as written, autograd and torch's SGD."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from benchmarks.stream import Pictures, Samples, TaskStream
+from exps.config import Experiment
+from models.mlp import MLP
+from models.sparse import update_boost_strength
+from utils.meter import EpochRecord, Meter
+
+
+class ReferenceEngine:
+    """Trains any model; what the other engines are compared with.
+
+    The pictures may live on another device than the model: a mini-batch is gathered where they are.
+    """
+
+    def __init__(
+        self, exp: Experiment, model: MLP, stream: TaskStream, device: torch.device
+    ) -> None:
+        self.exp, self.model, self.stream, self.device = exp, model.to(device), stream, device
+        self.optimizer = torch.optim.SGD(
+            model.parameters(),
+            lr=exp.lr,
+            momentum=exp.momentum,
+            nesterov=exp.nesterov,
+            weight_decay=exp.weight_decay,
+            fused=device.type in ("cpu", "cuda"),
+        )
+        if exp.momentum:  # fused SGD cannot begin later for one head than for another
+            for p in model.parameters():
+                self.optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+
+    def begin_epoch(self, steps: int) -> None:
+        """Start counting anew; `steps` mini-batches will follow."""
+        self.model.train()
+        self.meter = Meter(steps, self.model.units, self.device)
+
+    def step(self, samples: Samples, head: int) -> None:
+        """One step of SGD on a mini-batch of the training pictures."""
+        x, labels = self._batch(self.stream.train, samples)
+        features = self.model.features(x)
+        logits = self.model.heads[head](features)
+        loss = cross_entropy(logits, labels)
+        self.optimizer.zero_grad(
+            set_to_none=True
+        )  # other heads have no gradient and stay as they are
+        loss.backward()
+        self.optimizer.step()
+        if self.exp.record_stats:
+            self.meter.add_activity(features)
+        self.meter.add(loss, logits, labels)
+
+    def end_epoch(self) -> EpochRecord:
+        """Lower the boost strength by its factor and read what the epoch looked like."""
+        self.model.apply(update_boost_strength)
+        return self.meter.read()
+
+    @torch.no_grad()
+    def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
+        """Logits [n, classes] of test pictures, in evaluation mode, and their labels int64 [n]."""
+        self.model.eval()
+        x, labels = self._batch(self.stream.test, samples)
+        return self.model(x, head), labels
+
+    def _batch(self, pictures: Pictures, samples: Samples) -> tuple[Tensor, Tensor]:
+        x = self.stream.inputs(pictures, samples).to(self.device, non_blocking=True)
+        labels = self.stream.labels(pictures, samples).to(self.device, non_blocking=True)
+        return x, labels

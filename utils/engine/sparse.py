@@ -1,0 +1,173 @@
+"""The engine for k-winner MLPs on the CPU: it computes what is active, and nothing else.
+
+Between layers flow the winners' indices and values. The first layer's input is dense, so its
+forward product is too; every layer after it reads only the rows of its (transposed) weights that
+belong to winners, the backward pass touches winners only, and SGD with momentum and weight decay is
+applied to the touched entries alone while all others follow lazily (see `lazy`). It computes what
+the reference engine computes, up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from benchmarks.stream import Samples, TaskStream
+from exps.config import Experiment
+from models.k_winners import KWinners
+from models.mlp import MLP
+from models.sparse import update_boost_strength
+from utils.engine.first_layer import FirstLayer
+from utils.engine.hidden_layer import HiddenLayer
+from utils.engine.lazy import Basis
+from utils.engine.sgd import SGD
+from utils.engine.weights import Weights
+from utils.engine.winners import Winners, choose
+from utils.meter import EpochRecord, Meter
+
+FEW = 16  # a layer is worth this engine when at most one unit in so many wins
+
+
+class SparseEngine:
+    """Trains an MLP whose every hidden layer is k-winners, in float32 on the CPU.
+
+    `keep` draws dropout: given a layer's number and its winners' indices [batch, k], the factors
+    for their values, 0 or 1 / (1 - p).
+    """
+
+    def __init__(self, exp: Experiment, model: MLP, stream: TaskStream) -> None:
+        basis = _basis(exp)
+        assert basis is not None, "supports() is asked first"
+        self.exp, self.stream, self._model = exp, stream, model
+        self.sgd = SGD(exp)
+        first, *others = [Weights.of(block.linear) for block in model.blocks]
+        self.first = FirstLayer(first, self.sgd, exp.precision)
+        self.hidden = [HiddenLayer(weights, self.sgd, basis) for weights in others]
+        self.heads = [Weights.of(head) for head in model.heads]
+        self.winners = _k_winners(model)
+        self.dropout = [block.dropout.p for block in model.blocks]
+        self.keep: Callable[[int, Tensor], Tensor] = self._draw
+
+    @staticmethod
+    def supports(exp: Experiment, model: MLP, device: torch.device) -> bool:
+        """Whether this engine knows the model."""
+        known = type(model) is MLP and len(_k_winners(model)) == len(model.blocks)
+        return device.type == "cpu" and known and _basis(exp) is not None
+
+    @staticmethod
+    def pays(model: MLP) -> bool:
+        """Whether so few units win that this engine is the faster one."""
+        return all(layer.k * FEW <= layer.n for layer in _k_winners(model))
+
+    @property
+    def model(self) -> MLP:
+        """The model, with the weights as they are now."""
+        for layer in self.hidden:
+            layer.write_back()
+        return self._model
+
+    def begin_epoch(self, steps: int) -> None:
+        """Start counting anew; `steps` mini-batches will follow."""
+        self.meter = Meter(steps, self._model.units, torch.device("cpu"))
+
+    @torch.no_grad()
+    def step(self, samples: Samples, head: int) -> None:
+        """One step of SGD on a mini-batch of the training pictures."""
+        x = self.stream.inputs(self.stream.train, samples).flatten(1)
+        labels = self.stream.labels(self.stream.train, samples)
+        outputs, scales = self._forward(x)
+        logits, gradient = self._classify(outputs[-1], labels, self.heads[head])
+        for i in range(len(self.hidden), 0, -1):
+            gradient *= scales[i]
+            gradient = self.hidden[i - 1].backward(outputs[i - 1], outputs[i].unit, gradient)
+        gradient *= scales[0]
+        self.first.backward(x, outputs[0].unit, gradient)
+        self.sgd.step()
+        self.first.changed()
+        if self.exp.record_stats:
+            self.meter.add_winners(outputs[-1].unit, outputs[-1].value)
+        self.meter.add(cross_entropy(logits, labels), logits, labels)
+
+    def end_epoch(self) -> EpochRecord:
+        """Lower the boost strength by its factor and read what the epoch looked like."""
+        self._model.apply(update_boost_strength)
+        self.first.changed()
+        return self.meter.read()
+
+    @torch.no_grad()
+    def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
+        """Logits [n, classes] of test pictures, in evaluation mode, and their labels int64 [n]."""
+        x = self.stream.inputs(self.stream.test, samples).flatten(1)
+        on = self.first.winners(x, self._boost(0), self.winners[0].k_inference)
+        for i, layer in enumerate(self.hidden, 1):
+            on = choose(layer.forward(on), self._boost(i), self.winners[i].k_inference)
+        logits, _ = _logits(on, self.heads[head])
+        return logits, self.stream.labels(self.stream.test, samples)
+
+    def _forward(self, x: Tensor) -> tuple[list[Winners], list[Tensor]]:
+        """The winners of every layer with their values after dropout, and dropout's factors."""
+        outputs: list[Winners] = []
+        scales: list[Tensor] = []
+        for i, activation in enumerate(self.winners):
+            boost = self._boost(i)
+            if i == 0:
+                on = self.first.winners(x, boost, activation.k)
+            else:
+                on = choose(self.hidden[i - 1].forward(outputs[-1]), boost, activation.k)
+            _count_wins(activation, on)
+            scale = self.keep(i, on.unit).masked_fill_(on.value == 0, 0)  # nothing for the padding
+            outputs.append(Winners(on.unit, on.value * scale))
+            scales.append(scale)
+        return outputs, scales
+
+    def _classify(
+        self, inputs: Winners, labels: Tensor, classifier: Weights
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [batch, classes], and the gradient [batch, k] for the inputs' values."""
+        logits, rows = _logits(inputs, classifier)
+        error = logits.softmax(1)  # [batch, classes]
+        error[torch.arange(len(labels)), labels] -= 1
+        error /= len(labels)
+        classes, units = classifier.weight.shape
+        where = inputs.unit.unsqueeze(2) + torch.arange(classes) * units  # [batch, k, classes]
+        shares = inputs.value.unsqueeze(2) * error.unsqueeze(1)
+        gradient = self.sgd.gradient(classifier.weight).zero_()
+        gradient.view(-1).index_add_(0, where.flatten(), shares.flatten())
+        self.sgd.gradient(classifier.bias).copy_(error.sum(0))
+        return logits, torch.einsum("bkc,bc->bk", rows, error)
+
+    def _boost(self, layer: int) -> Tensor | None:
+        """What multiplies the pre-activations when winners are picked [units]; None for ones."""
+        activation = self.winners[layer]
+        if not activation.boost_strength:
+            return None
+        return torch.exp(-activation.boost_strength * activation.duty_cycle)
+
+    def _draw(self, layer: int, index: Tensor) -> Tensor:
+        p = self.dropout[layer]
+        return torch.rand(index.shape).ge_(p).div_(1 - p)
+
+
+def _basis(exp: Experiment) -> Basis | None:
+    return Basis.of(exp.lr, exp.momentum, exp.weight_decay, exp.nesterov)
+
+
+def _k_winners(model: MLP) -> list[KWinners]:
+    """The activations that this engine computes."""
+    layers = [block.activation for block in model.blocks]
+    return [a for a in layers if isinstance(a, KWinners) and not (a.relu or a.break_ties)]
+
+
+def _logits(inputs: Winners, classifier: Weights) -> tuple[Tensor, Tensor]:
+    """Logits [batch, classes], and the classifier's weights of the inputs [batch, k, classes]."""
+    rows = classifier.weight.t()[inputs.unit]
+    return torch.einsum("bk,bkc->bc", inputs.value, rows).add_(classifier.bias), rows
+
+
+def _count_wins(activation: KWinners, on: Winners) -> None:
+    wins = torch.zeros_like(activation.duty_cycle)
+    wins.index_add_(0, on.unit.flatten(), (on.value > 0).float().flatten())
+    activation.count_wins(wins, len(on.unit))

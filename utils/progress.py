@@ -1,0 +1,60 @@
+"""What a run shows while it goes on: bars on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+from types import TracebackType
+
+from tqdm import tqdm
+
+
+class Progress:
+    """On a terminal two bars: the tasks, and what is done now; elsewhere lines."""
+
+    def __init__(self, tasks: int, *, quiet: bool = False):
+        self.quiet = quiet
+        self.bars = sys.stderr.isatty() and not quiet
+        self.tasks = tqdm(
+            total=tasks, desc="tasks", unit="task", disable=not self.bars, position=0, leave=False
+        )
+        self.now: tqdm[None] = tqdm(disable=True)
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.now.close()
+        self.tasks.close()
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        """Something with `total` steps begins."""
+        self.now.close()
+        self.now = tqdm(
+            total=total, desc=what, unit=unit, disable=not self.bars, position=1, leave=False
+        )
+
+    def advance(self, count: int = 1) -> None:
+        """So many more of them are done."""
+        self.now.update(count)
+
+    def detail(self, text: str) -> None:
+        """A line of detail: shown where there are no bars."""
+        if not self.bars:
+            self.say(text)
+
+    def task_done(self, text: str) -> None:
+        """A task has been trained and tested."""
+        self.now.close()
+        self.tasks.update()
+        self.say(text)
+
+    def say(self, text: str) -> None:
+        """A line that stays, above the bars."""
+        if not self.quiet:
+            tqdm.write(text, file=sys.stdout)
+            sys.stdout.flush()

@@ -1,0 +1,213 @@
+"""Result files: a pickle of `[config, stats]`, written atomically, read without running it."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import pickle
+import re
+import secrets
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from utils.plain_data import NotPlainError, plain
+from utils.unpickler import loads
+
+MAX_BYTES = 512 * 2**20
+
+_MAX_NAME = (
+    80  # with date, seed and suffix below 143 characters, what the narrowest file systems take
+)
+
+
+class ResultsError(Exception):
+    """A result that cannot be written or read: what is wrong, where, and what to do."""
+
+
+def save_results(
+    results_dir: Path,
+    config: dict[str, Any],
+    stats: dict[str, Any],
+    *,
+    name: str,
+    seed: int,
+    when: datetime,
+) -> Path:
+    """Write `[config, stats]` to `results_dir/<name>_<date>_<time>_s<seed>.pkl`; returns the path.
+
+    A notebook loads it with pickle and numpy alone. The file appears complete or not at all, and
+    never takes the name of another: a second run in the same second gets `_2`. In the name,
+    whatever is not an ASCII letter, digit, `_`, `+` or `-` becomes `_`. Raises ResultsError for
+    values that are not plain Python or numpy (see `plain_data.plain`), naming them, and for a
+    folder that cannot be written.
+    """
+    payload = _pickle(config, stats, name)
+    folder = Path(results_dir)
+    stem = f"{_file_name(name)}_{when:%Y-%m-%d_%H-%M-%S}_s{seed}"
+    with _os_errors_explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        return _write(payload, folder, stem)
+
+
+def check_writable(results_dir: Path) -> None:
+    """Make the folder if it is missing; raises ResultsError when nothing can be written there."""
+    folder = Path(results_dir)
+    with _os_errors_explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with _temporary(folder, b"."):
+            pass
+
+
+def load_results(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The `(config, stats)` in a result file, of today or of 2019 (config of strings then).
+
+    Raises ResultsError for a file that is missing, damaged or holds anything but plain data;
+    nothing in it is run, whatever it is.
+    """
+    try:
+        result = loads(_read(Path(path)))
+    except NotPlainError as error:
+        raise _unreadable(path, str(error)) from error
+    except MemoryError as error:
+        raise _unreadable(path, "it needs more memory than there is") from error
+    if type(result) is not list or [type(part) for part in result] != [dict, dict]:
+        raise _unreadable(path, "it holds something other than [config, stats]")
+    config, stats = result
+    return config, stats
+
+
+def _pickle(config: dict[str, Any], stats: dict[str, Any], name: str) -> bytes:
+    for what, part in (("config", config), ("stats", stats)):
+        if type(part) is not dict:
+            raise ResultsError(
+                f"result of {name!r}: {what} is a {type(part).__name__}: give a dict"
+            )
+    try:
+        parts = [_plain_part("config", config), _plain_part("stats", stats)]
+        payload = pickle.dumps(parts, protocol=4)
+        if len(payload) > MAX_BYTES:
+            raise NotPlainError(f"larger than {MAX_BYTES >> 20} MiB")
+        loads(payload)  # what is written can be read back
+    except NotPlainError as error:
+        raise ResultsError(
+            f"result of {name!r} not written: {error}; keep to plain Python and numpy numbers"
+        ) from error
+    return payload
+
+
+def _plain_part(what: str, part: dict[str, Any]) -> Any:
+    try:
+        return plain(part)
+    except NotPlainError as error:
+        error.place = what + error.place
+        raise
+
+
+def _file_name(name: str) -> str:
+    """A part of a file name for every system; the date behind it keeps it off names like CON."""
+    return re.sub(r"[^A-Za-z0-9_+-]", "_", name)[:_MAX_NAME].lstrip("-") or "experiment"
+
+
+def _write(payload: bytes, folder: Path, stem: str) -> Path:
+    with _temporary(folder, payload) as temporary:
+        path = _publish(temporary, folder, stem)
+    _sync_folder(folder)
+    return path
+
+
+@contextlib.contextmanager
+def _temporary(folder: Path, payload: bytes) -> Iterator[Path]:
+    """A file with these contents, safely on the disk; gone afterwards whatever happens."""
+    temporary = folder / f".{secrets.token_hex(8)}.tmp"
+    try:
+        with temporary.open("xb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _publish(temporary: Path, folder: Path, stem: str) -> Path:
+    """Give the file the first name that is free."""
+    path, number = folder / f"{stem}.pkl", 1
+    while True:
+        try:
+            _take_name(temporary, path)
+            return path
+        except FileExistsError:
+            number += 1
+            path = folder / f"{stem}_{number}.pkl"
+
+
+def _take_name(temporary: Path, path: Path) -> None:
+    """Put the file under this name in one step; raises FileExistsError when the name is taken."""
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        raise
+    except (
+        OSError,
+        NotImplementedError,
+    ):  # no hard links on this file system: reserve, then replace
+        path.touch(exist_ok=False)
+        try:
+            temporary.replace(path)
+        except BaseException:
+            path.unlink()
+            raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name survive a power cut, where folders can be synchronised."""
+    if os.name != "posix":
+        return
+    # The result is complete by now: a folder that cannot be opened or synchronised (some network
+    # shares) is no reason to report it as lost.
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextlib.contextmanager
+def _os_errors_explained(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        full = errno.errorcode.get(error.errno or 0) in ("ENOSPC", "EDQUOT")
+        advice = "make room there" if full else "make it a folder that can be written"
+        raise ResultsError(
+            f"{folder}: results cannot be written there ({error.strerror or error}); {advice},"
+            " or choose another with --results-dir"
+        ) from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        if not path.exists():
+            raise ResultsError(f"{path}: no such result file; check the name")
+        if not path.is_file():
+            raise _unreadable(path, "it is not a file")
+        with path.open("rb") as file:
+            if os.fstat(file.fileno()).st_size > MAX_BYTES:
+                raise _unreadable(path, f"it is larger than {MAX_BYTES >> 20} MiB")
+            data = file.read()
+    except (OSError, ValueError) as error:  # ValueError: a NUL character in the path
+        raise _unreadable(path, getattr(error, "strerror", None) or str(error)) from error
+    if not data:
+        raise _unreadable(path, "it is empty")
+    return data
+
+
+def _unreadable(path: str | os.PathLike[str], why: str) -> ResultsError:
+    return ResultsError(
+        f"{os.fspath(path)}: not a result file that can be read: {why}; nothing in it was run,"
+        " use another copy or repeat the experiment"
+    )

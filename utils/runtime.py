@@ -1,0 +1,88 @@
+"""Where and with what a run is made: device, seeds, and the facts that go into a result."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from exps import VERSION
+
+
+class DeviceError(Exception):
+    """The device asked for is not there."""
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    Raises DeviceError when it is not there; `auto` takes CUDA where there is one and the CPU
+    otherwise.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted == "auto":
+        return torch.device("cuda" if gpus else "cpu")
+    device = torch.device(wanted)
+    if device.type == "cuda" and (device.index or 0) >= gpus:
+        raise DeviceError(
+            f"device = {wanted}: torch {torch.__version__} can use {gpus} CUDA device(s) here;"
+            " choose device = auto or cpu"
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError(f"device = {wanted}: there is no MPS device here; choose auto or cpu")
+    return device
+
+
+def data_device(device: torch.device, bytes_needed: int) -> torch.device:
+    """The device itself when the pictures fit into half of its free memory, otherwise the CPU."""
+    if device.type != "cuda":
+        return device
+    free, _ = torch.cuda.mem_get_info(device)
+    return device if bytes_needed < free / 2 else torch.device("cpu")
+
+
+def seed_everything(seed: int) -> torch.Generator:
+    """Seed torch's global generators: initialisation, masks, dropout.
+
+    Returns a generator for the order of the data.
+    """
+    torch.manual_seed(seed)
+    return torch.Generator().manual_seed(seed)
+
+
+def facts(device: torch.device, seed: int, source: str, started: datetime) -> dict[str, object]:
+    """Everything needed to know later how a result came about, as plain Python."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    return {
+        "version": VERSION,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": str(np.__version__),
+        "device": str(device),
+        "device_name": name or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "host": platform.node(),
+        "seed": seed,
+        "data_source": source,
+        "started": started.isoformat(timespec="seconds"),
+    }
+
+
+def _commit() -> str:
+    """The project's git commit, `+changes` behind it if files differ; empty without git."""
+    here = Path(__file__).parent
+
+    def git(*args: str) -> str:
+        done = subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return commit + ("+changes" if commit and git("status", "--porcelain", "-uno") else "")
+    except FileNotFoundError:  # git is not installed
+        return ""

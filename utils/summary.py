@@ -1,0 +1,151 @@
+"""What a finished run says, and what `--dry-run` says before one."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import torch
+
+from benchmarks.stream import TaskStream
+from exps.config import Experiment, as_dict, as_text
+from models.mlp import MLP
+from utils.sparsity import LayerCost, layer_costs
+from utils.training import RunRecord
+
+
+def accuracy_table(accs: np.ndarray, width: int | None = None) -> str:
+    """The accuracy matrix in percent: a row per task trained, a column per task tested, and the
+    mean.
+
+    accs: [tasks trained, tasks tested], fractions; what was not tested (NaN) is a dash. Columns
+    that do not fit into `width` characters (the terminal's by default) are left out and counted.
+    """
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    fits = max(1, (width - len("after task 100   mean |")) // 6)
+    shown = min(accs.shape[1], fits)
+
+    def cell(value: float) -> str:
+        return "    -" if np.isnan(value) else f"{100 * value:5.1f}"
+
+    lines = ["tested on task      mean | " + " ".join(f"{j + 1:5d}" for j in range(shown))]
+    for i, row in enumerate(accs):
+        label = f"after task {i + 1}" if len(accs) > 1 else "after all tasks"
+        mean = np.nan if np.isnan(row).all() else float(np.nanmean(row))
+        lines.append(f"{label:<18} {cell(mean)} | " + " ".join(cell(v) for v in row[:shown]))
+    if shown < accs.shape[1]:
+        lines.append(f"({accs.shape[1] - shown} more columns are in the result)")
+    return "\n".join(lines)
+
+
+def headline(exp: Experiment, stream: TaskStream, device: torch.device) -> str:
+    """What is about to run, in a line."""
+    return (
+        f"{exp.name}: {len(stream.tasks)} tasks, {stream.scenario}-incremental,"
+        f" {'sparse' if exp.sparsify else 'dense'} {'CNN' if exp.cnn else 'MLP'},"
+        f" seed {exp.seed}, on {device}, data: {stream.source}"
+    )
+
+
+def run_summary(record: RunRecord) -> str:
+    """Accuracy matrix, mean accuracy, active units and time, for the end of a run."""
+    done = np.flatnonzero(~np.isnan(record.accs).all(axis=1))
+    lines = []
+    if len(done):
+        mean = 100 * np.nanmean(record.accs[done[-1]])
+        lines += [
+            "accuracy (%)",
+            accuracy_table(record.accs[: done[-1] + 1]),
+            f"mean accuracy after the last task: {mean:.2f} %",
+        ]
+    if record.epochs and record.epochs[-1].unit_on.any():
+        active = [e.active for e in record.epochs]
+        lines.append(
+            f"active units in training, after dropout: {np.mean(active):.3g} % of the classifier's"
+            " inputs"
+        )
+    lines.append(f"time: {clock(record.elapsed)}")
+    return "\n".join(lines)
+
+
+def plan(exp: Experiment, stream: TaskStream, model: MLP) -> str:
+    """The resolved configuration, the model and its costs, the tasks, and the work."""
+    costs = layer_costs(model, stream.input_shape)
+    return "\n".join(
+        [
+            f"[{exp.name}]",
+            *(f"  {k} = {as_text(v)}" for k, v in as_dict(exp).items() if k != "name"),
+            "",
+            str(model),
+            "",
+            *_cost_lines(costs),
+            "",
+            f"tasks ({stream.scenario}-incremental, data: {stream.source})",
+            *_task_lines(stream),
+            "",
+            *_work_lines(exp, stream, costs),
+        ]
+    )
+
+
+def clock(seconds: float) -> str:
+    """12.3 s, 4 min 05 s, 2 h 03 min."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, left = divmod(minutes, 60)
+    return f"{hours} h {left:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def epochs_of(exp: Experiment, task: int) -> int:
+    """How many epochs the task with this number (from 0) is trained for."""
+    return exp.train_ep if task == 0 else exp.train_ep_inc
+
+
+def _cost_lines(costs: list[LayerCost]) -> list[str]:
+    lines = [f"{'layer':<28}{'parameters':>14}{'active':>14}{'multiply-adds':>16}{'active':>16}"]
+    for c in costs:
+        lines.append(
+            f"{c.name + ' (' + c.kind + ')':<28}{c.params:>14,}{c.active_params:>14,}"
+            f"{c.macs:>16,}{c.active_macs:>16,}"
+        )
+    total = [
+        sum(getattr(c, f) for c in costs)
+        for f in ("params", "active_params", "macs", "active_macs")
+    ]
+    lines.append(f"{'total':<28}{total[0]:>14,}{total[1]:>14,}{total[2]:>16,}{total[3]:>16,}")
+    lines.append("(active: of weights that are not zero; multiply-adds: one picture, forward)")
+    return lines
+
+
+def _task_lines(stream: TaskStream) -> list[str]:
+    lines = []
+    for i, t in enumerate(stream.tasks):
+        head = f", head {t.head + 1}" if len(stream.head_sizes) > 1 else ""
+        if i < 10 or i == len(stream.tasks) - 1:
+            size = f"{len(t.train):,} training, {len(t.test):,} test pictures"
+            lines.append(f"  {i + 1}. {t.name}: {size}{head}")
+        elif i == 10:
+            lines.append("  ...")
+    if len(stream.training) == 1 < len(stream.tasks):
+        lines.append(f"  trained once on all of them: {len(stream.training[0].train):,} pictures")
+    return lines
+
+
+def _work_lines(exp: Experiment, stream: TaskStream, costs: list[LayerCost]) -> list[str]:
+    trained = [len(t.train) * epochs_of(exp, i) for i, t in enumerate(stream.training)]
+    steps = sum(
+        -(-len(t.train) // exp.mb_size) * epochs_of(exp, i) for i, t in enumerate(stream.training)
+    )
+    tested = [len(t.test) for t in stream.tasks]
+    seen_only = exp.eval_tasks == "seen" and not exp.cumul
+    evaluated = sum(
+        sum(tested[: i + 1] if seen_only else tested) for i in range(len(stream.training))
+    )
+    macs = sum(c.macs for c in costs)
+    total = 2 * macs * (3 * sum(trained) + evaluated)
+    return [
+        f"work: {steps:,} training steps ({sum(trained):,} pictures),"
+        f" {evaluated:,} pictures tested;",
+        f"      computed densely {total / 1e12:,.3g} Tflop (forward, and twice that backward)",
+    ]
