@@ -95,16 +95,16 @@ class TaskStream:
 
     def inputs(self, pictures: Pictures, samples: Samples) -> Tensor:
         """Normalised pictures, float32 [n, channels, height, width], permuted by their view."""
-        x = pictures.x[samples.rows]
+        x = pictures.x[samples.rows].float()
         if self.permutations is not None:
             flat = x.flatten(1)
             if isinstance(samples.view, int):
-                flat = flat[:, self.permutations[samples.view]]
+                flat = flat.index_select(1, self.permutations[samples.view])
             else:
                 flat = flat.gather(1, self.permutations[samples.view])
             x = flat.view_as(x)
         scale = (1 / (255 * self.std)).view(-1, 1, 1)
-        return x.float().mul_(scale).sub_((self.mean / self.std).view(-1, 1, 1))
+        return x.mul_(scale).sub_((self.mean / self.std).view(-1, 1, 1))
 
     def labels(self, pictures: Pictures, samples: Samples) -> Tensor:
         """The output units that are right, int64 [n]."""

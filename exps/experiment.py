@@ -197,10 +197,10 @@ class Experiment:
     )
     engine: str = key(
         "auto",
-        Choice(("auto", "reference", "sparse")),
-        "how it is computed: reference: the layers as they are, with autograd; sparse: only "
-        "what is active, for k-winner MLPs on a CPU; auto: the fastest that fits; the results are "
-        "the same",
+        Choice(("auto", "reference", "sparse", "dense")),
+        "how it is computed, with the same results: reference: the layers as they are; sparse: "
+        "only what is active, for k-winner MLPs on a CPU; dense: everything, in few passes; "
+        "auto: the fastest that fits",
     )
     precision: str = key(
         "fp32",

@@ -26,46 +26,57 @@ class EpochRecord:
 
 
 class Meter:
-    """Collects `add`s without waiting for the device; `read` synchronises, once."""
+    """Collects `add`s without waiting for the device; `read` synchronises, once.
+
+    Even the number of the step is kept on the device, so that steps can be replayed there.
+    """
 
     def __init__(self, steps: int, units: int, device: torch.device):
         self.losses = torch.zeros(steps, device=device)
         self.active = torch.zeros(steps, device=device)
+        self.sizes = torch.zeros(steps, dtype=torch.int64, device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
         self.unit_on = torch.zeros(units, dtype=torch.int64, device=device)
-        self.sizes: list[int] = []
+        self.done = torch.zeros(1, dtype=torch.int64, device=device)
 
     def add(self, loss: Tensor, logits: Tensor, labels: Tensor) -> None:
         """One mini-batch: its mean loss [], logits [batch, classes], labels int64 [batch]."""
-        self.losses[len(self.sizes)] = loss.detach()
+        self.losses.index_copy_(0, self.done, loss.detach().float().view(1))
+        self.sizes.index_fill_(0, self.done, len(labels))
         self.correct += (logits.detach().argmax(1) == labels).sum()
-        self.sizes.append(len(labels))
+        self.done += 1
 
     def add_activity(self, features: Tensor) -> None:
         """The classifier's inputs of the mini-batch that `add` comes next for: [batch, units]."""
         on = features.detach() != 0
         counts = on.sum(0)
         self.unit_on += counts
-        self.active[len(self.sizes)] = counts.sum() / on.numel()
+        self.active.index_copy_(0, self.done, (counts.sum() / on.numel()).view(1))
 
-    def add_winners(self, index: Tensor, value: Tensor) -> None:
+    def add_winners(self, unit: Tensor, value: Tensor) -> None:
         """The same for features given by the indices [batch, k] of the units and their values."""
         on = value != 0
-        self.unit_on.index_add_(0, index.flatten(), on.long().flatten())
-        self.active[len(self.sizes)] = on.sum() / (len(index) * len(self.unit_on))
+        self.unit_on.index_add_(0, unit.flatten(), on.long().flatten())
+        share = on.sum() / (len(unit) * len(self.unit_on))
+        self.active.index_copy_(0, self.done, share.view(1))
+
+    def reset(self) -> None:
+        """Begin anew, in the same memory."""
+        for total in (self.losses, self.active, self.sizes, self.correct, self.unit_on, self.done):
+            total.zero_()
 
     def read(self) -> EpochRecord:
-        """The record of the steps added since the meter was made."""
-        done = len(self.sizes)
+        """The record of the steps added since the meter was made or reset."""
+        done = int(self.done.item())
         losses = self.losses[:done].double().cpu().numpy()
         active = 100 * self.active[:done].double().cpu().numpy()
+        sizes = self.sizes[:done].cpu().numpy()
         bad = np.flatnonzero(~np.isfinite(losses))
-        sizes = np.array(self.sizes)
         return EpochRecord(
             loss=float((losses * sizes).sum() / sizes.sum()),
-            accuracy=self.correct.item() / int(sizes.sum()),
+            accuracy=int(self.correct.item()) / int(sizes.sum()),
             active=float(active.mean()),
             active_std=float(active.std()),
-            unit_on=self.unit_on.cpu().numpy(),
+            unit_on=self.unit_on.cpu().numpy().copy(),  # reset() clears the memory
             bad_step=int(bad[0]) if len(bad) else None,
         )

@@ -13,8 +13,9 @@ from models.mlp import MLP
 def weight_density(model: MLP) -> dict[str, float]:
     """Fraction of non-zero weights of every layer, measured, by the layer's name."""
     return {
-        name: layer.weight.count_nonzero().item() / layer.weight.numel()
+        name: int(weight.count_nonzero()) / weight.numel()
         for name, layer in _layers(model)
+        if isinstance(weight := layer.weight, Tensor)
     }
 
 

@@ -8,7 +8,9 @@ from benchmarks.stream import TaskStream
 from exps.config import Experiment
 from models.mlp import MLP
 from utils.engine.base import Engine
+from utils.engine.dense import DenseEngine
 from utils.engine.reference import ReferenceEngine
+from utils.engine.replay import CudaRecorder, ReplayEngine
 from utils.engine.sparse import SparseEngine
 
 
@@ -29,4 +31,8 @@ def make_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torch.d
         )
     if exp.engine == "sparse" or (exp.engine == "auto" and known and SparseEngine.pays(model)):
         return SparseEngine(exp, model, stream)
-    return ReferenceEngine(exp, model, stream, device)
+    if exp.engine == "reference":
+        return ReferenceEngine(exp, model, stream, device)
+    if device.type == "cuda" and stream.train.x.device == device and exp.sparse_layers == "own":
+        return ReplayEngine(exp, model, stream, device, CudaRecorder(device))
+    return DenseEngine(exp, model, stream, device)

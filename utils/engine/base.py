@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+import torch
 from torch import Tensor
 
 from benchmarks.stream import Samples
@@ -13,6 +14,8 @@ from utils.meter import EpochRecord
 
 class Engine(Protocol):
     """Trains and evaluates one model on one device. Nothing in `step` waits for the device."""
+
+    device: torch.device
 
     @property
     def model(self) -> MLP:

@@ -33,7 +33,7 @@ class FirstLayer:
         if not worthwhile(len(weight), k):
             return choose(linear(x, weight, bias), boost, k)
         if self.stale:
-            self.screen.refresh(boost)
+            self.screen.refresh()
             self.stale = False
         return self.screen.winners(x, boost, k)
 
@@ -52,5 +52,5 @@ class FirstLayer:
         self.touched = rows
 
     def changed(self) -> None:
-        """The weights, or the boost factors, are others now."""
+        """The weights are others now."""
         self.stale = True

@@ -19,38 +19,38 @@ class ReferenceEngine:
     The pictures may live on another device than the model: a mini-batch is gathered where they are.
     """
 
+    fused = False  # one pass over weights, momentum and gradients instead of one an operation
+
     def __init__(
         self, exp: Experiment, model: MLP, stream: TaskStream, device: torch.device
     ) -> None:
         self.exp, self.model, self.stream, self.device = exp, model.to(device), stream, device
+        self.net = self.model  # what is computed
         self.optimizer = torch.optim.SGD(
             model.parameters(),
             lr=exp.lr,
             momentum=exp.momentum,
             nesterov=exp.nesterov,
             weight_decay=exp.weight_decay,
-            fused=device.type in ("cpu", "cuda"),
+            fused=self.fused,
         )
-        if exp.momentum:  # fused SGD cannot begin later for one head than for another
-            for p in model.parameters():
-                self.optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
 
     def begin_epoch(self, steps: int) -> None:
         """Start counting anew; `steps` mini-batches will follow."""
-        self.model.train()
+        self.net.train()
         self.meter = Meter(steps, self.model.units, self.device)
 
     def step(self, samples: Samples, head: int) -> None:
         """One step of SGD on a mini-batch of the training pictures."""
         x, labels = self._batch(self.stream.train, samples)
-        features = self.model.features(x)
-        logits = self.model.heads[head](features)
+        with self._precision():
+            features = self.net.features(x)
+            logits = self.net.heads[head](features).float()
         loss = cross_entropy(logits, labels)
-        self.optimizer.zero_grad(
-            set_to_none=True
-        )  # other heads have no gradient and stay as they are
+        # Without a gradient the other heads stay as they are.
+        self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        self.optimizer.step()
+        self._update()
         if self.exp.record_stats:
             self.meter.add_activity(features)
         self.meter.add(loss, logits, labels)
@@ -63,9 +63,20 @@ class ReferenceEngine:
     @torch.no_grad()
     def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
         """Logits [n, classes] of test pictures, in evaluation mode, and their labels int64 [n]."""
-        self.model.eval()
+        self.net.eval()
         x, labels = self._batch(self.stream.test, samples)
-        return self.model(x, head), labels
+        with self._precision():
+            logits = self.net(x, head)
+        return logits.float(), labels
+
+    def _update(self) -> None:
+        self.optimizer.step()
+
+    def _precision(self) -> torch.autocast:
+        half = self.exp.precision == "bf16"
+        return torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=half, cache_enabled=False
+        )
 
     def _batch(self, pictures: Pictures, samples: Samples) -> tuple[Tensor, Tensor]:
         x = self.stream.inputs(pictures, samples).to(self.device, non_blocking=True)

@@ -34,7 +34,7 @@ def has_fast_bf16() -> bool:
 
 
 class Screen:
-    """Upper bounds for the boosted pre-activations of a layer, kept in bf16.
+    """Upper bounds for the pre-activations of a layer, from weights kept in bf16.
 
     The bound of unit j on input x is w̃ⱼ·x̃ + SLACK·‖(wⱼ, bⱼ)‖·‖(x, 1)‖ (Cauchy-Schwarz), all of it
     one matrix product: bias, slack and norm are columns of their own.
@@ -46,23 +46,17 @@ class Screen:
         columns = -(-(inputs + 2) // TILE) * TILE
         self.half = torch.zeros(units, columns, dtype=torch.bfloat16)
 
-    def refresh(self, boost: Tensor | None) -> None:
-        """Follow the weights, and the boost factors [units]."""
+    def refresh(self) -> None:
+        """Follow the weights."""
         inputs = self.weight.shape[1]
-        norm = torch.linalg.vector_norm(self.weight, dim=1)
-        slack = torch.hypot(norm, self.bias).mul_(SLACK * SPARE)
-        if boost is None:
-            self.half[:, :inputs] = self.weight
-            self.half[:, inputs] = self.bias
-            self.half[:, inputs + 1] = slack
-        else:
-            torch.mul(self.weight, boost.unsqueeze(1), out=self.half[:, :inputs])
-            self.half[:, inputs] = self.bias * boost
-            self.half[:, inputs + 1] = slack * boost
+        self.half[:, :inputs] = self.weight
+        self.half[:, inputs] = self.bias
+        norm = torch.linalg.vector_norm(self.half[:, : inputs + 1], dim=1)
+        self.half[:, inputs + 1] = norm.mul_(SLACK * SPARE)
 
     def winners(self, x: Tensor, boost: Tensor | None, k: int) -> Winners:
         """What `choose` gives for the full product of x [batch, inputs], after `refresh`."""
-        index, ceiling = self._candidates(x, 2 * k)
+        index, ceiling = self._candidates(x, boost, 2 * k)
         batch, inputs = x.shape
         rows = self.weight.index_select(0, index.flatten()).view(batch, 2 * k, inputs)
         values = torch.bmm(x.unsqueeze(1), rows.transpose(1, 2)).squeeze(1).add_(self.bias[index])
@@ -76,7 +70,7 @@ class Screen:
             found.unit[unsure], found.value[unsure] = exact
         return found
 
-    def _candidates(self, x: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    def _candidates(self, x: Tensor, boost: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
         """The units with the highest bounds [batch, count], and the next bound [batch]."""
         batch, inputs = x.shape
         half = torch.zeros(batch, self.half.shape[1], dtype=torch.bfloat16)
@@ -84,6 +78,9 @@ class Screen:
         half[:, inputs] = 1
         norm = torch.linalg.vector_norm(x, dim=1)
         half[:, inputs + 1] = torch.hypot(norm, torch.ones(())).mul_(SPARE)
-        bound, index = largest(linear(half, self.half), count + 1)
-        ceiling = bound[:, count].float()
+        bound = linear(half, self.half).float()
+        if boost is not None:
+            bound.mul_(boost)
+        bound, index = largest(bound, count + 1)
+        ceiling = bound[:, count]
         return index[:, :count], ceiling + 2 * ROUNDING * ceiling.abs()

@@ -42,6 +42,7 @@ class SparseEngine:
         basis = _basis(exp)
         assert basis is not None, "supports() is asked first"
         self.exp, self.stream, self._model = exp, stream, model
+        self.device = torch.device("cpu")
         self.sgd = SGD(exp)
         first, *others = [Weights.of(block.linear) for block in model.blocks]
         self.first = FirstLayer(first, self.sgd, exp.precision)
@@ -71,7 +72,7 @@ class SparseEngine:
 
     def begin_epoch(self, steps: int) -> None:
         """Start counting anew; `steps` mini-batches will follow."""
-        self.meter = Meter(steps, self._model.units, torch.device("cpu"))
+        self.meter = Meter(steps, self._model.units, self.device)
 
     @torch.no_grad()
     def step(self, samples: Samples, head: int) -> None:
@@ -94,7 +95,6 @@ class SparseEngine:
     def end_epoch(self) -> EpochRecord:
         """Lower the boost strength by its factor and read what the epoch looked like."""
         self._model.apply(update_boost_strength)
-        self.first.changed()
         return self.meter.read()
 
     @torch.no_grad()

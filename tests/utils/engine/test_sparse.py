@@ -1,0 +1,172 @@
+"""The sparse engine computes what the reference engine computes, over hundreds of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from models import make_model
+from utils.engine import first_layer, make_engine
+from utils.engine.sparse import SparseEngine
+from utils.evaluation import accuracies
+
+TWO_LAYERS = {"hidden_layers": 2, "hidden_units": 256, "percent_on_fc": 0.02}
+CASES: dict[str, dict[str, Any]] = {
+    "plain momentum": {"nesterov": False},
+    "no momentum": {"momentum": 0.0, "nesterov": False, "weight_decay": 0.01},
+    "no boosting, no decay": {"boost_strength": 0.0, "weight_decay": 0.0},
+    "a boost that fades": {"boost_strength": 2.0, "boost_strength_factor": 0.5},
+    "more winners in evaluation": {"k_inference_factor": 2.0},
+    "masked weights": {"weight_sparsity_fc": 0.3},
+    "all units win": {"hidden_units": 32, "percent_on_fc": 1.0},
+    "two layers": TWO_LAYERS,
+    "two layers without momentum": {**TWO_LAYERS, "momentum": 0.0, "nesterov": False},
+    "two layers, masked": {**TWO_LAYERS, "weight_sparsity_fc": 0.1, "weight_decay": 0.01},
+    "three layers": {**TWO_LAYERS, "hidden_layers": 3, "hidden_units": 128, "percent_on_fc": 0.05},
+}
+SPLIT = {"mnist_mode": "split", "num_batch": 3, "scenario": "task"}
+
+
+@pytest.fixture(params=["exact product", "screen"])
+def first_product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both ways of the first layer, whatever this processor is good at."""
+    screening = request.param == "screen"
+    monkeypatch.setattr(first_layer, "worthwhile", lambda units, k: screening)
+
+
+def assert_alike(pair: Any, atol: float) -> None:
+    for name, one, two in [*pair.parameters(), *pair.momenta()]:
+        torch.testing.assert_close(one, two, rtol=0, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def assert_same_epoch(one: Any, two: Any, tolerance: float) -> None:
+    assert two.loss == pytest.approx(one.loss, abs=tolerance)
+    assert (two.accuracy, two.active) == (one.accuracy, one.active)
+    assert two.active_std == one.active_std
+    np.testing.assert_array_equal(one.unit_on, two.unit_on)
+
+
+def test_the_default_network_on_real_pictures(
+    experiment: Callable, stream_of: Callable, side_by_side: Callable, first_product: None
+) -> None:
+    """210 steps on two tasks: 4 of 512 units, Nesterov momentum, decay, boosting, dropout."""
+    exp = experiment(engine="sparse", hidden_units=512, percent_on_fc=4 / 512)
+    stream = stream_of(exp, train=35 * exp.mb_size - 7, test=500)
+    pair = side_by_side(exp, stream, torch.float64)
+    for task in stream.tasks:
+        for _ in range(3):
+            assert_same_epoch(*pair.epoch(task), tolerance=1e-6)
+    assert pair.masks.step == 210
+    assert_alike(pair, atol=1e-9)
+    assert (pair.reference.model.hidden[0].activation.duty_cycle > 0).sum() > 100
+    for task in stream.tasks:
+        (one, labels), (two, same) = (e.logits(task.test, task.head) for e in pair.engines)
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-9)
+        assert torch.equal(labels, same)
+    tests = [accuracies(engine, stream.tasks) for engine in pair.engines]
+    np.testing.assert_array_equal(*tests)
+    assert tests[0].max() > 0.5  # something was learnt, so something was compared
+
+
+def test_everything_at_once_over_two_hundred_steps(
+    experiment: Callable, stream_of: Callable, side_by_side: Callable, first_product: None
+) -> None:
+    """Two hidden layers, weight masks, a head a task, boosting that fades, all on Split MNIST."""
+    exp = experiment(
+        engine="sparse",
+        **{**TWO_LAYERS, **SPLIT, "hidden_units": 512},
+        weight_sparsity_fc=0.4,
+        boost_strength=1.5,
+        boost_strength_factor=0.8,
+        duty_cycle_period=300,
+        k_inference_factor=1.5,
+        weight_decay=1e-3,
+        lr=0.05,
+    )
+    stream = stream_of(exp, train=34 * exp.mb_size + 5, test=300)
+    pair = side_by_side(exp, stream, torch.float64)
+    for task in stream.tasks:
+        untouched = [h.weight.detach().clone() for h in pair.other.model.heads]
+        for _ in range(2):
+            assert_same_epoch(*pair.epoch(task), tolerance=1e-6)
+        for i, head in enumerate(pair.other.model.heads):
+            assert torch.equal(head.weight, untouched[i]) == (i != task.head)
+    assert pair.masks.step == 210
+    assert_alike(pair, atol=1e-9)
+    for block in pair.other.model.blocks:
+        assert (block.linear.weight[block.linear.zero_mask] == 0).all()
+    for task in stream.tasks:
+        (one, _), (two, _) = (engine.logits(task.test, task.head) for engine in pair.engines)
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-9)
+    np.testing.assert_array_equal(*[accuracies(e, stream.tasks) for e in pair.engines])
+
+
+@pytest.mark.parametrize("changes", CASES.values(), ids=CASES)
+def test_other_settings(
+    experiment: Callable, stream_of: Callable, side_by_side: Callable, changes: dict[str, Any]
+) -> None:
+    exp = experiment(engine="sparse", **changes)
+    stream = stream_of(exp, train=20 * exp.mb_size + 3)
+    pair = side_by_side(exp, stream, torch.float64)
+    for task in stream.tasks:
+        assert_same_epoch(*pair.epoch(task), tolerance=1e-6)
+    assert_alike(pair, atol=1e-9)
+    for task in stream.tasks:
+        (one, _), (two, _) = (engine.logits(task.test, task.head) for engine in pair.engines)
+        torch.testing.assert_close(one, two, rtol=0, atol=1e-9)
+
+
+def test_in_single_precision_the_difference_is_rounding(
+    experiment: Callable, stream_of: Callable, side_by_side: Callable, first_product: None
+) -> None:
+    """210 steps. A close call may go either way, so a few winners may differ, but only a few."""
+    exp = experiment(engine="sparse", **{**TWO_LAYERS, "hidden_units": 512}, weight_sparsity_fc=0.5)
+    stream = stream_of(exp, train=35 * exp.mb_size, test=500)
+    pair = side_by_side(exp, stream, torch.float32)
+    losses = [pair.epoch(task) for task in stream.tasks for _ in range(3)]
+    assert pair.masks.step == 210
+    for one, two in losses:
+        assert two.loss == pytest.approx(one.loss, rel=0.01)
+        assert two.accuracy == pytest.approx(one.accuracy, abs=0.01)
+        assert abs(one.unit_on - two.unit_on).sum() <= 0.01 * one.unit_on.sum()
+    for name, one, two in [*pair.parameters(), *pair.momenta()]:
+        size = one.double().norm()
+        assert (one.double() - two.double()).norm() <= 0.01 * size + 1e-6, name
+    tests = [accuracies(engine, stream.tasks) for engine in pair.engines]
+    np.testing.assert_allclose(*tests, atol=0.01)
+
+
+def test_it_keeps_as_many_winners_as_dropout_says(
+    experiment: Callable, stream_of: Callable
+) -> None:
+    """Its own dropout: 8 of 64 units win, of which a fraction 0.75 is kept and scaled by 4 / 3."""
+    exp = experiment(engine="sparse", dropout=0.25)
+    stream = stream_of(exp, train=2000)
+    torch.manual_seed(0)
+    engine = make_engine(exp, make_model(exp, stream.input_shape, [10]), stream, torch.device("cpu"))
+    scales = engine.keep(0, torch.zeros(1000, 8, dtype=torch.int64))
+    assert scales.unique().tolist() == [0.0, pytest.approx(4 / 3)]
+    assert (scales > 0).float().mean() == pytest.approx(0.75, abs=0.02)
+    engine.begin_epoch(1)
+    engine.step(stream.tasks[0].train, 0)
+    assert engine.end_epoch().active == pytest.approx(100 * 0.125 * 0.75, rel=0.03)
+
+
+def test_which_models_it_knows(experiment: Callable) -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+
+    def supports(device: torch.device = cpu, **changes: Any) -> bool:
+        exp = experiment(**changes)
+        shape = (1, 28, 28)
+        return SparseEngine.supports(exp, make_model(exp, shape, [10]), device)
+
+    assert supports()
+    assert supports(weight_sparsity_fc=0.5, hidden_layers=3)
+    assert not supports(device=cuda)
+    assert not supports(sparsify=False)
+    assert not supports(cnn=True, percent_on_conv=0.1)
+    assert not supports(lr=1.0, weight_decay=1.0, nesterov=False)  # no basis
