@@ -60,10 +60,20 @@ class Meter:
         share = on.sum() / (len(unit) * len(self.unit_on))
         self.active.index_copy_(0, self.done, share.view(1))
 
+    def totals(self) -> dict[str, Tensor]:
+        """All that was collected, by name; the memory itself."""
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
+
     def reset(self) -> None:
         """Begin anew, in the same memory."""
-        for total in (self.losses, self.active, self.sizes, self.correct, self.unit_on, self.done):
+        for total in self.totals().values():
             total.zero_()
+
+    def restore(self, totals: dict[str, Tensor]) -> None:
+        """Continue with what `totals` gave in an epoch of at most as many steps."""
+        for name, total in self.totals().items():
+            saved = totals[name]
+            (total[: len(saved)] if saved.dim() else total).copy_(saved)
 
     def read(self) -> EpochRecord:
         """The record of the steps added since the meter was made or reset."""

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 from torch import Tensor
 from torch.nn.functional import embedding_bag, hardshrink
@@ -96,6 +97,16 @@ class LazyMatrix:
         """Apply gradients [n] to entries int64 [n], row · columns + column; repeats add up."""
         for part, scale, gain in zip(self.parts, self.scale, self.basis.gain, strict=False):
             part.view(-1).index_add_(0, entries, gradient, alpha=gain / scale)
+
+    def state(self) -> dict[str, Any]:
+        """The parts and their scales, from which `restore` continues exactly."""
+        return {"parts": self.parts, "scale": list(self.scale)}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        for part, saved in zip(self.parts, state["parts"], strict=True):
+            part.copy_(saved)
+        self.scale = list(state["scale"])
 
     def rows_sum(self, rows: Tensor, factors: Tensor) -> Tensor:
         """Σᵢ factors[:, i] · weight[rows[:, i]]: [batch, columns], for rows, factors [batch, n]."""

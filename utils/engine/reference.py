@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -59,6 +61,26 @@ class ReferenceEngine:
         """Lower the boost strength by its factor and read what the epoch looked like."""
         self.model.apply(update_boost_strength)
         return self.meter.read()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on, in the middle of an epoch too: tensors by name."""
+        momentum = {
+            name: self.optimizer.state[p]["momentum_buffer"]
+            for name, p in self.model.named_parameters()
+            if self.optimizer.state[p].get("momentum_buffer") is not None
+        }
+        meter = self.meter.totals()
+        return {"model": self.model.state_dict(), "momentum": momentum, "meter": meter}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state_dict` was taken; `begin_epoch` comes first."""
+        self.model.load_state_dict(state["model"])
+        parameters = dict(self.model.named_parameters())
+        for name, momentum in state["momentum"].items():
+            p = parameters[name]
+            buffer = self.optimizer.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
+            buffer.copy_(momentum)
+        self.meter.restore(state["meter"])
 
     @torch.no_grad()
     def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:

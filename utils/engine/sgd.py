@@ -31,13 +31,14 @@ class SGD:
 
     def gradient(self, parameter: Tensor) -> Tensor:
         """The gradient to be filled in for the next step, in the parameter's shape."""
-        if parameter not in self.state:
-            self.state[parameter] = torch.zeros_like(parameter), torch.zeros_like(parameter)
+        self.momentum(parameter)
         self.due.append(parameter)
         return self.state[parameter][0]
 
     def momentum(self, parameter: Tensor) -> Tensor:
-        """The momentum of a parameter, in its shape."""
+        """The momentum of a parameter, in its shape; to be written to if it is to be another."""
+        if parameter not in self.state:
+            self.state[parameter] = torch.zeros_like(parameter), torch.zeros_like(parameter)
         return self.state[parameter][1]
 
     @torch.no_grad()

@@ -10,6 +10,7 @@ the reference engine computes, up to rounding.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -96,6 +97,27 @@ class SparseEngine:
         """Lower the boost strength by its factor and read what the epoch looked like."""
         self._model.apply(update_boost_strength)
         return self.meter.read()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on, in the middle of an epoch too: tensors by name."""
+        parameters = self._model.named_parameters()
+        return {
+            "model": self._model.state_dict(),
+            "momentum": {n: self.sgd.momentum(p) for n, p in parameters if p in self.sgd.state},
+            "hidden": [layer.matrix.state() for layer in self.hidden],
+            "meter": self.meter.totals(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state_dict` was taken; `begin_epoch` comes first."""
+        self._model.load_state_dict(state["model"])
+        parameters = dict(self._model.named_parameters())
+        for name, momentum in state["momentum"].items():
+            self.sgd.momentum(parameters[name]).copy_(momentum)
+        for layer, matrix in zip(self.hidden, state["hidden"], strict=True):
+            layer.matrix.restore(matrix)
+        self.meter.restore(state["meter"])
+        self.first.changed()
 
     @torch.no_grad()
     def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:

@@ -13,9 +13,6 @@ from torch import Tensor, nn
 from benchmarks.stream import Pictures, Samples, Task, TaskStream
 from exps.config import Experiment
 from models import make_model
-from models.mlp import MLP
-from utils.engine import make_engine
-from utils.engine.base import Engine
 from utils.engine.reference import ReferenceEngine
 from utils.engine.sparse import SparseEngine
 from utils.meter import EpochRecord
@@ -60,7 +57,7 @@ class Masks:
 
 
 class SideBySide:
-    """The reference engine and the one that an experiment names, in double precision or single.
+    """The reference engine and the sparse one, in double precision or single.
 
     In double precision rounding stays so small that both choose the same winners, always.
     """
@@ -72,22 +69,19 @@ class SideBySide:
             stream = DoubleStream(**{f.name: getattr(stream, f.name) for f in fields(stream)})
             for p in model.parameters():
                 p.data = p.data.double()
-        self.exp, self.stream, self.masks = exp, stream, Masks(exp.dropout)
-        twin = copy.deepcopy(model)
-        self.reference = ReferenceEngine(exp, self._given_masks(model), stream, CPU)
-        self.other: Engine
-        if exp.engine == "sparse":
-            self.other = SparseEngine(exp, twin, stream)
-            self.other.keep = lambda layer, unit: self._of_winners(twin, layer, unit).to(dtype)
-        else:
-            self.other = make_engine(exp, self._given_masks(twin), stream, CPU)
+        self.exp, self.stream, self.masks, self.dtype = exp, stream, Masks(exp.dropout), dtype
+        self.sparse = SparseEngine(exp, copy.deepcopy(model), stream)
+        self.sparse.keep = self._of_winners
+        for layer, block in enumerate(model.blocks):
+            block.dropout = Given(self.masks, layer)  # type: ignore[assignment]
+        self.reference = ReferenceEngine(exp, model, stream, CPU)
         if dtype == torch.float64:
-            for head in (*model.heads, *twin.heads):
+            for head in model.heads:
                 head.register_forward_hook(lambda _, __, out: out.as_subclass(Logits))
 
     @property
-    def engines(self) -> tuple[Engine, Engine]:
-        return self.reference, self.other
+    def engines(self) -> tuple[ReferenceEngine, SparseEngine]:
+        return self.reference, self.sparse
 
     def epoch(self, task: Task) -> tuple[EpochRecord, EpochRecord]:
         """Train both on the task's pictures, once; the last mini-batch may be short."""
@@ -102,36 +96,27 @@ class SideBySide:
         one, two = (engine.end_epoch() for engine in self.engines)
         return one, two
 
-    def parameters(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """Every parameter and buffer of both models."""
-        other = self.other.model.state_dict()
-        for name, value in self.reference.model.state_dict().items():
-            yield name, value, other[name]
+    def state(self) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Every parameter and buffer of both models, and the momenta that began in both engines."""
+        model, twin = self.reference.model, self.sparse.model
+        buffers = twin.state_dict()
+        for name, value in model.state_dict().items():
+            yield name, value, buffers[name]
+        parameters = dict(twin.named_parameters())
+        for name, p in model.named_parameters():
+            momentum = self.reference.optimizer.state[p].get("momentum_buffer")
+            if momentum is not None:
+                yield f"momentum of {name}", momentum, self._momentum(parameters[name])
 
-    def momenta(self) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """The momenta of every parameter in both engines; those that did not begin are left out."""
-        twins = dict(self.other.model.named_parameters())
-        for name, p in self.reference.model.named_parameters():
-            state = self.reference.optimizer.state[p]
-            if "momentum_buffer" in state:
-                yield name, state["momentum_buffer"], self._momentum(name, twins[name])
-
-    def _momentum(self, name: str, p: Tensor) -> Tensor:
-        if not isinstance(self.other, SparseEngine):
-            return self.other.optimizer.state[p]["momentum_buffer"]  # type: ignore[attr-defined]
-        for layer in self.other.hidden:
+    def _momentum(self, p: Tensor) -> Tensor:
+        for layer in self.sparse.hidden:
             if layer.weights.weight is p:
                 return layer.matrix.momentum().t()
-        return self.other.sgd.momentum(p)
+        return self.sparse.sgd.momentum(p)
 
-    def _given_masks(self, model: MLP) -> MLP:
-        for layer, block in enumerate(model.blocks):
-            block.dropout = Given(self.masks, layer)  # type: ignore[assignment]
-        return model
-
-    def _of_winners(self, model: MLP, layer: int, unit: Tensor) -> Tensor:
-        width = model.blocks[layer].activation.n
-        return self.masks.of(layer, torch.Size((len(unit), width))).gather(1, unit)
+    def _of_winners(self, layer: int, unit: Tensor) -> Tensor:
+        shape = torch.Size((len(unit), self.exp.hidden_units))
+        return self.masks.of(layer, shape).gather(1, unit).to(self.dtype)
 
 
 @pytest.fixture
