@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
 from exps import VERSION, config
+
+LOG_LEVELS = ("debug", "info", "warning", "error")
+_LOG = logging.getLogger("sparse_syn")
+_LOG.addHandler(logging.NullHandler())  # without a log, nothing is said twice
 
 
 def parser(results: Path) -> argparse.ArgumentParser:
@@ -18,7 +23,7 @@ def parser(results: Path) -> argparse.ArgumentParser:
         epilog="Without --name the section [DEFAULT] is run. --explain says what each key means.",
         allow_abbrev=False,
     )
-    p.add_argument("--name", default="DEFAULT", metavar="NAME", help="the section to run")
+    p.add_argument("--name", metavar="NAME", help="the section to run")
     p.add_argument(
         "--set",
         action="append",
@@ -50,7 +55,24 @@ def parser(results: Path) -> argparse.ArgumentParser:
     p.add_argument(
         "--dry-run", action="store_true", help="show what would be run, and how much work it is"
     )
+    p.add_argument(
+        "--resume",
+        nargs="?",
+        const="",
+        metavar="RUN",
+        help="go on with an unfinished run, by its name or path (without RUN: with the newest of"
+        " this configuration)",
+    )
+    p.add_argument(
+        "--log-level",
+        default="info",
+        choices=LOG_LEVELS,
+        help="how much goes into the log beside the result (default: info)",
+    )
     p.add_argument("--list", action="store_true", help="the sections, with a line on each")
+    p.add_argument(
+        "--list-runs", action="store_true", help="unfinished runs, with progress and age"
+    )
     p.add_argument("--check", action="store_true", help="check every section of the file")
     p.add_argument(
         "--explain",
@@ -102,6 +124,7 @@ def check_file(path: Path) -> int:
 
 
 def fail(message: object, *, status: int) -> int:
-    """Print an error for people; returns the exit status."""
+    """Print an error for people, and log it; returns the exit status."""
+    _LOG.error(message)
     print(f"error: {message}", file=sys.stderr)
     return status

@@ -6,7 +6,7 @@ Nothing behind this module sees a parser or casts a value. It imports no torch, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ __all__ = [
     "check",
     "check_warnings",
     "explain",
+    "from_texts",
     "load",
     "markdown_table",
     "sections",
@@ -56,6 +57,19 @@ def load(
     if resolved.experiment is None:
         raise ConfigError(resolved.errors[0])
     return resolved.experiment, resolved.warnings
+
+
+def from_texts(name: str, texts: Mapping[str, str], overrides: Sequence[str] = ()) -> Experiment:
+    """The experiment with these values, as `as_text` writes them, checked like those of a file.
+
+    overrides: as for `load`. Raises ConfigError.
+    """
+    values = [Entry(k, text, f"{shown(k)} = {quoted(text)}") for k, text in texts.items()]
+    given = [parse_override(o) for o in overrides]
+    resolved = _resolve(name, {name: {}}, [*values, *given])
+    if resolved.experiment is None:
+        raise ConfigError(resolved.errors[0])
+    return resolved.experiment
 
 
 def sections(path: Path | str = DEFAULT_FILE) -> dict[str, str]:

@@ -208,6 +208,13 @@ class Experiment:
         "bf16: dense products in bfloat16; weights and the choice of winners stay in float32",
     )
 
+    checkpoint_every: float = key(
+        60.0,
+        Number(0, 1_000_000, unit="seconds"),
+        "the most that a run killed within a task loses; a checkpoint is written after every task "
+        "in any case; 0: only then",
+    )
+
     def __post_init__(self) -> None:
         if self.scenario == "auto":
             object.__setattr__(self, "scenario", "domain" if self.permuted else "task")

@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from utils.disk import sync_folder
 from utils.plain_data import NotPlainError, plain
 from utils.unpickler import loads
 
@@ -114,7 +115,7 @@ def _file_name(name: str) -> str:
 def _write(payload: bytes, folder: Path, stem: str) -> Path:
     with _temporary(folder, payload) as temporary:
         path = _publish(temporary, folder, stem)
-    _sync_folder(folder)
+    sync_folder(folder)
     return path
 
 
@@ -160,20 +161,6 @@ def _take_name(temporary: Path, path: Path) -> None:
         except BaseException:
             path.unlink()
             raise
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name survive a power cut, where folders can be synchronised."""
-    if os.name != "posix":
-        return
-    # The result is complete by now: a folder that cannot be opened or synchronised (some network
-    # shares) is no reason to report it as lost.
-    with contextlib.suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 @contextlib.contextmanager

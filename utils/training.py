@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from benchmarks.stream import Task, TaskStream
 from exps.config import Experiment
@@ -53,6 +55,26 @@ def empty_record(stream: TaskStream) -> RunRecord:
     return RunRecord(np.full((len(stream.training), len(stream.tasks)), np.nan))
 
 
+@dataclass
+class Place:
+    """Where in a run training is: so many tasks are done, so many epochs of the task after them,
+    and so many steps of the epoch after those; all epochs of a task: it is being tested.
+
+    order: uint8, the state of the order's generator before the shuffle of that epoch (None: as the
+    generator is); unit_on: int64 [units], in how many samples of the task each unit was on.
+    """
+
+    task: int = 0
+    epoch: int = 0
+    step: int = 0
+    order: Tensor | None = None
+    unit_on: np.ndarray | None = None
+
+
+def _keep_nothing(_: bool) -> None:
+    pass
+
+
 def run_stream(
     exp: Experiment,
     stream: TaskStream,
@@ -60,67 +82,105 @@ def run_stream(
     order: torch.Generator,
     record: RunRecord,
     progress: Progress,
+    place: Place | None = None,
+    keep: Callable[[bool], None] = _keep_nothing,
 ) -> None:
     """Train on each task of the stream in turn and test after each, filling `record` as it goes.
 
-    `order` gives every epoch a fresh shuffle. Raises DivergedError when a loss is not finite;
-    whatever ends the run early, `record` holds what was measured until then.
+    `order` gives every epoch a fresh shuffle. `place` is where to begin, and moves along. `keep`
+    is called after every step and every batch tested, with True when a task is done: it may write
+    a checkpoint, or raise. Raises DivergedError when a loss is not finite; whatever ends the run
+    early, `record` holds what was measured until then.
     """
-    began = time.perf_counter()
+    before, began = record.elapsed, time.perf_counter()
+
+    def note(done: bool) -> None:
+        record.elapsed = before + time.perf_counter() - began
+        keep(done)
+
+    run = _Run(exp, stream, engine, order, record, progress, place or Place(), note)
     try:
-        for i, task in enumerate(stream.training):
-            epochs = exp.train_ep if i == 0 else exp.train_ep_inc
-            where = f"task {i + 1}/{len(stream.training)}"
-            unit_on = np.zeros(engine.model.units, np.int64)
-            for epoch in range(epochs):
-                label = f"{where}, epoch {epoch + 1}/{epochs}"
-                trained = _train_epoch(exp, task, engine, order, progress, label)
-                record.epochs.append(trained)
-                unit_on += trained.unit_on
-            record.unit_on.append(unit_on)
-            record.weight_density = weight_density(engine.model)
-            record.accs[i] = _test(exp, stream, engine, i, progress, where)
-            progress.task_done(f"{where} ({task.name}): {_summary(record, i)}")
+        run.go_on()
     finally:
-        record.elapsed += time.perf_counter() - began
+        record.elapsed = before + time.perf_counter() - began
 
 
-def _train_epoch(
-    exp: Experiment,
-    task: Task,
-    engine: Engine,
-    order: torch.Generator,
-    progress: Progress,
-    label: str,
-) -> EpochRecord:
-    shuffled = torch.randperm(len(task.train), generator=order).to(task.train.rows.device)
-    samples = task.train.take(shuffled)
-    starts = range(0, len(samples), exp.mb_size)
-    progress.begin(label, len(starts), "step")
-    engine.begin_epoch(len(starts))
-    for start in starts:  # the last mini-batch may be short
-        engine.step(samples.take(slice(start, start + exp.mb_size)), task.head)
-        progress.advance()
-    done = engine.end_epoch()
-    if done.bad_step is not None:
-        raise DivergedError(
-            f"{label}, step {done.bad_step + 1}: the loss is not finite;"
-            f" a lower learning rate may help (lr = {exp.lr:g})"
-        )
-    progress.detail(f"{label}: loss {done.loss:.4f}, training accuracy {100 * done.accuracy:.1f} %")
-    return done
+@dataclass
+class _Run:
+    """What the parts of a run share."""
 
+    exp: Experiment
+    stream: TaskStream
+    engine: Engine
+    order: torch.Generator
+    record: RunRecord
+    progress: Progress
+    place: Place
+    note: Callable[[bool], None]
 
-def _test(
-    exp: Experiment, stream: TaskStream, engine: Engine, done: int, progress: Progress, where: str
-) -> np.ndarray:
-    """The accuracy on every task; NaN for those that are not to be tested yet."""
-    seen = done + 1 if exp.eval_tasks == "seen" and not exp.cumul else len(stream.tasks)
-    tasks = stream.tasks[:seen]
-    progress.begin(f"{where}, testing", sum(len(t.test) for t in tasks), "picture")
-    row = np.full(len(stream.tasks), np.nan)
-    row[:seen] = accuracies(engine, tasks, progress.advance)
-    return row
+    def go_on(self) -> None:
+        place, count = self.place, len(self.stream.training)
+        if place.order is None:
+            place.order = self.order.get_state()
+        while place.task < count:
+            task, where = self.stream.training[place.task], f"task {place.task + 1}/{count}"
+            if place.unit_on is None:
+                place.unit_on = np.zeros(self.engine.model.units, np.int64)
+            epochs = self.exp.train_ep if place.task == 0 else self.exp.train_ep_inc
+            while place.epoch < epochs:
+                self._train_epoch(task, f"{where}, epoch {place.epoch + 1}/{epochs}")
+            self.record.unit_on[place.task :] = [place.unit_on]
+            self.record.weight_density = weight_density(self.engine.model)
+            self._test(where)
+            self.progress.task_done(
+                f"{where} ({task.name}): {_summary(self.record, place.task)}"
+            )
+            place.task, place.epoch, place.unit_on = place.task + 1, 0, None
+            self.note(True)
+
+    def _train_epoch(self, task: Task, label: str) -> None:
+        place = self.place
+        assert place.order is not None and place.unit_on is not None
+        self.order.set_state(place.order)
+        shuffled = torch.randperm(len(task.train), generator=self.order)
+        samples = task.train.take(shuffled.to(task.train.rows.device))
+        starts = range(0, len(samples), self.exp.mb_size)
+        self.progress.begin(label, len(starts), "step")
+        self.progress.advance(place.step)
+        if place.step == 0:
+            self.engine.begin_epoch(len(starts))
+        for start in starts[place.step :]:  # the last mini-batch may be short
+            self.engine.step(samples.take(slice(start, start + self.exp.mb_size)), task.head)
+            self.progress.advance()
+            place.step += 1
+            self.note(False)
+        done = self.engine.end_epoch()
+        if done.bad_step is not None:
+            raise DivergedError(
+                f"{label}, step {done.bad_step + 1}: the loss is not finite;"
+                f" a lower learning rate may help (lr = {self.exp.lr:g})"
+            )
+        self.record.epochs.append(done)
+        place.epoch, place.step, place.order = place.epoch + 1, 0, self.order.get_state()
+        place.unit_on += done.unit_on
+        text = f"loss {done.loss:.4f}, training accuracy {100 * done.accuracy:.1f} %"
+        self.progress.detail(f"{label}: {text}")
+
+    def _test(self, where: str) -> None:
+        """Fill in the accuracy on every task; NaN stays for those not to be tested yet."""
+        done, tasks = self.place.task, self.stream.tasks
+        if self.exp.eval_tasks == "seen" and not self.exp.cumul:
+            tasks = tasks[: done + 1]
+        row = self.record.accs[done]
+        self.progress.begin(f"{where}, testing", sum(len(t.test) for t in tasks), "picture")
+
+        def seen(pictures: int) -> None:
+            self.progress.advance(pictures)
+            self.note(False)
+
+        for i, task in enumerate(tasks):
+            if np.isnan(row[i]):  # otherwise it was tested before the run was interrupted
+                row[i] = accuracies(self.engine, [task], seen)[0]
 
 
 def _summary(record: RunRecord, done: int) -> str:

@@ -1,0 +1,161 @@
+"""A run's whole state as a tree of arrays and plain values, taken and put back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from utils.checkpoint_file import CheckpointError
+from utils.engine.base import Engine
+from utils.meter import EpochRecord
+from utils.training import Place, RunRecord
+
+ROOM = 512 * 2**20  # bytes that a checkpoint may have for what was measured
+NOTHING = np.zeros(0, np.int64)
+
+
+def take(engine: Engine, record: RunRecord, place: Place) -> dict[str, Any]:
+    """A copy of everything that the rest of the run depends on, and of all that was measured.
+
+    Before the first step the engine and the generators are as the seed makes them, and left out.
+    """
+    begun = bool(place.task or place.epoch or place.step)
+    return {
+        "engine": _through(engine.state_dict(), _copied) if begun else None,
+        "generators": _generators(engine.device) if begun else None,
+        "place": {
+            "task": place.task,
+            "epoch": place.epoch,
+            "step": place.step,
+            "order": place.order.numpy().copy(),
+            "unit_on": place.unit_on.copy(),
+        },
+        "record": _record_tree(record),
+    }
+
+
+def put_back(tree: Any, engine: Engine, record: RunRecord) -> Place:
+    """Make a fresh engine, the generators and the record those of the tree; where to go on.
+
+    Raises CheckpointError for a tree that does not fit.
+    """
+    try:
+        place = _place(tree["place"])
+        restored = _restored_record(tree["record"], record)
+        if tree["engine"] is not None:
+            _put_engine_back(tree["engine"], engine)
+            _put_generators_back(tree["generators"], engine.device)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise CheckpointError(f"it does not fit this experiment ({reason})"[:300]) from error
+    vars(record).update(vars(restored))
+    return place
+
+
+def size_limit(engine: Engine) -> int:
+    """More bytes than a checkpoint of this engine can have."""
+    tensors = [*engine.model.parameters(), *engine.model.buffers()]
+    return ROOM + 8 * sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _put_engine_back(state: Any, engine: Engine) -> None:
+    engine.begin_epoch(len(state["meter"]["losses"]))
+    _check_shapes(state, engine.state_dict(), "engine")
+    engine.load_state_dict(_through(state, torch.from_numpy))
+
+
+def _check_shapes(found: Any, expected: Any, where: str) -> None:
+    """Raise ValueError unless `found` has at least what a fresh engine has, in the same shapes."""
+    if isinstance(expected, dict):
+        for key, value in expected.items():
+            _check_shapes(found[key], value, f"{where}.{key}")
+    elif isinstance(expected, list):
+        for i, (one, other) in enumerate(zip(found, expected, strict=True)):
+            _check_shapes(one, other, f"{where}.{i}")
+    elif isinstance(expected, Tensor):
+        if tuple(found.shape) != tuple(expected.shape):
+            raise ValueError(f"{where} has the shape {found.shape}, not {tuple(expected.shape)}")
+    elif type(found) is not type(expected):
+        raise ValueError(f"{where} is a {type(found).__name__}")
+
+
+def _generators(device: torch.device) -> dict[str, np.ndarray]:
+    """The states of the generators that dropout is drawn from."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return {name: state.numpy().copy() for name, state in states.items()}
+
+
+def _put_generators_back(states: Any, device: torch.device) -> None:
+    torch.set_rng_state(torch.from_numpy(states["cpu"]))
+    if device.type == "cuda":
+        torch.cuda.set_rng_state(torch.from_numpy(states["cuda"]), device)
+    elif device.type == "mps":
+        torch.mps.set_rng_state(torch.from_numpy(states["mps"]))
+
+
+def _place(tree: Any) -> Place:
+    numbers = {name: tree[name] for name in ("task", "epoch", "step")}
+    if not all(type(n) is int and n >= 0 for n in numbers.values()):
+        raise ValueError("an impossible place in the run")
+    order = torch.from_numpy(tree["order"])
+    torch.Generator().set_state(order)  # raises for what is no state
+    return Place(**numbers, order=order, unit_on=_numbers(tree["unit_on"], np.int64, 1))
+
+
+def _record_tree(record: RunRecord) -> dict[str, Any]:
+    epochs = [(e.loss, e.accuracy, e.active, e.active_std) for e in record.epochs]
+    return {
+        "accs": record.accs.copy(),
+        "epochs": np.array(epochs, np.float64).reshape(-1, 4),
+        "last_unit_on": record.epochs[-1].unit_on.copy() if record.epochs else NOTHING,
+        "unit_on": [units.copy() for units in record.unit_on],
+        "weight_density": dict(record.weight_density),
+        "elapsed": record.elapsed,
+    }
+
+
+def _restored_record(tree: Any, fresh: RunRecord) -> RunRecord:
+    """How often units were on is kept for every task, but only for the last of all epochs."""
+    rows = _numbers(tree["epochs"], np.float64, 2)
+    epochs = [EpochRecord(*map(float, row), unit_on=NOTHING, bad_step=None) for row in rows[:-1]]
+    if len(rows):
+        last = _numbers(tree["last_unit_on"], np.int64, 1)
+        epochs.append(EpochRecord(*map(float, rows[-1]), unit_on=last, bad_step=None))
+    accs = _numbers(tree["accs"], np.float64, 2)
+    if accs.shape != fresh.accs.shape:
+        raise ValueError(f"accuracies of {accs.shape} tasks, not {fresh.accs.shape}")
+    return RunRecord(
+        accs,
+        epochs,
+        [_numbers(units, np.int64, 1) for units in tree["unit_on"]],
+        {str(name): float(density) for name, density in tree["weight_density"].items()},
+        float(tree["elapsed"]),
+    )
+
+
+def _numbers(array: Any, dtype: type, dimensions: int) -> np.ndarray:
+    if type(array) is not np.ndarray or array.dtype != dtype or array.ndim != dimensions:
+        raise ValueError(f"something other than {dtype.__name__} in {dimensions} dimension(s)")
+    return array.copy()
+
+
+def _copied(tensor: Tensor) -> np.ndarray:
+    copy: np.ndarray = tensor.detach().to("cpu", copy=True).contiguous().numpy()
+    return copy
+
+
+def _through(value: Any, change: Callable[[Any], Any]) -> Any:
+    """The same dicts and lists with every tensor or array changed."""
+    if isinstance(value, dict):
+        return {key: _through(item, change) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_through(item, change) for item in value]
+    return change(value) if isinstance(value, Tensor | np.ndarray) else value

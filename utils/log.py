@@ -1,0 +1,118 @@
+"""What a run says: on the terminal for people, with times and tracebacks in a file beside its result.
+
+Before the run has a name, and so a file, what is said is kept in memory.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import sys
+import warnings
+from pathlib import Path
+from types import TracebackType
+from typing import TextIO
+
+LOG = logging.getLogger("sparse_syn")
+KEPT = 10_000  # messages in memory
+
+
+def _write(text: str, stream: TextIO) -> None:
+    """A line above the bars that there may be."""
+    from tqdm import tqdm  # only where there can be bars: it takes its time
+
+    tqdm.write(text, file=stream)
+    stream.flush()
+
+
+def say(text: str, *, quiet: bool = False) -> None:
+    """A line for the terminal and for the log."""
+    if not quiet:
+        _write(text, sys.stdout)
+    LOG.info(text)
+
+
+def warn(text: str) -> None:
+    """A warning for both."""
+    _write(f"warning: {text}", sys.stderr)
+    LOG.warning(text)
+
+
+class RunLog:
+    """Takes everything that is logged from `with` to its end, warnings of libraries included."""
+
+    def __init__(self, level: str) -> None:
+        self.level = level.upper()
+        self.memory = logging.handlers.MemoryHandler(KEPT, flushLevel=logging.CRITICAL + 1)
+        self.file: _File | None = None
+
+    def __enter__(self) -> RunLog:
+        self.before = LOG.level, LOG.propagate, warnings.showwarning
+        LOG.setLevel(self.level)
+        LOG.propagate = False
+        LOG.addHandler(self.memory)
+        warnings.showwarning = _show_warning
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        level, LOG.propagate, warnings.showwarning = self.before
+        LOG.setLevel(level)
+        LOG.removeHandler(self.memory)
+        if self.file is not None:
+            LOG.removeHandler(self.file)
+
+    def open(self, path: Path) -> None:
+        """From now on the file has it all, what was said before included."""
+        self.file = _File(path)
+        LOG.addHandler(self.file)
+        LOG.removeHandler(self.memory)
+        self.memory.setTarget(self.file)
+        self.memory.flush()
+        self.memory.setTarget(None)
+
+
+class _Lines(logging.Formatter):
+    """Every line with its time; those that belong to one message stay together."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).replace("\n", f"\n{' ' * 28}")
+
+
+class _File(logging.Handler):
+    """Opened for every message: a folder that vanishes or fills up costs some lines, no more."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.told = False
+        self.setFormatter(_Lines())
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+                file.write(self.format(record) + "\n")
+        except OSError as error:
+            if not self.told:
+                self.told = True
+                reason = error.strerror or error
+                _write(f"warning: {self.path}: no log can be written ({reason})", sys.stderr)
+
+
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    warn(str(message))
+    LOG.debug("%s at %s:%d", category.__name__, filename, lineno)

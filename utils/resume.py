@@ -1,0 +1,83 @@
+"""Which run a command goes on with, and as which experiment. Answers before torch is loaded."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from exps import cli, config
+from exps.config import Experiment
+from utils import runs
+from utils.checkpoint_file import CheckpointError
+from utils.identity import configuration, differences
+from utils.runs import Run, RunError
+
+
+def chosen(args: Namespace) -> tuple[Experiment, list[str], Run | None]:
+    """The experiment that the command line asks for, warnings about it, and the run to go on with.
+
+    With `--resume RUN` alone it is the run's own experiment; with --name or --config too, it is
+    the section's. Raises ConfigError and RunError, the latter with all differences.
+    """
+    if args.resume:
+        run = runs.find(args.results_dir, args.resume)
+        with runs.reading(run):
+            there = run.facts()[1].get("identity", {})
+        if args.name is None and args.config == config.DEFAULT_FILE:
+            exp, warnings = _own(run, there, cli.overrides(args)), []
+        else:
+            exp, warnings = _asked_for(args)
+        require_same(run, there, exp)
+        return exp, warnings, run
+    exp, warnings = _asked_for(args)
+    return exp, warnings, None if args.resume is None else _newest(args, exp)
+
+
+def require_same(run: Run, there: Any, exp: Experiment, **here: dict[str, str]) -> None:
+    """Raise RunError with the list of differences between a checkpoint's identity and this one."""
+    found = differences(there, {"config": configuration(exp), **here})
+    if found:
+        raise RunError(
+            f"run {run.name} is of another configuration, version or data",
+            "; ".join(found),
+            "go back to what it was begun with, or leave out --resume to begin anew",
+        )
+
+
+def _asked_for(args: Namespace) -> tuple[Experiment, list[str]]:
+    return config.load(args.name or "DEFAULT", args.config, cli.overrides(args))
+
+
+def _own(run: Run, there: Any, overrides: list[str]) -> Experiment:
+    """The experiment that a checkpoint names, with the command line's changes."""
+    texts = there.get("config") if isinstance(there, dict) else None
+    if not isinstance(texts, dict) or not all(isinstance(t, str) for t in texts.values()):
+        raise RunError(
+            f"run {run.name} cannot be gone on with",
+            "its checkpoint has no configuration",
+            "begin anew, and remove its folder",
+        )
+    keys = {key: text for key, text in texts.items() if key != "name"}
+    return config.from_texts(texts.get("name", "DEFAULT"), keys, overrides)
+
+
+def _newest(args: Namespace, exp: Experiment) -> Run:
+    """The newest unfinished run of this experiment; RunError says what else there is."""
+    others = []
+    for run in runs.unfinished(args.results_dir):
+        try:
+            there = run.facts()[1].get("identity", {})
+        except CheckpointError as error:
+            others.append(f"{run.name}: {error}")
+            continue
+        found = differences(there, {"config": configuration(exp)})
+        if not found:
+            return run
+        if not any(line.startswith("name: ") for line in found):
+            others.append(f"{run.name} differs in {', '.join(found)}")
+    why = "; ".join(others[:5]) or f"there is none in {args.results_dir / runs.FOLDER}"
+    raise RunError(
+        f"there is no unfinished run of {exp.name} with this configuration",
+        why,
+        "name one that --list-runs shows with --resume RUN, or leave out --resume to begin anew",
+    )

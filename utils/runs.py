@@ -1,0 +1,216 @@
+"""Unfinished runs: a folder each below `.runs` in the results folder, with numbered checkpoints.
+
+A run is known by the name of its result to be. Nothing here needs torch, so that `--list-runs`
+answers at once. Order comes from counters, never from a clock, which may be set back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from exps.messages import quoted, shown
+from utils import checkpoint_file
+from utils.checkpoint_file import CheckpointError
+from utils.lock import Lock, holder
+
+FOLDER = ".runs"
+KEPT = 2  # checkpoints: the newest and the one before
+
+
+class RunError(Exception):
+    """A run that cannot be found or gone on with: a line what, a line why, a line what to do."""
+
+    def __init__(self, what: str, why: str, remedy: str) -> None:
+        super().__init__(f"{what}\n  why: {why}\n  what to do: {remedy}")
+
+
+class Run:
+    """The folder of one unfinished run."""
+
+    def __init__(self, results_dir: Path, name: str) -> None:
+        self.results_dir, self.name = results_dir, name
+        self.folder = results_dir / FOLDER / name
+
+    @property
+    def lock(self) -> Lock:
+        """The lock that whoever works on this run holds."""
+        return Lock(self.folder / "lock")
+
+    def checkpoints(self) -> list[Path]:
+        """Its checkpoints, the newest first."""
+        found = [p for p in self.folder.iterdir() if re.fullmatch(r"[0-9]{8}\.ckpt", p.name)]
+        return sorted(found, reverse=True)
+
+    def write(self, facts: dict[str, Any], tree: Any) -> tuple[Path, int]:
+        """Add a checkpoint and drop all but the one before it; the path and its size in bytes.
+
+        Makes the folder again if it has vanished. Raises OSError, with all others still there.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        older = self.checkpoints()
+        number = int(older[0].stem) + 1 if older else 0
+        path = self.folder / f"{number:08d}.ckpt"
+        size = checkpoint_file.write(path, facts, tree)
+        for old in older[KEPT - 1 :]:
+            old.unlink(missing_ok=True)
+        return path, size
+
+    def facts(self) -> tuple[Path, dict[str, Any]]:
+        """The newest checkpoint whose header is sound, and its facts. Raises CheckpointError."""
+        for path in self._checkpoints():
+            with contextlib.suppress(CheckpointError):
+                return path, checkpoint_file.read_facts(path)
+        raise CheckpointError("it has no checkpoint that is sound")
+
+    def newest(self, limit: int) -> tuple[Path, dict[str, Any], Any, list[str]]:
+        """The newest sound checkpoint: path, facts, tree, and what was wrong with newer ones.
+
+        limit: see `checkpoint_file.read`. Raises CheckpointError when none is sound.
+        """
+        faults: list[str] = []
+        for path in self._checkpoints():
+            try:
+                facts, tree = checkpoint_file.read(path, limit)
+            except CheckpointError as error:
+                faults.append(f"{path}: {error}")
+            else:
+                return path, facts, tree, faults
+        raise CheckpointError("; ".join(faults) or "it has no checkpoint")
+
+    def remove_leftovers(self) -> None:
+        """Remove what a killed process left half written."""
+        for path in self.folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """The run is done: remove its folder, and that of all runs when it was the last."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other runs are in it
+            self.folder.parent.rmdir()
+
+    def _checkpoints(self) -> list[Path]:
+        try:
+            return self.checkpoints()
+        except OSError as error:
+            raise CheckpointError(f"it cannot be read ({error.strerror or error})") from error
+
+
+def reserve(results_dir: Path, stem: str) -> Run:
+    """A new run with this name, or with `_2`, `_3` behind it where others have it already.
+
+    Two processes never get the same one. Raises OSError.
+    """
+    parent = results_dir / FOLDER
+    number = 1
+    while True:
+        name = stem if number == 1 else f"{stem}_{number}"
+        taken = any((results_dir / f"{name}{suffix}").exists() for suffix in (".pkl", ".log"))
+        if not taken:
+            parent.mkdir(parents=True, exist_ok=True)
+            try:
+                (parent / name).mkdir()
+                return Run(results_dir, name)
+            except FileExistsError:
+                pass
+            except FileNotFoundError:  # a run beside this one was the last, and removed `.runs`
+                continue
+        number += 1
+
+
+def unfinished(results_dir: Path) -> list[Run]:
+    """All runs that have not been finished, the newest first."""
+    try:
+        names = [p.name for p in (results_dir / FOLDER).iterdir() if p.is_dir()]
+    except OSError:
+        return []
+    runs = [Run(results_dir, name) for name in names]
+    return sorted(runs, key=lambda run: (_serial(run), run.name), reverse=True)
+
+
+def next_serial(results_dir: Path) -> int:
+    """A number above that of every unfinished run."""
+    return 1 + max((_serial(run) for run in unfinished(results_dir)), default=0)
+
+
+def find(results_dir: Path, wanted: str) -> Run:
+    """The unfinished run that a name or a path (of its folder or a file in it) stands for.
+
+    Raises RunError.
+    """
+    path = Path(wanted)
+    if len(path.parts) > 1:
+        path = path.parent if path.suffix == ".ckpt" else path
+        below = path.absolute().parent
+        results_dir = below.parent if below.name == FOLDER else below
+    run = Run(results_dir, re.sub(r"\.(pkl|log)$", "", path.name))
+    with contextlib.suppress(OSError, ValueError):  # what cannot be a name is the name of no run
+        if run.name and run.folder.is_dir():
+            return run
+    why = f"there is none in {results_dir / FOLDER}"
+    with contextlib.suppress(OSError, ValueError):
+        done = results_dir / f"{run.name}.pkl"
+        why = f"it is finished: {done}" if done.exists() else why
+    raise RunError(
+        f"there is no unfinished run {quoted(wanted)}",
+        shown(why, 400),
+        "choose one of those that --list-runs shows, or leave out --resume to begin anew",
+    )
+
+
+def table(results_dir: Path) -> str:
+    """A line on each unfinished run: name, progress, age of its newest checkpoint, state."""
+    rows = [_row(run) for run in unfinished(results_dir)]
+    if not rows:
+        return f"{results_dir}: no unfinished runs"
+    rows.insert(0, ("run", "progress", "checkpoint", "state"))
+    widths = [max(len(row[i]) for row in rows) for i in range(3)]
+    return "\n".join("  ".join(map(str.ljust, row, [*widths, 0])) for row in rows)
+
+
+def _row(run: Run) -> tuple[str, str, str, str]:
+    owner = holder(run.folder / "lock")
+    state = f"running on {owner}" if owner else "stopped"
+    try:
+        path, facts = run.facts()
+        age = time.time() - path.stat().st_mtime
+        percent = 100 * float(facts.get("share", 0.0))
+        progress = f"{percent:5.1f} %, {shown(str(facts.get('progress', '')))}"
+    except (CheckpointError, OSError, ValueError, TypeError) as error:
+        return run.name, "unknown", "-", f"{state}; {shown(str(error), 200)}"
+    return run.name, progress, _age(age), state
+
+
+def _age(seconds: float) -> str:
+    if seconds < 0:  # the clock was set back since
+        return "just now"
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{seconds / unit:.0f} {name} ago"
+    return f"{seconds:.0f} s ago"
+
+
+def _serial(run: Run) -> int:
+    with contextlib.suppress(CheckpointError):
+        serial = run.facts()[1].get("serial")
+        return serial if type(serial) is int else 0
+    return 0
+
+
+@contextlib.contextmanager
+def reading(run: Run) -> Iterator[None]:
+    """Turn CheckpointError into a RunError about this run."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise RunError(
+            f"run {run.name} cannot be gone on with",
+            str(error),
+            f"start it anew, and remove {run.folder}",
+        ) from error
+

@@ -1,0 +1,66 @@
+"""Ctrl-C and SIGTERM: they end a run where nothing is lost."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+
+class Stopped(BaseException):
+    """The run was asked to end; no Exception, so that nothing takes it for a failure.
+
+    at_once: by a second Ctrl-C, which waits for nothing.
+    """
+
+    def __init__(self, number: int, at_once: bool = False) -> None:
+        super().__init__(number)
+        self.number, self.at_once = number, at_once
+
+    @property
+    def status(self) -> int:
+        """The exit status: 130 for Ctrl-C, 143 for SIGTERM."""
+        return 128 + self.number
+
+    @property
+    def cause(self) -> str:
+        """Its name, for people."""
+        return "Ctrl-C" if self.number == signal.SIGINT else signal.Signals(self.number).name
+
+
+class Signals:
+    """Takes both signals from `with` to its end.
+
+    Until `patient` is set, a signal raises Stopped at once. Then the first one is only noted in
+    `received`, for the training loop to end after its step, and a second Ctrl-C raises Stopped.
+    While `deaf` is set, nothing is raised.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.patient = False
+        self.deaf = False
+        self.before: dict[int, Any] = {}
+
+    def __enter__(self) -> Signals:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self.before[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def _take(self, number: int, _frame: FrameType | None) -> None:
+        again = self.received is not None
+        self.received = number if self.received is None else self.received
+        if self.deaf or (self.patient and not (again and number == signal.SIGINT)):
+            return
+        raise Stopped(number, at_once=again)
