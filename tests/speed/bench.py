@@ -82,8 +82,9 @@ def measure_engine(case: dict[str, Any]) -> dict[str, Any]:
     from models import make_model
     from utils.engine import make_engine
     from utils.evaluation import BATCH
-    from utils.runtime import pick_device, seed_everything
+    from utils.runtime import keep_memory, pick_device, seed_everything
 
+    keep_memory()
     if case["threads"]:
         torch.set_num_threads(case["threads"])
     if case.get("machine"):

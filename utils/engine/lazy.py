@@ -68,17 +68,20 @@ class LazyMatrix:
     exactly.
     """
 
-    def __init__(self, weight: Tensor, momentum: Tensor, basis: Basis) -> None:
-        """weight, momentum: float32 [rows, columns]; both are copied."""
+    def __init__(self, weight: Tensor, momentum: Tensor | None, basis: Basis) -> None:
+        """weight, momentum (None: zero): float32 [rows, columns]; both are copied."""
         self.basis = basis
-        weight, momentum = weight.contiguous(), momentum.contiguous()
+        weight = weight.contiguous()
+        self.basis = basis
         self.scale = [1.0, 1.0]
         slope1, slope2 = basis.slope
-        if basis.decay[1]:
-            q = (momentum - slope1 * weight) / (slope2 - slope1)
-            self.parts = [weight - q, q]
-        else:
+        if not basis.decay[1]:
             self.parts = [weight.clone()]
+            return
+        q = weight * (-slope1 / (slope2 - slope1))
+        if momentum is not None:
+            q.add_(momentum, alpha=1 / (slope2 - slope1))
+        self.parts = [weight - q, q]
 
     @property
     def columns(self) -> int:

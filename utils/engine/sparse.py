@@ -103,7 +103,7 @@ class SparseEngine:
         parameters = self._model.named_parameters()
         return {
             "model": self._model.state_dict(),
-            "momentum": {n: self.sgd.momentum(p) for n, p in parameters if p in self.sgd.state},
+            "momentum": {n: self.sgd.momentum(p) for n, p in parameters if p in self.sgd.momenta},
             "hidden": [layer.matrix.state() for layer in self.hidden],
             "meter": self.meter.totals(),
         }
