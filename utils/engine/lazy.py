@@ -50,7 +50,7 @@ class Basis:
         cw = -(lr if nesterov else 0) - pull
         mean, det = (ww + momentum) / 2, ww * momentum - wb * weight_decay
         root = mean * mean - det
-        if root <= 0 or det <= 0 or mean <= 0:
+        if mean <= 0 or det <= 0 or root <= (APART * mean) ** 2:
             return None
         first = mean + math.sqrt(root)
         second = det / first  # the smaller root without cancellation
@@ -88,18 +88,29 @@ class LazyMatrix:
         """The length of a row."""
         return self.parts[0].shape[1]
 
-    def step(self) -> None:
-        """One step of SGD for all entries; gradients are added with `add` afterwards."""
+    def step(self) -> bool:
+        """One step of SGD for all entries; gradients are added afterwards.
+
+        Returns whether a part was rewritten to bring its scale back to 1.
+        """
+        rescaled = False
         for i, part in enumerate(self.parts):
             self.scale[i] *= self.basis.decay[i]
             if self.scale[i] < SMALLEST_SCALE:
+                rescaled = True
                 part.copy_(hardshrink(part.mul_(self.scale[i]), NOTHING))
                 self.scale[i] = 1.0
+        return rescaled
 
     def add(self, entries: Tensor, gradient: Tensor) -> None:
         """Apply gradients [n] to entries int64 [n], row · columns + column; repeats add up."""
         for part, scale, gain in zip(self.parts, self.scale, self.basis.gain, strict=False):
             part.view(-1).index_add_(0, entries, gradient, alpha=gain / scale)
+
+    def add_rows(self, rows: Tensor, gradient: Tensor) -> None:
+        """Apply gradients [n, columns] to whole rows int64 [n]; repeats add up."""
+        for part, scale, gain in zip(self.parts, self.scale, self.basis.gain, strict=False):
+            part.index_add_(0, rows, gradient, alpha=gain / scale)
 
     def state(self) -> dict[str, Any]:
         """The parts and their scales, from which `restore` continues exactly."""

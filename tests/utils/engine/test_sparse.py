@@ -31,11 +31,11 @@ CASES: dict[str, dict[str, Any]] = {
 SPLIT = {"mnist_mode": "split", "num_batch": 3, "scenario": "task"}
 
 
-@pytest.fixture(params=["exact product", "screen"])
+@pytest.fixture(params=["full product", "screen"])
 def first_product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways of the first layer, whatever this processor is good at."""
-    screening = request.param == "screen"
-    monkeypatch.setattr(first_layer, "worthwhile", lambda units, k: screening)
+    monkeypatch.setattr(first_layer, "has_fast_bf16", lambda: request.param == "screen")
+    monkeypatch.setattr(first_layer, "SCREENED", 1)
 
 
 def assert_alike(pair: Any, atol: float) -> None:
