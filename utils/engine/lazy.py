@@ -21,9 +21,8 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag, hardshrink
 
 SMALLEST_SCALE = 1e-4  # a scale below this is multiplied into its matrix, before fp32 loses digits
-NOTHING = (
-    1e-30  # smaller parts are dropped then: they are far below rounding, and denormals are slow
-)
+NOTHING = 1e-30  # smaller parts are dropped then: far below rounding, and denormals are slow
+APART = 1e-3  # eigenvalues closer than twice this share make p and q large, to nearly cancel
 
 
 @dataclass(frozen=True)
