@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from argparse import Namespace
 from pathlib import Path
@@ -46,10 +47,18 @@ def run(exp: config.Experiment, args: Namespace) -> int:
     from utils.engine import EngineError, make_engine
     from utils.progress import Progress
     from utils.results import ResultsError, check_writable, save_results
-    from utils.runtime import DeviceError, data_device, facts, pick_device, seed_everything
+    from utils.runtime import (
+        DeviceError,
+        data_device,
+        facts,
+        keep_memory,
+        pick_device,
+        seed_everything,
+    )
     from utils.training import DivergedError, empty_record, run_stream
 
     started = datetime.now()
+    keep_memory()
     try:
         device = pick_device(exp.device)
         stream = make_stream(exp)
@@ -66,14 +75,17 @@ def run(exp: config.Experiment, args: Namespace) -> int:
 
     meta = facts(device, exp.seed, stream.source, started)
     record, status, ended = empty_record(stream), 0, "complete"
-    with Progress(len(stream.training), quiet=args.quiet) as progress:
-        progress.say(summary.headline(exp, stream, device))
-        try:
+    try:
+        with Progress(len(stream.training), quiet=args.quiet) as progress:
+            progress.say(summary.headline(exp, stream, device))
             run_stream(exp, stream, engine, order, record, progress)
-        except KeyboardInterrupt:
-            status, ended = 130, "interrupted"
-        except DivergedError as error:
-            status, ended = cli.fail(error, status=1), "diverged"
+    except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cost the result
+        status, ended = 130, "interrupted"
+    except DivergedError as error:
+        status, ended = cli.fail(error, status=1), "diverged"
+    if not args.quiet:
+        print(summary.run_summary(record))
     meta |= {"ended": datetime.now().isoformat(timespec="seconds"), "status": ended}
     try:
         path = save_results(
@@ -86,11 +98,9 @@ def run(exp: config.Experiment, args: Namespace) -> int:
         )
     except ResultsError as error:
         return cli.fail(error, status=1)
-    if not args.quiet:
-        print(summary.run_summary(record))
     if status == 130:
         print("interrupted: the results so far are kept", file=sys.stderr)
-    print(f"result: {path}")
+    print(path if args.quiet else f"result: {path}")
     return status
 
 

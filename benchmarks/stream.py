@@ -93,6 +93,12 @@ class TaskStream:
         channels, height, width = self.train.x.shape[1:]
         return channels, height, width
 
+    @property
+    def grain(self) -> float:
+        """What every input is a whole multiple of, 0 to 255 times; 0 if there is no such number."""
+        plain = not self.mean.any() and bool((self.std == self.std[0]).all())
+        return 1 / (255 * float(self.std[0])) if plain else 0.0
+
     def inputs(self, pictures: Pictures, samples: Samples) -> Tensor:
         """Normalised pictures, float32 [n, channels, height, width], permuted by their view."""
         x = pictures.x[samples.rows].float()

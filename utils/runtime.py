@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import platform
 import subprocess
 from datetime import datetime
@@ -12,9 +14,23 @@ import torch
 
 from exps import VERSION
 
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
 
 class DeviceError(Exception):
     """The device asked for is not there."""
+
+
+def keep_memory() -> None:
+    """Let the C library keep freed memory for the next step instead of giving it back.
+
+    A step's large temporary tensors would otherwise be mapped, and zeroed by the kernel, anew in
+    every step: a third of the time of a large dense layer in bf16. Only with glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
 
 
 def pick_device(wanted: str) -> torch.device:

@@ -56,7 +56,8 @@ def layer_costs(model: MLP, input_shape: tuple[int, int, int]) -> list[LayerCost
     model.train(training)
     for handle in handles:
         handle.remove()
-    return [_cost(name, layer, places[name]) for name, layer in _layers(model)]
+    layers = dict(_layers(model))
+    return [_cost(name, layers[name], places[name]) for name in places]
 
 
 def _cost(name: str, layer: nn.Module, places: int) -> LayerCost:

@@ -18,21 +18,25 @@ def accuracy_table(accs: np.ndarray, width: int | None = None) -> str:
     """The accuracy matrix in percent: a row per task trained, a column per task tested, and the
     mean.
 
-    accs: [tasks trained, tasks tested], fractions; what was not tested (NaN) is a dash. Columns
-    that do not fit into `width` characters (the terminal's by default) are left out and counted.
+    accs: [tasks trained, tasks tested], fractions; what was not tested (NaN) is a dash, and a row
+    of nothing else is left out. Columns that do not fit into `width` characters (the terminal's by
+    default; ten fit into 80) are left out and counted.
     """
     width = width or shutil.get_terminal_size((100, 24)).columns
-    fits = max(1, (width - len("after task 100   mean |")) // 6)
-    shown = min(accs.shape[1], fits)
+    rows = {
+        f"after task {i + 1}" if len(accs) > 1 else "all tasks": row
+        for i, row in enumerate(accs)
+        if not np.isnan(row).all()
+    }
+    left = max(map(len, rows), default=0)
+    shown = min(accs.shape[1], max(1, (width - left - len("  mean|")) // 6))
 
-    def cell(value: float) -> str:
-        return "    -" if np.isnan(value) else f"{100 * value:5.1f}"
+    def cells(values: np.ndarray) -> str:
+        return "".join("     -" if np.isnan(v) else f"{100 * v:6.1f}" for v in values)
 
-    lines = ["tested on task      mean | " + " ".join(f"{j + 1:5d}" for j in range(shown))]
-    for i, row in enumerate(accs):
-        label = f"after task {i + 1}" if len(accs) > 1 else "after all tasks"
-        mean = np.nan if np.isnan(row).all() else float(np.nanmean(row))
-        lines.append(f"{label:<18} {cell(mean)} | " + " ".join(cell(v) for v in row[:shown]))
+    lines = [f"{'on task':<{left}}  mean|" + "".join(f"{j + 1:6d}" for j in range(shown))]
+    for label, row in rows.items():
+        lines.append(f"{label:<{left}}{cells(np.nanmean(row, keepdims=True))}|{cells(row[:shown])}")
     if shown < accs.shape[1]:
         lines.append(f"({accs.shape[1] - shown} more columns are in the result)")
     return "\n".join(lines)
@@ -55,7 +59,7 @@ def run_summary(record: RunRecord) -> str:
         mean = 100 * np.nanmean(record.accs[done[-1]])
         lines += [
             "accuracy (%)",
-            accuracy_table(record.accs[: done[-1] + 1]),
+            accuracy_table(record.accs),
             f"mean accuracy after the last task: {mean:.2f} %",
         ]
     if record.epochs and record.epochs[-1].unit_on.any():
@@ -90,7 +94,7 @@ def plan(exp: Experiment, stream: TaskStream, model: MLP) -> str:
 
 def clock(seconds: float) -> str:
     """12.3 s, 4 min 05 s, 2 h 03 min."""
-    if seconds < 60:
+    if round(seconds, 1) < 60:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     hours, left = divmod(minutes, 60)

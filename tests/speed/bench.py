@@ -82,8 +82,9 @@ def measure_engine(case: dict[str, Any]) -> dict[str, Any]:
     from models import make_model
     from utils.engine import make_engine
     from utils.evaluation import BATCH
-    from utils.runtime import pick_device, seed_everything
+    from utils.runtime import keep_memory, pick_device, seed_everything
 
+    keep_memory()
     if case["threads"]:
         torch.set_num_threads(case["threads"])
     if case.get("machine"):
@@ -148,7 +149,8 @@ def count_work(exp: Any, model: Any, shape: tuple[int, int, int], engine: str) -
     bytes of weights, momentum and gradients as they are read and written, and of the first layer's
     pre-activations. What is small beside these is left out.
     """
-    from utils.engine.screen import worthwhile
+    from utils.engine.first_layer import SCREENED
+    from utils.engine.screen import has_fast_bf16
     from utils.sparsity import layer_costs
 
     costs = [c for c in layer_costs(model, shape) if not c.name.startswith("heads")]
@@ -164,7 +166,7 @@ def count_work(exp: Any, model: Any, shape: tuple[int, int, int], engine: str) -
     first, units = costs[0], exp.hidden_units
     k = model.blocks[0].activation.k
     kept = k * (1 - exp.dropout)
-    screened = half == "fp32" and worthwhile(units, k)
+    screened = half == "fp32" and has_fast_bf16() and k * SCREENED <= units
     work["bf16_gflop" if screened or half == "bf16" else "fp32_gflop"] = (
         2 * batch * first.macs / 1e9
     )

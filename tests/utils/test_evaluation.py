@@ -57,7 +57,12 @@ def test_nothing_is_masked_where_nothing_is_known() -> None:
 
 
 @given(
-    st.lists(st.lists(st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=5, max_size=5), min_size=1),
+    st.lists(
+        st.lists(
+            st.floats(width=32, allow_nan=False, allow_infinity=False), min_size=5, max_size=5
+        ),
+        min_size=1,
+    ),
     st.sets(st.integers(0, 4), min_size=1),
 )
 def test_a_restricted_prediction_is_the_best_of_those_allowed(

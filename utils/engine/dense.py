@@ -13,6 +13,7 @@ from exps.config import Experiment
 from models.mlp import MLP
 from models.sparse_weights import SparseWeightsBase
 from utils.engine.reference import ReferenceEngine
+from utils.engine.sgd import SGD
 
 M = TypeVar("M", bound=nn.Module)
 Masked = list[tuple[nn.Parameter, Tensor]]
@@ -27,19 +28,25 @@ class DenseEngine(ReferenceEngine):
     def __init__(
         self, exp: Experiment, model: MLP, stream: TaskStream, device: torch.device
     ) -> None:
-        self.fused = device.type in ("cpu", "cuda")
         super().__init__(exp, model.to(memory_format=torch.channels_last), stream, device)
         self.masked: Masked = []
         self.net = without_masks(self.model, self.masked)
-        if exp.momentum:  # fused SGD cannot begin later for one head than for another
-            for p in model.parameters():
-                self.optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+
+    def _begin(self) -> None:
+        self.sgd = SGD(self.exp)
+        self.parameters = list(self.model.parameters())
+        if self.exp.momentum:
+            for p in self.parameters:
+                self.sgd.momentum(p)  # recorded steps need the memory beforehand
+
+    def _momenta(self) -> dict[Tensor, Tensor]:
+        return {p: self.sgd.momenta[p] for p in self.parameters if p in self.sgd.momenta}
 
     def _update(self) -> None:
         for weight, zero in self.masked:
             if weight.grad is not None:
                 weight.grad.masked_fill_(zero, 0)
-        super()._update()
+        self.sgd.apply([(p, p.grad) for p in self.parameters if p.grad is not None])
 
     def _batch(self, pictures: Pictures, samples: Samples) -> tuple[Tensor, Tensor]:
         x, labels = super()._batch(pictures, samples)

@@ -1,56 +1,158 @@
-"""The first layer of a k-winner network: a dense input, of whose products only a few matter."""
+"""The first layer of a k-winner network: its input is dense, but few of its units matter.
+
+Two ways, for processors without and with fast bf16 products (`first_layer` chooses). In both,
+winners come out, and gradients of winners go in.
+"""
 
 from __future__ import annotations
+
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
 
-from utils.engine.screen import Screen, worthwhile
+from utils.engine.lazy import Basis, LazyMatrix
+from utils.engine.screen import Screen, has_fast_bf16
 from utils.engine.sgd import SGD
 from utils.engine.weights import Weights
 from utils.engine.winners import Winners, choose
 
+SCREENED = 256  # exact values are cheap where at most one unit in so many wins
 
-class FirstLayer:
-    """Weights [units, inputs], which momentum and weight decay move all in every step."""
 
-    def __init__(self, weights: Weights, sgd: SGD, precision: str) -> None:
-        self.weights, self.sgd, self.precision = weights, sgd, precision
+class FirstLayer(Protocol):
+    """Weights [units, inputs] that only the engine changes."""
+
+    def train_winners(self, x: Tensor, boost: Tensor | None, k: int) -> Winners:
+        """The k-winners of a training batch x [batch, inputs]."""
+
+    def test_winners(self, x: Tensor, boost: Tensor | None, k: int) -> Winners:
+        """The same between steps, for many batches with the same weights."""
+
+    def backward(self, x: Tensor, winners: Tensor, gradient: Tensor) -> None:
+        """The SGD step for the gradient [batch, k] of the winners' pre-activations.
+
+        The parameters that `SGD.gradient` was asked for take theirs with `SGD.step`.
+        """
+
+    def write_back(self) -> None:
+        """Write the weights into the model."""
+
+    def state(self) -> dict[str, Any]:
+        """What the model's parameters do not hold already."""
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken; the model's parameters come first."""
+
+
+def first_layer(
+    weights: Weights, sgd: SGD, basis: Basis, *, half: bool, k: int, grain: float
+) -> FirstLayer:
+    """The way that is fastest here for k winners; half: products in bf16; grain as in `Screen`."""
+    few = k * SCREENED <= len(weights.weight)
+    if half or (has_fast_bf16() and few):
+        return HalfLayer(weights, sgd, basis, exact=not half, grain=grain)
+    return FullLayer(weights, sgd)
+
+
+class FullLayer:
+    """float32 products, and SGD on all weights."""
+
+    def __init__(self, weights: Weights, sgd: SGD) -> None:
+        self.weights, self.sgd = weights, sgd
         self.touched = torch.zeros(0, dtype=torch.int64)
-        self.screen = Screen(weights.weight, weights.bias)
-        self.half = weights.weight.detach().bfloat16()
-        self.stale = True
 
-    def winners(self, x: Tensor, boost: Tensor | None, k: int) -> Winners:
+    def train_winners(self, x: Tensor, boost: Tensor | None, k: int) -> Winners:
         """The k-winners of x [batch, inputs]."""
-        weight, bias, _ = self.weights
-        if self.precision == "bf16":
-            if self.stale:
-                self.half.copy_(weight)
-                self.stale = False
-            return choose(linear(x.bfloat16(), self.half).float().add_(bias), boost, k)
-        if not worthwhile(len(weight), k):
-            return choose(linear(x, weight, bias), boost, k)
-        if self.stale:
-            self.screen.refresh()
-            self.stale = False
-        return self.screen.winners(x, boost, k)
+        return choose(linear(x, self.weights.weight, self.weights.bias), boost, k)
+
+    test_winners = train_winners
 
     def backward(self, x: Tensor, winners: Tensor, gradient: Tensor) -> None:
         """Note the gradient [batch, k] of the winners' pre-activations for the next SGD step."""
-        bias = self.sgd.gradient(self.weights.bias).zero_()
-        bias.index_add_(0, winners.flatten(), gradient.flatten())
-        some = gradient.flatten().nonzero().flatten()  # dropout leaves a part of them
-        rows = winners.flatten()[some]
-        shares = gradient.flatten()[some].unsqueeze(1) * x[some // winners.shape[1]]
-        if self.weights.zero_mask is not None:
-            shares.masked_fill_(self.weights.zero_mask[rows], 0)
+        rows, shares = _gradient_rows(x, winners, gradient, self.weights, self.sgd)
         total = self.sgd.gradient(self.weights.weight)
         total.index_fill_(0, self.touched, 0)  # what the step before left there
-        total.index_add_(0, rows, shares)  # shares: [touched, inputs]
+        total.index_add_(0, rows, shares)
         self.touched = rows
 
-    def changed(self) -> None:
-        """The weights are others now."""
-        self.stale = True
+    def write_back(self) -> None:
+        """Nothing: the model's weights are what is trained."""
+
+    def state(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Nothing."""
+
+
+class HalfLayer:
+    """bf16 products, and SGD on the rows of winners alone (see `lazy`).
+
+    exact: the bf16 products only find candidates, whose values are computed in float32 (see
+    `screen`). Otherwise they are the values.
+    """
+
+    def __init__(
+        self, weights: Weights, sgd: SGD, basis: Basis, *, exact: bool, grain: float
+    ) -> None:
+        self.weights, self.sgd = weights, sgd
+        self.matrix = LazyMatrix(weights.weight.detach(), None, basis)
+        self.screen_of = partial(Screen, bias=weights.bias, exact=exact, grain=grain)
+        self.screen = self.screen_of(self.matrix.parts)
+        self.between: Screen | None = None  # for testing, from the weights as they are then
+
+    def train_winners(self, x: Tensor, boost: Tensor | None, k: int) -> Winners:
+        """The k-winners of a training batch x [batch, inputs]."""
+        return self.screen.winners(x, self.matrix.scale, boost, k)
+
+    def test_winners(self, x: Tensor, boost: Tensor | None, k: int) -> Winners:
+        """The same between steps: one part, so half of the product."""
+        if self.between is None:
+            self.between = self.screen_of([self.matrix.weight()])
+        return self.between.winners(x, [1.0], boost, k)
+
+    def backward(self, x: Tensor, winners: Tensor, gradient: Tensor) -> None:
+        """The SGD step for the gradient [batch, k] of the winners' pre-activations."""
+        self.between = None
+        rows, shares = _gradient_rows(x, winners, gradient, self.weights, self.sgd)
+        rescaled = self.matrix.step()
+        self.matrix.add_rows(rows, shares)
+        self.screen.refresh(rows)
+        if rescaled:
+            self.screen.refresh()
+
+    @torch.no_grad()
+    def write_back(self) -> None:
+        """Write the weights into the model."""
+        self.weights.weight.copy_(self.matrix.weight())
+
+    def state(self) -> dict[str, Any]:
+        """The two parts of the weights."""
+        return self.matrix.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        self.matrix.restore(state)
+        self.screen.refresh()
+        self.between = None
+
+
+def _gradient_rows(
+    x: Tensor, winners: Tensor, gradient: Tensor, weights: Weights, sgd: SGD
+) -> tuple[Tensor, Tensor]:
+    """Which rows of the weights have a gradient [touched], and theirs [touched, inputs].
+
+    Rows may repeat, and then add up. The bias takes its gradient here.
+    """
+    bias = sgd.gradient(weights.bias).zero_()
+    bias.index_add_(0, winners.flatten(), gradient.flatten())
+    some = gradient.flatten().nonzero().flatten()  # dropout leaves a part of them
+    rows = winners.flatten()[some]
+    shares = gradient.flatten()[some].unsqueeze(1) * x[some // winners.shape[1]]
+    if weights.zero_mask is not None:
+        shares.masked_fill_(weights.zero_mask[rows], 0)
+    return rows, shares

@@ -17,7 +17,7 @@ class HiddenLayer:
     def __init__(self, weights: Weights, sgd: SGD, basis: Basis) -> None:
         self.weights, self.sgd = weights, sgd
         weight = weights.weight.detach().t()
-        self.matrix = LazyMatrix(weight, torch.zeros_like(weight), basis)
+        self.matrix = LazyMatrix(weight, None, basis)
         mask = weights.zero_mask
         self.unmasked = None if mask is None else (~mask).t().flatten()
 

@@ -21,9 +21,8 @@ from torch import Tensor
 from torch.nn.functional import embedding_bag, hardshrink
 
 SMALLEST_SCALE = 1e-4  # a scale below this is multiplied into its matrix, before fp32 loses digits
-NOTHING = (
-    1e-30  # smaller parts are dropped then: they are far below rounding, and denormals are slow
-)
+NOTHING = 1e-30  # smaller parts are dropped then: far below rounding, and denormals are slow
+APART = 1e-3  # eigenvalues closer than twice this share make p and q large, to nearly cancel
 
 
 @dataclass(frozen=True)
@@ -50,7 +49,7 @@ class Basis:
         cw = -(lr if nesterov else 0) - pull
         mean, det = (ww + momentum) / 2, ww * momentum - wb * weight_decay
         root = mean * mean - det
-        if root <= 0 or det <= 0 or mean <= 0:
+        if mean <= 0 or det <= 0 or root <= (APART * mean) ** 2:
             return None
         first = mean + math.sqrt(root)
         second = det / first  # the smaller root without cancellation
@@ -68,35 +67,49 @@ class LazyMatrix:
     exactly.
     """
 
-    def __init__(self, weight: Tensor, momentum: Tensor, basis: Basis) -> None:
-        """weight, momentum: float32 [rows, columns]; both are copied."""
+    def __init__(self, weight: Tensor, momentum: Tensor | None, basis: Basis) -> None:
+        """weight, momentum (None: zero): float32 [rows, columns]; both are copied."""
         self.basis = basis
-        weight, momentum = weight.contiguous(), momentum.contiguous()
+        weight = weight.contiguous()
+        self.basis = basis
         self.scale = [1.0, 1.0]
         slope1, slope2 = basis.slope
-        if basis.decay[1]:
-            q = (momentum - slope1 * weight) / (slope2 - slope1)
-            self.parts = [weight - q, q]
-        else:
+        if not basis.decay[1]:
             self.parts = [weight.clone()]
+            return
+        q = weight * (-slope1 / (slope2 - slope1))
+        if momentum is not None:
+            q.add_(momentum, alpha=1 / (slope2 - slope1))
+        self.parts = [weight - q, q]
 
     @property
     def columns(self) -> int:
         """The length of a row."""
         return self.parts[0].shape[1]
 
-    def step(self) -> None:
-        """One step of SGD for all entries; gradients are added with `add` afterwards."""
+    def step(self) -> bool:
+        """One step of SGD for all entries; gradients are added afterwards.
+
+        Returns whether a part was rewritten to bring its scale back to 1.
+        """
+        rescaled = False
         for i, part in enumerate(self.parts):
             self.scale[i] *= self.basis.decay[i]
             if self.scale[i] < SMALLEST_SCALE:
+                rescaled = True
                 part.copy_(hardshrink(part.mul_(self.scale[i]), NOTHING))
                 self.scale[i] = 1.0
+        return rescaled
 
     def add(self, entries: Tensor, gradient: Tensor) -> None:
         """Apply gradients [n] to entries int64 [n], row · columns + column; repeats add up."""
         for part, scale, gain in zip(self.parts, self.scale, self.basis.gain, strict=False):
             part.view(-1).index_add_(0, entries, gradient, alpha=gain / scale)
+
+    def add_rows(self, rows: Tensor, gradient: Tensor) -> None:
+        """Apply gradients [n, columns] to whole rows int64 [n]; repeats add up."""
+        for part, scale, gain in zip(self.parts, self.scale, self.basis.gain, strict=False):
+            part.index_add_(0, rows, gradient, alpha=gain / scale)
 
     def state(self) -> dict[str, Any]:
         """The parts and their scales, from which `restore` continues exactly."""

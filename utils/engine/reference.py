@@ -21,21 +21,12 @@ class ReferenceEngine:
     The pictures may live on another device than the model: a mini-batch is gathered where they are.
     """
 
-    fused = False  # one pass over weights, momentum and gradients instead of one an operation
-
     def __init__(
         self, exp: Experiment, model: MLP, stream: TaskStream, device: torch.device
     ) -> None:
         self.exp, self.model, self.stream, self.device = exp, model.to(device), stream, device
         self.net = self.model  # what is computed
-        self.optimizer = torch.optim.SGD(
-            model.parameters(),
-            lr=exp.lr,
-            momentum=exp.momentum,
-            nesterov=exp.nesterov,
-            weight_decay=exp.weight_decay,
-            fused=self.fused,
-        )
+        self._begin()
 
     def begin_epoch(self, steps: int) -> None:
         """Start counting anew; `steps` mini-batches will follow."""
@@ -50,7 +41,7 @@ class ReferenceEngine:
             logits = self.net.heads[head](features).float()
         loss = cross_entropy(logits, labels)
         # Without a gradient the other heads stay as they are.
-        self.optimizer.zero_grad(set_to_none=True)
+        self.model.zero_grad(set_to_none=True)
         loss.backward()
         self._update()
         if self.exp.record_stats:
@@ -64,11 +55,9 @@ class ReferenceEngine:
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on, in the middle of an epoch too: tensors by name."""
-        momentum = {
-            name: self.optimizer.state[p]["momentum_buffer"]
-            for name, p in self.model.named_parameters()
-            if self.optimizer.state[p].get("momentum_buffer") is not None
-        }
+        momenta = self._momenta()
+        names = self.model.named_parameters()
+        momentum = {name: momenta[p] for name, p in names if p in momenta}
         meter = self.meter.totals()
         return {"model": self.model.state_dict(), "momentum": momentum, "meter": meter}
 
@@ -76,10 +65,9 @@ class ReferenceEngine:
         """Continue exactly where `state_dict` was taken; `begin_epoch` comes first."""
         self.model.load_state_dict(state["model"])
         parameters = dict(self.model.named_parameters())
+        momenta = self._momenta()
         for name, momentum in state["momentum"].items():
-            p = parameters[name]
-            buffer = self.optimizer.state[p].setdefault("momentum_buffer", torch.zeros_like(p))
-            buffer.copy_(momentum)
+            momenta[parameters[name]].copy_(momentum)
         self.meter.restore(state["meter"])
 
     @torch.no_grad()
@@ -91,7 +79,27 @@ class ReferenceEngine:
             logits = self.net(x, head)
         return logits.float(), labels
 
+    def _begin(self) -> None:
+        """Make the optimiser."""
+        exp = self.exp
+        self.optimizer = torch.optim.SGD(
+            self.model.parameters(),
+            lr=exp.lr,
+            momentum=exp.momentum,
+            nesterov=exp.nesterov,
+            weight_decay=exp.weight_decay,
+        )
+        if exp.momentum:  # from zero, as torch's first step does it
+            for p in self.model.parameters():
+                self.optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+
+    def _momenta(self) -> dict[Tensor, Tensor]:
+        """The momentum of every parameter that has one."""
+        found = self.optimizer.state.items()
+        return {p: s["momentum_buffer"] for p, s in found if "momentum_buffer" in s}
+
     def _update(self) -> None:
+        """Step all parameters that have a gradient."""
         self.optimizer.step()
 
     def _precision(self) -> torch.autocast:

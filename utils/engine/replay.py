@@ -122,7 +122,7 @@ class ReplayEngine(DenseEngine):
         return self.recorded
 
     def _record(self, recorded: _Recorded, head: int) -> None:
-        self.optimizer.zero_grad(set_to_none=True)  # gradients then live in the recording's memory
+        self.model.zero_grad(set_to_none=True)  # gradients then live in the recording's memory
         recorded.taken += 1
         try:
             recorded.replay = self.recorder.record(
@@ -135,4 +135,4 @@ class ReplayEngine(DenseEngine):
                 stacklevel=2,
             )
             self.records = False
-            self.optimizer.zero_grad(set_to_none=True)
+            self.model.zero_grad(set_to_none=True)

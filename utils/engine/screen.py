@@ -15,17 +15,12 @@ from torch.nn.functional import linear
 
 from utils.engine.winners import Winners, choose, choose_among, largest
 
-ROUNDING = 2.0**-9  # largest relative error of rounding to bf16
-# Both factors of a product are rounded; the rest covers the products of errors and the float32 sums
-# of up to a few thousand terms, and that the bound itself is rounded to bf16.
-SLACK = 2.2 * ROUNDING
-SPARE = 1.02
+ROUNDING = 2.0**-8  # largest relative error of rounding to bf16
+# For every factor of a product that is rounded; the rest covers the products of errors and the
+# float32 sums of up to a few thousand terms.
+SLACK = 1.1 * ROUNDING
+SPARE = 1.02  # that the bound itself is rounded to bf16
 TILE = 32  # columns that bf16 matrix instructions take at a time
-
-
-def worthwhile(units: int, k: int) -> bool:
-    """Whether bf16 is fast here, and the winners so few that computing them once more is cheap."""
-    return has_fast_bf16() and k * 256 <= units
 
 
 def has_fast_bf16() -> bool:
@@ -34,53 +29,92 @@ def has_fast_bf16() -> bool:
 
 
 class Screen:
-    """Upper bounds for the pre-activations of a layer, from weights kept in bf16.
+    """Winners of a layer whose weights [units, inputs] are a sum of parts with a scale each.
 
-    The bound of unit j on input x is w̃ⱼ·x̃ + SLACK·‖(wⱼ, bⱼ)‖·‖(x, 1)‖ (Cauchy-Schwarz), all of it
-    one matrix product: bias, slack and norm are columns of their own.
+    With exact false the bf16 products are taken for the values. Otherwise the bound of unit j on
+    input x is its bf16 product plus slack·‖wⱼ‖·‖x‖ for every part w (Cauchy-Schwarz), all of it
+    one matrix product: each part has a column for its norm. `refresh` follows changes of the parts.
+
+    grain: if every x is a multiple of it, from 0 to 256 times (as pixels are), x in these units is
+    not rounded at all; the bounds are then nearly half as far away. Otherwise 0.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor) -> None:
-        units, inputs = weight.shape
-        self.weight, self.bias = weight, bias
-        columns = -(-(inputs + 2) // TILE) * TILE
-        self.half = torch.zeros(units, columns, dtype=torch.bfloat16)
+    def __init__(
+        self, parts: list[Tensor], bias: Tensor, *, exact: bool, grain: float = 0.0
+    ) -> None:
+        self.parts, self.bias, self.exact = parts, bias, exact
+        self.unit = grain or 1.0
+        # The first part is multiplied by x itself, the others by x times the ratio of their scales.
+        self.slack = [SLACK * (1 if grain and i == 0 else 2) for i in range(len(parts))]
+        units, self.inputs = parts[0].shape
+        self.columns = -(-(self.inputs + 1) // TILE) * TILE
+        self.half = torch.zeros(units, self.columns * len(parts), dtype=torch.bfloat16)
+        self.refresh()
 
-    def refresh(self) -> None:
-        """Follow the weights."""
-        inputs = self.weight.shape[1]
-        self.half[:, :inputs] = self.weight
-        self.half[:, inputs] = self.bias
-        norm = torch.linalg.vector_norm(self.half[:, : inputs + 1], dim=1)
-        self.half[:, inputs + 1] = norm.mul_(SLACK * SPARE)
+    def refresh(self, rows: Tensor | None = None) -> None:
+        """Follow the parts, in all rows or in these int64 [n]; rows may repeat."""
+        halves = self.half.split(self.columns, 1)
+        for part, half, slack in zip(self.parts, halves, self.slack, strict=True):
+            changed = part if rows is None else part.index_select(0, rows)
+            norm = torch.linalg.vector_norm(changed, dim=1).mul_(slack * SPARE)
+            if rows is None:
+                half[:, : self.inputs] = changed
+                half[:, self.inputs] = norm
+            else:
+                half[:, : self.inputs].index_copy_(0, rows, changed.bfloat16())
+                half[:, self.inputs].index_copy_(0, rows, norm.bfloat16())
 
-    def winners(self, x: Tensor, boost: Tensor | None, k: int) -> Winners:
-        """What `choose` gives for the full product of x [batch, inputs], after `refresh`."""
-        index, ceiling = self._candidates(x, boost, 2 * k)
-        batch, inputs = x.shape
-        rows = self.weight.index_select(0, index.flatten()).view(batch, 2 * k, inputs)
-        values = torch.bmm(x.unsqueeze(1), rows.transpose(1, 2)).squeeze(1).add_(self.bias[index])
-        boosted = values if boost is None else values * boost[index]
-        found, kth = choose_among(index, values, boosted, k)
+    def winners(self, x: Tensor, scales: list[float], boost: Tensor | None, k: int) -> Winners:
+        """The k-winners of x [batch, inputs], with `boost` [units] or None as in `choose`."""
+        bound = torch.add(self.bias, self._products(x, scales), alpha=scales[0] * self.unit)
+        if not self.exact:
+            return choose(bound, boost, k)
+        if boost is not None:
+            bound.mul_(boost)
+        highest, unit = largest(bound, 2 * k + 1)
+        # Above whatever is left out: its product was rounded to bf16 before the bias came.
+        ceiling = highest[:, -1] + 2 * ROUNDING * (highest[:, -1].abs() + self.bias.abs().max())
+        return self._certain(x, scales, boost, k, unit[:, :-1], ceiling)
+
+    def _products(self, x: Tensor, scales: list[float]) -> Tensor:
+        """bf16 [batch, units]: bounds or values, without the bias and the first scale."""
+        half = torch.zeros(len(x), self.half.shape[1], dtype=torch.bfloat16)
+        norm = torch.linalg.vector_norm(x, dim=1).mul_(SPARE) if self.exact else None
+        for scale, columns in zip(scales, half.split(self.columns, 1), strict=True):
+            factor = scale / scales[0] / self.unit
+            torch.mul(x, factor, out=columns[:, : self.inputs])
+            if norm is not None:
+                columns[:, self.inputs] = norm * factor
+        return linear(half, self.half)
+
+    def _certain(
+        self,
+        x: Tensor,
+        scales: list[float],
+        boost: Tensor | None,
+        k: int,
+        unit: Tensor,
+        ceiling: Tensor,
+    ) -> Winners:
+        """The winners among candidates [batch, n]; in full where ceiling [batch] is too high."""
+        batch, candidates = unit.shape
+        values = self.bias[unit]
+        for scale, part in zip(scales, self.parts, strict=True):
+            rows = part.index_select(0, unit.flatten()).view(batch, candidates, self.inputs)
+            values += torch.bmm(x.unsqueeze(1), rows.transpose(1, 2)).squeeze(1) * scale
+        boosted = values if boost is None else values * boost[unit]
+        found, kth = choose_among(unit, values, boosted, k)
         unsure = (kth <= ceiling).nonzero().flatten()
         if len(unsure):
-            exact = choose(linear(x[unsure], self.weight, self.bias), boost, k)
-            if exact.unit.shape[1] != found.unit.shape[1]:  # ties: samples have more winners than k
-                return choose(linear(x, self.weight, self.bias), boost, k)
+            exact = choose(self._exact(x[unsure], scales), boost, k)
+            if exact.unit.shape != found.unit[unsure].shape:  # ties: some have more winners than k
+                return choose(self._exact(x, scales), boost, k)
             found.unit[unsure], found.value[unsure] = exact
         return found
 
-    def _candidates(self, x: Tensor, boost: Tensor | None, count: int) -> tuple[Tensor, Tensor]:
-        """The units with the highest bounds [batch, count], and the next bound [batch]."""
-        batch, inputs = x.shape
-        half = torch.zeros(batch, self.half.shape[1], dtype=torch.bfloat16)
-        half[:, :inputs] = x
-        half[:, inputs] = 1
-        norm = torch.linalg.vector_norm(x, dim=1)
-        half[:, inputs + 1] = torch.hypot(norm, torch.ones(())).mul_(SPARE)
-        bound = linear(half, self.half).float()
-        if boost is not None:
-            bound.mul_(boost)
-        bound, index = largest(bound, count + 1)
-        ceiling = bound[:, count]
-        return index[:, :count], ceiling + 2 * ROUNDING * ceiling.abs()
+    def _exact(self, x: Tensor, scales: list[float]) -> Tensor:
+        """All pre-activations [batch, units], in full precision."""
+        total = self.bias.expand(len(x), -1).clone()
+        for scale, part in zip(scales, self.parts, strict=True):
+            total.addmm_(x, part.t(), alpha=scale)
+        return total

@@ -11,9 +11,10 @@ from exps.config import Experiment
 
 
 class SGD:
-    """One fused step for the parameters that were given a gradient since the last one.
+    """The arithmetic of torch.optim.SGD, fused, without its bookkeeping and its time to load.
 
-    The same arithmetic as torch.optim.SGD, on gradients that are kept and written in place.
+    Either on gradients that are kept and written in place (`gradient`, then `step`), or on those
+    given to `apply`. Only what has a gradient is touched.
     """
 
     def __init__(self, exp: Experiment) -> None:
@@ -26,25 +27,32 @@ class SGD:
             "maximize": False,
             "is_first_step": False,
         }
-        self.state: dict[Tensor, tuple[Tensor, Tensor]] = {}  # parameter: gradient, momentum
+        self.gradients: dict[Tensor, Tensor] = {}
+        self.momenta: dict[Tensor, Tensor] = {}
         self.due: list[Tensor] = []
 
     def gradient(self, parameter: Tensor) -> Tensor:
         """The gradient to be filled in for the next step, in the parameter's shape."""
-        self.momentum(parameter)
+        if parameter not in self.gradients:
+            self.gradients[parameter] = torch.zeros_like(parameter)
         self.due.append(parameter)
-        return self.state[parameter][0]
+        return self.gradients[parameter]
 
     def momentum(self, parameter: Tensor) -> Tensor:
         """The momentum of a parameter, in its shape; to be written to if it is to be another."""
-        if parameter not in self.state:
-            self.state[parameter] = torch.zeros_like(parameter), torch.zeros_like(parameter)
-        return self.state[parameter][1]
+        if parameter not in self.momenta:
+            self.momenta[parameter] = torch.zeros_like(parameter)
+        return self.momenta[parameter]
 
-    @torch.no_grad()
     def step(self) -> None:
         """Step all parameters that `gradient` was asked for."""
-        gradients = [self.state[p][0] for p in self.due]
-        momenta = [self.state[p][1] for p in self.due] if self.settings["momentum"] else []
-        torch._fused_sgd_(self.due, gradients, momenta, **self.settings)
+        self.apply([(p, self.gradients[p]) for p in self.due])
         self.due.clear()
+
+    @torch.no_grad()
+    def apply(self, steps: list[tuple[Tensor, Tensor]]) -> None:
+        """Step parameters by their gradients."""
+        parameters = [p for p, _ in steps]
+        momenta = [self.momentum(p) for p in parameters] if self.settings["momentum"] else []
+        gradients = [g for _, g in steps]
+        torch._fused_sgd_(parameters, gradients, momenta, **self.settings)

@@ -21,7 +21,7 @@ from exps.config import Experiment
 from models.k_winners import KWinners
 from models.mlp import MLP
 from models.sparse import update_boost_strength
-from utils.engine.first_layer import FirstLayer
+from utils.engine.first_layer import first_layer
 from utils.engine.hidden_layer import HiddenLayer
 from utils.engine.lazy import Basis
 from utils.engine.sgd import SGD
@@ -46,10 +46,17 @@ class SparseEngine:
         self.device = torch.device("cpu")
         self.sgd = SGD(exp)
         first, *others = [Weights.of(block.linear) for block in model.blocks]
-        self.first = FirstLayer(first, self.sgd, exp.precision)
+        self.winners = _k_winners(model)
+        self.first = first_layer(
+            first,
+            self.sgd,
+            basis,
+            half=exp.precision == "bf16",
+            k=self.winners[0].k,
+            grain=stream.grain,
+        )
         self.hidden = [HiddenLayer(weights, self.sgd, basis) for weights in others]
         self.heads = [Weights.of(head) for head in model.heads]
-        self.winners = _k_winners(model)
         self.dropout = [block.dropout.p for block in model.blocks]
         self.keep: Callable[[int, Tensor], Tensor] = self._draw
 
@@ -67,6 +74,7 @@ class SparseEngine:
     @property
     def model(self) -> MLP:
         """The model, with the weights as they are now."""
+        self.first.write_back()
         for layer in self.hidden:
             layer.write_back()
         return self._model
@@ -88,7 +96,6 @@ class SparseEngine:
         gradient *= scales[0]
         self.first.backward(x, outputs[0].unit, gradient)
         self.sgd.step()
-        self.first.changed()
         if self.exp.record_stats:
             self.meter.add_winners(outputs[-1].unit, outputs[-1].value)
         self.meter.add(cross_entropy(logits, labels), logits, labels)
@@ -103,7 +110,8 @@ class SparseEngine:
         parameters = self._model.named_parameters()
         return {
             "model": self._model.state_dict(),
-            "momentum": {n: self.sgd.momentum(p) for n, p in parameters if p in self.sgd.state},
+            "momentum": {n: self.sgd.momentum(p) for n, p in parameters if p in self.sgd.momenta},
+            "first": self.first.state(),
             "hidden": [layer.matrix.state() for layer in self.hidden],
             "meter": self.meter.totals(),
         }
@@ -116,14 +124,14 @@ class SparseEngine:
             self.sgd.momentum(parameters[name]).copy_(momentum)
         for layer, matrix in zip(self.hidden, state["hidden"], strict=True):
             layer.matrix.restore(matrix)
+        self.first.restore(state["first"])
         self.meter.restore(state["meter"])
-        self.first.changed()
 
     @torch.no_grad()
     def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
         """Logits [n, classes] of test pictures, in evaluation mode, and their labels int64 [n]."""
         x = self.stream.inputs(self.stream.test, samples).flatten(1)
-        on = self.first.winners(x, self._boost(0), self.winners[0].k_inference)
+        on = self.first.test_winners(x, self._boost(0), self.winners[0].k_inference)
         for i, layer in enumerate(self.hidden, 1):
             on = choose(layer.forward(on), self._boost(i), self.winners[i].k_inference)
         logits, _ = _logits(on, self.heads[head])
@@ -136,7 +144,7 @@ class SparseEngine:
         for i, activation in enumerate(self.winners):
             boost = self._boost(i)
             if i == 0:
-                on = self.first.winners(x, boost, activation.k)
+                on = self.first.train_winners(x, boost, activation.k)
             else:
                 on = choose(self.hidden[i - 1].forward(outputs[-1]), boost, activation.k)
             _count_wins(activation, on)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from benchmarks.stream import Pictures, Samples, Task, TaskStream
 from exps.config import Experiment
 from models import make_model
+from utils.engine.first_layer import HalfLayer
 from utils.engine.reference import ReferenceEngine
 from utils.engine.sparse import SparseEngine
 from utils.meter import EpochRecord
@@ -109,6 +110,9 @@ class SideBySide:
                 yield f"momentum of {name}", momentum, self._momentum(parameters[name])
 
     def _momentum(self, p: Tensor) -> Tensor:
+        first = self.sparse.first
+        if isinstance(first, HalfLayer) and first.weights.weight is p:
+            return first.matrix.momentum()
         for layer in self.sparse.hidden:
             if layer.weights.weight is p:
                 return layer.matrix.momentum().t()

@@ -139,7 +139,6 @@ def test_where_there_is_a_basis_float32_is_good_enough(momentum: float) -> None:
         follows_in_float32(momentum, closeness)
 
 
-@pytest.mark.xfail(reason="Basis.of takes eigenvalues however close to each other they are")
 def test_where_eigenvalues_all_but_coincide_there_is_no_basis() -> None:
     for closeness in (0.99999, 0.9999999):
         follows_in_float32(0.99, closeness)

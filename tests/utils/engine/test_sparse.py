@@ -31,11 +31,11 @@ CASES: dict[str, dict[str, Any]] = {
 SPLIT = {"mnist_mode": "split", "num_batch": 3, "scenario": "task"}
 
 
-@pytest.fixture(params=["exact product", "screen"])
+@pytest.fixture(params=["full product", "screen"])
 def first_product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways of the first layer, whatever this processor is good at."""
-    screening = request.param == "screen"
-    monkeypatch.setattr(first_layer, "worthwhile", lambda units, k: screening)
+    monkeypatch.setattr(first_layer, "has_fast_bf16", lambda: request.param == "screen")
+    monkeypatch.setattr(first_layer, "SCREENED", 1)
 
 
 def assert_alike(pair: Any, atol: float) -> None:
@@ -149,7 +149,9 @@ def test_it_keeps_as_many_winners_as_dropout_says(
     exp = experiment(engine="sparse", dropout=0.25)
     stream = stream_of(exp, train=2000)
     torch.manual_seed(0)
-    engine = make_engine(exp, make_model(exp, stream.input_shape, [10]), stream, torch.device("cpu"))
+    engine = make_engine(
+        exp, make_model(exp, stream.input_shape, [10]), stream, torch.device("cpu")
+    )
     scales = engine.keep(0, torch.zeros(1000, 8, dtype=torch.int64))
     assert scales.unique().tolist() == [0.0, pytest.approx(4 / 3)]
     assert (scales > 0).float().mean() == pytest.approx(0.75, abs=0.02)

@@ -1,0 +1,155 @@
+"""Which engine an experiment gets, and what all of them have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from exps.config import KEYS
+from exps.kinds import Choice
+from models import make_model
+from utils.engine import EngineError, make_engine
+from utils.engine.base import Engine
+from utils.engine.dense import DenseEngine
+from utils.engine.reference import ReferenceEngine
+from utils.engine.sparse import SparseEngine
+
+FEW = {"hidden_units": 256, "percent_on_fc": 1 / 64}
+SPLIT = {"mnist_mode": "split", "num_batch": 3, "scenario": "task"}
+ENGINES = ("reference", "sparse", "dense")
+CNN = {"cnn": True, "percent_on_conv": 0.1, "hidden_units": 16}
+
+
+@pytest.fixture
+def made(experiment: Callable, stream_of: Callable) -> Callable[..., Engine]:
+    """The engine of an experiment with these changes, on the CPU."""
+
+    def make(**changes: Any) -> Engine:
+        exp = experiment(**changes)
+        stream = stream_of(exp)
+        torch.manual_seed(0)
+        model = make_model(exp, stream.input_shape, stream.head_sizes)
+        return make_engine(exp, model, stream, torch.device("cpu"))
+
+    return make
+
+
+def train(engine: Engine, task: Any, size: int = 32) -> Any:
+    starts = range(0, len(task.train), size)
+    engine.begin_epoch(len(starts))
+    for start in starts:
+        engine.step(task.train.take(slice(start, start + size)), task.head)
+    return engine.end_epoch()
+
+
+def test_the_engines_are_those_that_can_be_chosen() -> None:
+    kind = KEYS["engine"].kind
+    assert isinstance(kind, Choice)
+    assert set(kind.names) == {"auto", *ENGINES}
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (FEW, SparseEngine),
+        ({**FEW, "hidden_layers": 2, "weight_sparsity_fc": 0.5, **SPLIT}, SparseEngine),
+        ({**FEW, "percent_on_fc": 0.25}, DenseEngine),  # so many winners that it does not pay
+        ({**FEW, "sparsify": False}, DenseEngine),
+        ({**FEW, "lr": 1.0, "weight_decay": 0.5, "nesterov": False}, DenseEngine),
+        (CNN, DenseEngine),
+        ({**FEW, "engine": "reference"}, ReferenceEngine),
+        ({**FEW, "engine": "dense"}, DenseEngine),
+        ({"percent_on_fc": 0.5, "engine": "sparse"}, SparseEngine),
+    ],
+)
+def test_which_engine_it_is(
+    made: Callable[..., Engine], changes: dict[str, Any], expected: type
+) -> None:
+    assert type(made(**changes)) is expected
+
+
+@pytest.mark.parametrize(
+    "changes", [{"sparsify": False}, CNN, {"lr": 1.0, "weight_decay": 0.5, "nesterov": False}]
+)
+def test_the_sparse_engine_says_what_it_cannot_do(
+    made: Callable[..., Engine], changes: dict[str, Any]
+) -> None:
+    with pytest.raises(EngineError, match=r"^\[Test\] engine = sparse: .*; choose engine = auto$"):
+        made(**changes, engine="sparse")
+
+
+def test_every_section_of_2019_that_has_few_winners_gets_the_sparse_engine(
+    experiment: Callable,
+) -> None:
+    for units, share in ((4000, 0.001), (4000, 0.008)):
+        exp = experiment(hidden_units=units, percent_on_fc=share)
+        assert SparseEngine.pays(make_model(exp, (1, 28, 28), [10]))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("boost", [0.0, 1.0])
+def test_half_precision_has_as_many_winners_and_nearly_the_same_loss(
+    made: Callable[..., Engine],
+    experiment: Callable,
+    stream_of: Callable,
+    engine: str,
+    boost: float,
+) -> None:
+    """Values rounded to bf16 may tie, but so few do that there are hardly more winners."""
+    settings = {**FEW, "hidden_layers": 2, "dropout": 0.0, "boost_strength": boost}
+    task = stream_of(experiment(**settings)).tasks[0]
+    full, half = (made(**settings, engine=engine, precision=p) for p in ("fp32", "bf16"))
+    for _ in range(3):
+        one, two = train(full, task), train(half, task)
+        assert one.active == 100 / 64
+        assert two.active == pytest.approx(one.active, rel=0.03)
+        assert two.loss == pytest.approx(one.loss, rel=0.1)
+    for name, value in half.model.state_dict().items():
+        assert value.dtype != torch.bfloat16, name
+    logits, _ = half.logits(task.test, 0)
+    assert logits.dtype == torch.float32
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("changes", [{"hidden_layers": 2, "weight_sparsity_fc": 0.5}, SPLIT])
+def test_a_run_can_be_continued_exactly(
+    made: Callable[..., Engine],
+    experiment: Callable,
+    stream_of: Callable,
+    engine: str,
+    changes: dict[str, Any],
+) -> None:
+    settings = {**FEW, **changes, "engine": engine, "boost_strength_factor": 0.5}
+    stream = stream_of(experiment(**settings))
+    first, second = made(**settings), made(**settings)
+    for task in stream.tasks:
+        train(first, task)
+    steps = [stream.tasks[1].train.take(slice(i, i + 32)) for i in range(0, 256, 32)]
+    first.begin_epoch(8)
+    for samples in steps[:3]:
+        first.step(samples, stream.tasks[1].head)
+    state = {k: _copied(v) for k, v in first.state_dict().items()}
+    second.begin_epoch(8)
+    second.load_state_dict(state)
+    ends = []
+    for trainer in (first, second):
+        torch.manual_seed(1)  # dropout
+        for samples in steps[3:]:
+            trainer.step(samples, stream.tasks[1].head)
+        ends.append((trainer.end_epoch(), trainer.model.state_dict()))
+    (one, weights), (two, same) = ends
+    assert (one.loss, one.accuracy, one.active) == (two.loss, two.accuracy, two.active)
+    np.testing.assert_array_equal(one.unit_on, two.unit_on)
+    assert all(torch.equal(weights[name], same[name]) for name in weights)
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, torch.Tensor):
+        return value.clone()
+    if isinstance(value, dict):
+        return {k: _copied(v) for k, v in value.items()}
+    return [_copied(v) for v in value] if isinstance(value, list | tuple) else value
