@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 import sys
 from argparse import Namespace
+from contextlib import ExitStack
 from pathlib import Path
 
 from exps import cli, config
+from utils.log import RunLog, say, warn
+from utils.stopping import Signals, Stopped
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -15,7 +17,7 @@ RESULTS = Path(__file__).parent / "results"
 def main(argv: list[str] | None = None) -> int:
     """Do what the command line says.
 
-    Returns the exit status: 0 good, 1 failed, 2 wrong input, 130 Ctrl-C.
+    Returns the exit status: 0 good, 1 failed, 2 wrong input, 130 Ctrl-C, 143 SIGTERM.
     """
     args = cli.parser(RESULTS).parse_args(argv)
     try:
@@ -25,83 +27,74 @@ def main(argv: list[str] | None = None) -> int:
             return cli.show_keys(args.explain)
         if args.check:
             return cli.check_file(args.config)
-        exp, warnings = config.load(args.name, args.config, cli.overrides(args))
+        if args.list_runs:
+            return show_runs(args.results_dir)
     except config.ConfigError as error:
         return cli.fail(error, status=2)
-    for text in warnings:
-        print(f"warning: {text}", file=sys.stderr)
+    with RunLog(args.log_level) as log, Signals() as signals, ExitStack() as stack:
+        try:
+            return run(args, log, signals, stack)
+        except Stopped as stop:
+            return cli.fail(stop, status=stop.status)
+        except Exception as error:
+            from utils.failures import unexpected
+
+            return cli.fail(unexpected(error, log, args.results_dir), status=1)
+
+
+def show_runs(results_dir: Path) -> int:
+    """Print the unfinished runs."""
+    from utils import runs
+
+    print(runs.table(results_dir))
+    return 0
+
+
+def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int:
+    """Find out what is to be run, build it, train, and keep the result; torch is imported here."""
+    from utils.resume import chosen
+    from utils.runs import RunError
+
     try:
-        return run(exp, args)
-    except KeyboardInterrupt:
-        return cli.fail("interrupted before training began: nothing to keep", status=130)
-
-
-def run(exp: config.Experiment, args: Namespace) -> int:
-    """Build stream, model and engine, train, and keep the result; torch is imported here."""
-    from datetime import datetime
+        exp, warnings, unfinished = chosen(args)
+        for text in warnings:
+            warn(text)
+        if unfinished is not None:
+            args.results_dir = unfinished.results_dir
+            stack.enter_context(unfinished.held())
+    except (config.ConfigError, RunError) as error:
+        return cli.fail(error, status=2)
 
     from benchmarks import make_stream
     from benchmarks.datasets import DataError
     from models import ModelError, make_model
     from utils import summary
     from utils.engine import EngineError, make_engine
-    from utils.progress import Progress
-    from utils.results import ResultsError, check_writable, save_results
-    from utils.runtime import (
-        DeviceError,
-        data_device,
-        facts,
-        keep_memory,
-        pick_device,
-        seed_everything,
-    )
-    from utils.training import DivergedError, empty_record, run_stream
+    from utils.failures import OutOfMemory, memory_explained
+    from utils.results import ResultsError, check_writable
+    from utils.runtime import DeviceError, data_device, keep_memory, pick_device, seed_everything
+    from utils.session import Session
 
-    started = datetime.now()
     keep_memory()
     try:
-        device = pick_device(exp.device)
-        stream = make_stream(exp)
-        order = seed_everything(exp.seed)
-        model = make_model(exp, stream.input_shape, stream.head_sizes)
-        if args.dry_run:
-            print(summary.plan(exp, stream, model))
-            return 0
-        check_writable(args.results_dir)
-        stream = stream.to(data_device(device, stream.train.x.nbytes + stream.test.x.nbytes))
-        engine = make_engine(exp, model, stream, device)
-    except (DataError, ModelError, DeviceError, EngineError, ResultsError) as error:
+        with memory_explained(exp):
+            device = pick_device(exp.device)
+            stream = make_stream(exp)
+            order = seed_everything(exp.seed)
+            model = make_model(exp, stream.input_shape, stream.head_sizes)
+            if args.dry_run:
+                say(summary.plan(exp, stream, model))
+                return 0
+            check_writable(args.results_dir)
+            stream = stream.to(data_device(device, stream.train.x.nbytes + stream.test.x.nbytes))
+            engine = make_engine(exp, model, stream, device)
+        session = Session(exp, stream, engine, order, args)
+        stack.enter_context(session.opened(unfinished, log))
+    except (DataError, ModelError, DeviceError, EngineError, ResultsError, OutOfMemory) as error:
         return cli.fail(error, status=1)
-
-    meta = facts(device, exp.seed, stream.source, started)
-    record, status, ended = empty_record(stream), 0, "complete"
-    try:
-        with Progress(len(stream.training), quiet=args.quiet) as progress:
-            progress.say(summary.headline(exp, stream, device))
-            run_stream(exp, stream, engine, order, record, progress)
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cost the result
-        status, ended = 130, "interrupted"
-    except DivergedError as error:
-        status, ended = cli.fail(error, status=1), "diverged"
-    if not args.quiet:
-        print(summary.run_summary(record))
-    meta |= {"ended": datetime.now().isoformat(timespec="seconds"), "status": ended}
-    try:
-        path = save_results(
-            args.results_dir,
-            config.as_dict(exp),
-            record.stats() | {"meta": meta},
-            name=exp.name,
-            seed=exp.seed,
-            when=started,
-        )
-    except ResultsError as error:
-        return cli.fail(error, status=1)
-    if status == 130:
-        print("interrupted: the results so far are kept", file=sys.stderr)
-    print(path if args.quiet else f"result: {path}")
-    return status
+    except RunError as error:
+        return cli.fail(error, status=2)
+    return session.run_to_the_end(signals)
 
 
 if __name__ == "__main__":

@@ -43,3 +43,8 @@ def either(names: Sequence[object]) -> str:
     """'a, b or c'."""
     *most, last = map(str, names)
     return f"{', '.join(most)} or {last}" if most else last
+
+
+def three_lines(what: str, why: str, remedy: str) -> str:
+    """What happened, why, and what to do about it: a line each."""
+    return f"{what}\n  why: {why}\n  what to do: {remedy}"

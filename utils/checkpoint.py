@@ -31,8 +31,8 @@ def take(engine: Engine, record: RunRecord, place: Place) -> dict[str, Any]:
             "task": place.task,
             "epoch": place.epoch,
             "step": place.step,
-            "order": place.order.numpy().copy(),
-            "unit_on": place.unit_on.copy(),
+            "order": None if place.order is None else place.order.numpy().copy(),
+            "unit_on": None if place.unit_on is None else place.unit_on.copy(),
         },
         "record": _record_tree(record),
     }
@@ -105,9 +105,12 @@ def _place(tree: Any) -> Place:
     numbers = {name: tree[name] for name in ("task", "epoch", "step")}
     if not all(type(n) is int and n >= 0 for n in numbers.values()):
         raise ValueError("an impossible place in the run")
-    order = torch.from_numpy(tree["order"])
-    torch.Generator().set_state(order)  # raises for what is no state
-    return Place(**numbers, order=order, unit_on=_numbers(tree["unit_on"], np.int64, 1))
+    order, unit_on = tree["order"], tree["unit_on"]
+    if order is not None:
+        order = torch.from_numpy(_numbers(order, np.uint8, 1))
+        torch.Generator().set_state(order)  # raises for what is no state
+    units = None if unit_on is None else _numbers(unit_on, np.int64, 1)
+    return Place(**numbers, order=order, unit_on=units)
 
 
 def _record_tree(record: RunRecord) -> dict[str, Any]:
@@ -125,10 +128,12 @@ def _record_tree(record: RunRecord) -> dict[str, Any]:
 def _restored_record(tree: Any, fresh: RunRecord) -> RunRecord:
     """How often units were on is kept for every task, but only for the last of all epochs."""
     rows = _numbers(tree["epochs"], np.float64, 2)
-    epochs = [EpochRecord(*map(float, row), unit_on=NOTHING, bad_step=None) for row in rows[:-1]]
-    if len(rows):
-        last = _numbers(tree["last_unit_on"], np.int64, 1)
-        epochs.append(EpochRecord(*map(float, rows[-1]), unit_on=last, bad_step=None))
+    last = _numbers(tree["last_unit_on"], np.int64, 1)
+    units = [NOTHING] * (len(rows) - 1) + [last] * bool(len(rows))
+    epochs = [
+        EpochRecord(float(loss), float(accuracy), float(active), float(std), on, None)
+        for (loss, accuracy, active, std), on in zip(rows, units, strict=True)
+    ]
     accs = _numbers(tree["accs"], np.float64, 2)
     if accs.shape != fresh.accs.shape:
         raise ValueError(f"accuracies of {accs.shape} tasks, not {fresh.accs.shape}")

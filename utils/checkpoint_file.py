@@ -106,12 +106,12 @@ def _read(file: BinaryIO, limit: int) -> tuple[dict[str, Any], Any]:
     if size < PREAMBLE + DIGEST:
         raise CheckpointError("cut off")
     data = np.empty(size, np.uint8)
-    if file.readinto(memoryview(data)) != size:  # type: ignore[attr-defined]
+    if file.readinto(data.data) != size:  # type: ignore[attr-defined]
         raise CheckpointError("cut off while it was read")
-    digest = hashlib.sha256(memoryview(data)[:-DIGEST]).digest()
+    digest = hashlib.sha256(data.data[:-DIGEST]).digest()
     if data[-DIGEST:].tobytes() != digest:
         raise CheckpointError("damaged: its SHA-256 sum is wrong")
-    header = _header(io.BytesIO(memoryview(data)[: PREAMBLE + MAX_HEADER]))
+    header = _header(io.BytesIO(data.data[: PREAMBLE + MAX_HEADER]))
     length = int.from_bytes(data[len(MAGIC) : len(MAGIC) + 8].tobytes(), "little")
     arrays = [_array(data, entry, _aligned(PREAMBLE + length)) for entry in header["arrays"]]
     facts = header["facts"]
@@ -184,7 +184,7 @@ def _contents(header: bytes, arrays: list[np.ndarray]) -> Iterator[bytes | memor
     for array in arrays:
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         if little.size:
-            yield memoryview(little.reshape(-1).view(np.uint8))
+            yield little.reshape(-1).view(np.uint8).data
         yield bytes(_aligned(little.nbytes) - little.nbytes)
 
 

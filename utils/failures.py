@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import torch
 
 from exps.config import Experiment
-from exps.messages import shown
+from exps.messages import shown, three_lines
+from utils.log import LOG, RunLog
 
 # How torch and the libraries below it say it, where they have no class for it.
 _MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "alloc_failed")
@@ -18,26 +23,41 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(m in str(error).lower() for m in _MEMORY)
 
 
-def explain(error: Exception, exp: Experiment, where: str) -> str:
-    """The three lines. `where`: in what the run was, such as 'training'."""
-    if is_out_of_memory(error):
-        return _lines(
-            f"{exp.name}: memory ran out in {where}",
-            _reason(error),
-            f"lower mb_size (now {exp.mb_size}) or hidden_units (now {exp.hidden_units}), or free"
-            " memory on this machine",
-        )
-    return _lines(
-        f"{exp.name}: an unexpected error in {where}",
+class OutOfMemory(Exception):
+    """Memory has run out; the text has three lines: what, why, what to do."""
+
+
+@contextmanager
+def memory_explained(exp: Experiment, where: str = "setting up") -> Iterator[None]:
+    """Turn every way of running out of memory into OutOfMemory."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        LOG.debug("out of memory", exc_info=True)
+        raise OutOfMemory(
+            three_lines(
+                f"{exp.name}: memory ran out in {where}",
+                _reason(error),
+                f"lower mb_size (now {exp.mb_size}), hidden_units (now {exp.hidden_units}) or"
+                f" hidden_layers (now {exp.hidden_layers}), or free memory on this machine",
+            )
+        ) from error
+
+
+def unexpected(error: Exception, log: RunLog, results_dir: Path) -> str:
+    """What people are told of an error that nobody thought of; the log has its traceback."""
+    LOG.error("unexpected error", exc_info=error)
+    path = log.path or log.open_anywhere(results_dir)
+    seen = f"see the traceback in {path}" if path else "repeat it where a log can be written"
+    return three_lines(
+        "an error in the program",
         f"{type(error).__name__}: {_reason(error)}",
-        "see the traceback in the log; if the program is at fault, report it with the log",
+        f"{seen}; where an unfinished run is left (--list-runs), --resume goes on with it",
     )
 
 
-def _lines(what: str, why: str, remedy: str) -> str:
-    return f"{what}\n  why: {why}\n  what to do: {remedy}"
-
-
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     text = str(error).strip() or type(error).__name__
     return shown(text.splitlines()[0], 300)

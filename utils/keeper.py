@@ -58,7 +58,7 @@ class Keeper:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        at_once = isinstance(error, Stopped) and error.at_once
+        at_once = isinstance(error, Stopped) and error.in_training
         self.writer.end(wait=not at_once)
         self._look()
 
@@ -70,9 +70,11 @@ class Keeper:
             self.save()
             self.flush()
             raise Stopped(self.signals.received)
-        if done or (self.every and time.monotonic() - self.last >= self.every):
-            if done or not self.writer.busy:
-                self.save()
+        if done or (self._due() and not self.writer.busy):
+            self.save()
+
+    def _due(self) -> bool:
+        return self.every > 0 and time.monotonic() - self.last >= self.every
 
     def save(self) -> None:
         """Copy a checkpoint and have it written."""
@@ -92,6 +94,11 @@ class Keeper:
         self.writer.wait()
         self.seconds += time.monotonic() - began
         self._look()
+
+    def costs(self) -> dict[str, float]:
+        """How many were written, and what it cost: seconds in which training stood still, and
+        those spent beside it."""
+        return {"written": self.written, "seconds": self.seconds, "seconds_beside": self.beside}
 
     def _look(self) -> None:
         """Say what has become of the checkpoints."""

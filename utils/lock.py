@@ -18,7 +18,7 @@ class LockedError(Exception):
 
 
 class Lock:
-    """Held from `with` to its end. The file says who holds it, or held it last.
+    """Held from `take` to the end of `with`. The file says who holds it, or held it last.
 
     The operating system gives the lock back when the process ends, be it by kill -9, so there is
     no stale lock; network file systems pass it on to other hosts.
@@ -28,7 +28,7 @@ class Lock:
         self.path = path
         self._handle: int | None = None
 
-    def __enter__(self) -> Lock:
+    def take(self) -> Lock:
         """Raises LockedError when another process holds it, OSError when there can be no lock."""
         handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
         try:
@@ -43,6 +43,9 @@ class Lock:
             os.close(handle)
             raise
         self._handle = handle
+        return self
+
+    def __enter__(self) -> Lock:
         return self
 
     def __exit__(

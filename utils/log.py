@@ -1,4 +1,4 @@
-"""What a run says: on the terminal for people, with times and tracebacks in a file beside its result.
+"""What a run says: to people on the terminal, with times and tracebacks to a file.
 
 Before the run has a name, and so a file, what is said is kept in memory.
 """
@@ -7,8 +7,11 @@ from __future__ import annotations
 
 import logging
 import logging.handlers
+import os
 import sys
+import tempfile
 import warnings
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TextIO
@@ -65,6 +68,23 @@ class RunLog:
         LOG.removeHandler(self.memory)
         if self.file is not None:
             LOG.removeHandler(self.file)
+
+    @property
+    def path(self) -> Path | None:
+        """The file, once there is one."""
+        return self.file.path if self.file else None
+
+    def open_anywhere(self, folder: Path) -> Path | None:
+        """Keep what was said although there is no run: in the folder, or where files can be."""
+        name = f"error_{datetime.now():%Y-%m-%d_%H-%M-%S}_{os.getpid()}.log"
+        for place in (folder, Path(tempfile.gettempdir())):
+            try:
+                (place / name).touch(exist_ok=False)
+            except OSError:
+                continue
+            self.open(place / name)
+            return place / name
+        return None
 
     def open(self, path: Path) -> None:
         """From now on the file has it all, what was said before included."""

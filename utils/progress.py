@@ -7,15 +7,24 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from utils.log import say
+
 
 class Progress:
     """On a terminal two bars: the tasks, and what is done now; elsewhere lines."""
 
-    def __init__(self, tasks: int, *, quiet: bool = False):
+    def __init__(self, tasks: int, *, quiet: bool = False, done: int = 0):
+        """tasks: how many there are; done: how many of them an earlier process has done."""
         self.quiet = quiet
         self.bars = sys.stderr.isatty() and not quiet
         self.tasks = tqdm(
-            total=tasks, desc="tasks", unit="task", disable=not self.bars, position=0, leave=False
+            total=tasks,
+            initial=done,
+            desc="tasks",
+            unit="task",
+            disable=not self.bars,
+            position=0,
+            leave=False,
         )
         self.now: tqdm[None] = tqdm(disable=True)
 
@@ -44,8 +53,7 @@ class Progress:
 
     def detail(self, text: str) -> None:
         """A line of detail: shown where there are no bars."""
-        if not self.bars:
-            self.say(text)
+        say(text, quiet=self.quiet or self.bars)
 
     def task_done(self, text: str) -> None:
         """A task has been trained and tested."""
@@ -55,6 +63,4 @@ class Progress:
 
     def say(self, text: str) -> None:
         """A line that stays, above the bars."""
-        if not self.quiet:
-            tqdm.write(text, file=sys.stdout)
-            sys.stdout.flush()
+        say(text, quiet=self.quiet)

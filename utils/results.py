@@ -36,8 +36,12 @@ def save_results(
     name: str,
     seed: int,
     when: datetime,
+    run: str | None = None,
 ) -> Path:
     """Write `[config, stats]` to `results_dir/<name>_<date>_<time>_s<seed>.pkl`; returns the path.
+
+    run: the name of the run if it has one already, in place of that; what the same run left there
+    when it was interrupted is replaced.
 
     A notebook loads it with pickle and numpy alone. The file appears complete or not at all, and
     never takes the name of another: a second run in the same second gets `_2`. In the name,
@@ -47,16 +51,20 @@ def save_results(
     """
     payload = _pickle(config, stats, name)
     folder = Path(results_dir)
-    stem = f"{_file_name(name)}_{when:%Y-%m-%d_%H-%M-%S}_s{seed}"
-    with _os_errors_explained(folder):
+    with os_errors_explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        return _write(payload, folder, stem)
+        return _write(payload, folder, run or result_name(name, seed, when), replaces=run)
+
+
+def result_name(name: str, seed: int, when: datetime) -> str:
+    """The name of a result, without suffix: nothing in it leaves the folder."""
+    return f"{_file_name(name)}_{when:%Y-%m-%d_%H-%M-%S}_s{seed}"
 
 
 def check_writable(results_dir: Path) -> None:
     """Make the folder if it is missing; raises ResultsError when nothing can be written there."""
     folder = Path(results_dir)
-    with _os_errors_explained(folder):
+    with os_errors_explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with _temporary(folder, b"."):
             pass
@@ -112,11 +120,24 @@ def _file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9_+-]", "_", name)[:_MAX_NAME].lstrip("-") or "experiment"
 
 
-def _write(payload: bytes, folder: Path, stem: str) -> Path:
+def _write(payload: bytes, folder: Path, stem: str, replaces: str | None) -> Path:
     with _temporary(folder, payload) as temporary:
-        path = _publish(temporary, folder, stem)
+        path = folder / f"{stem}.pkl"
+        if replaces is not None and _is_part_of(path, replaces):
+            temporary.replace(path)
+        else:
+            path = _publish(temporary, folder, stem)
     sync_folder(folder)
     return path
+
+
+def _is_part_of(path: Path, run: str) -> bool:
+    """Whether this is what the run has left when it ended early."""
+    try:
+        meta = load_results(path)[1].get("meta")
+    except ResultsError:
+        return False
+    return isinstance(meta, dict) and meta.get("run") == run and meta.get("status") != "complete"
 
 
 @contextlib.contextmanager
@@ -164,7 +185,8 @@ def _take_name(temporary: Path, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _os_errors_explained(folder: Path) -> Iterator[None]:
+def os_errors_explained(folder: Path) -> Iterator[None]:
+    """Turn OSError into ResultsError, with what to do."""
     try:
         yield
     except OSError as error:

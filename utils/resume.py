@@ -24,7 +24,7 @@ def chosen(args: Namespace) -> tuple[Experiment, list[str], Run | None]:
         with runs.reading(run):
             there = run.facts()[1].get("identity", {})
         if args.name is None and args.config == config.DEFAULT_FILE:
-            exp, warnings = _own(run, there, cli.overrides(args)), []
+            exp, warnings = _own(run, there, cli.overrides(args)), list[str]()
         else:
             exp, warnings = _asked_for(args)
         require_same(run, there, exp)

@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from exps.messages import quoted, shown
+from exps.messages import quoted, shown, three_lines
 from utils import checkpoint_file
 from utils.checkpoint_file import CheckpointError
-from utils.lock import Lock, holder
+from utils.lock import Lock, LockedError, holder
 
 FOLDER = ".runs"
 KEPT = 2  # checkpoints: the newest and the one before
@@ -27,7 +27,7 @@ class RunError(Exception):
     """A run that cannot be found or gone on with: a line what, a line why, a line what to do."""
 
     def __init__(self, what: str, why: str, remedy: str) -> None:
-        super().__init__(f"{what}\n  why: {why}\n  what to do: {remedy}")
+        super().__init__(three_lines(what, why, remedy))
 
 
 class Run:
@@ -38,9 +38,29 @@ class Run:
         self.folder = results_dir / FOLDER / name
 
     @property
-    def lock(self) -> Lock:
-        """The lock that whoever works on this run holds."""
-        return Lock(self.folder / "lock")
+    def log(self) -> Path:
+        """Its log, beside its result."""
+        return self.results_dir / f"{self.name}.log"
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Nobody else works on this run meanwhile. Raises RunError when somebody does already."""
+        try:
+            lock = Lock(self.folder / "lock").take()
+        except LockedError as error:
+            raise RunError(
+                f"run {self.name} is in use",
+                str(error),
+                "wait until that process has ended, or stop it",
+            ) from error
+        except OSError as error:
+            raise RunError(
+                f"run {self.name} cannot be locked",
+                f"{self.folder}: {error.strerror or error}",
+                "make it a folder that can be written",
+            ) from error
+        with lock:
+            yield
 
     def checkpoints(self) -> list[Path]:
         """Its checkpoints, the newest first."""
@@ -60,6 +80,12 @@ class Run:
         for old in older[KEPT - 1 :]:
             old.unlink(missing_ok=True)
         return path, size
+
+    def begun(self) -> bool:
+        """Whether it has a checkpoint, sound or not."""
+        with contextlib.suppress(CheckpointError):
+            return bool(self._checkpoints())
+        return False
 
     def facts(self) -> tuple[Path, dict[str, Any]]:
         """The newest checkpoint whose header is sound, and its facts. Raises CheckpointError."""
@@ -129,7 +155,8 @@ def unfinished(results_dir: Path) -> list[Run]:
         names = [p.name for p in (results_dir / FOLDER).iterdir() if p.is_dir()]
     except OSError:
         return []
-    runs = [Run(results_dir, name) for name in names]
+    # Without a checkpoint it has not begun, or another process is about to remove it.
+    runs = [run for run in (Run(results_dir, name) for name in names) if run.begun()]
     return sorted(runs, key=lambda run: (_serial(run), run.name), reverse=True)
 
 
@@ -213,4 +240,3 @@ def reading(run: Run) -> Iterator[None]:
             str(error),
             f"start it anew, and remove {run.folder}",
         ) from error
-

@@ -1,4 +1,4 @@
-"""A run from its name to its result: begun or gone on with, kept safe, and ended whatever happens."""
+"""A run from its name to its result: begun or gone on with, kept safe, and ended in order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import shlex
 import sys
 import tempfile
 from argparse import Namespace
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,57 +17,88 @@ import torch
 from torch import Tensor
 
 from benchmarks.stream import TaskStream
-from exps import VERSION, config
+from exps import VERSION, cli, config
 from exps.config import Experiment
-from utils import checkpoint, runs
+from exps.messages import shown_path
+from utils import checkpoint, results, runs
 from utils.engine.base import Engine
-from utils.failures import explain, is_out_of_memory
+from utils.failures import OutOfMemory, memory_explained, unexpected
 from utils.identity import code_digest, configuration
 from utils.keeper import Keeper
-from utils.log import LOG, say, warn
+from utils.log import LOG, RunLog, say, warn
 from utils.progress import Progress
-from utils.results import ResultsError, save_results
+from utils.results import ResultsError, os_errors_explained, result_name
 from utils.resume import require_same
 from utils.runs import Run
+from utils.runtime import facts
 from utils.stopping import Signals, Stopped
-from utils.summary import epochs_of
-from utils.training import DivergedError, Place, RunRecord, empty_record, run_stream
+from utils.summary import epochs_of, headline, run_summary
+from utils.training import DivergedError, Place, empty_record, run_stream
 
 
-@dataclass
 class Session:
     """One run: what it is made of, and how far it has come."""
 
-    run: Run
-    exp: Experiment
-    stream: TaskStream
-    engine: Engine
-    order: torch.Generator
-    meta: dict[str, Any]
-    record: RunRecord = field(init=False)
-    place: Place = field(default_factory=Place)
-    resumed: int = 0
-    serial: int = 0
-    status: str = "running"
+    run: Run  # from `opened` on
 
-    def __post_init__(self) -> None:
-        self.record = empty_record(self.stream)
+    def __init__(
+        self,
+        exp: Experiment,
+        stream: TaskStream,
+        engine: Engine,
+        order: torch.Generator,
+        args: Namespace,
+    ) -> None:
+        self.exp, self.stream, self.engine, self.order, self.args = exp, stream, engine, order, args
+        self.record, self.place = empty_record(stream), Place()
+        self.meta = facts(engine.device, exp.seed, stream.source, datetime.now())
+        self.resumed, self.serial, self.status = 0, 0, "running"
         self.identity = {
-            "config": configuration(self.exp),
+            "config": configuration(exp),
             "program": {
                 "version": VERSION,
                 "commit": str(self.meta["commit"]),
                 "code": code_digest(),
                 "torch": str(torch.__version__),
             },
-            "place": {"device": self.engine.device.type, "engine": type(self.engine).__name__},
-            "data": {"data": data_digest(self.stream)},
+            "place": {"device": engine.device.type, "engine": type(engine).__name__},
+            "data": {"data": data_digest(stream)},
         }
 
-    def begin(self) -> None:
-        """Leave a first checkpoint, so that the run is known from now on. Raises OSError."""
-        self.serial = runs.next_serial(self.run.results_dir)
-        self.run.write(*self.take())
+    @contextlib.contextmanager
+    def opened(self, unfinished: Run | None, log: RunLog) -> Iterator[None]:
+        """Go on with a run that is held already, or begin one under a name of its own, and hold it.
+
+        Raises RunError when it cannot be gone on with, ResultsError when it cannot be begun.
+        """
+        self.log = log
+        with contextlib.ExitStack() as stack:
+            if unfinished is not None:
+                self.run = unfinished
+                log.open(unfinished.log)
+                self.go_on()
+            else:
+                self.begin(stack)
+                log.open(self.run.log)
+            yield
+
+    def begin(self, stack: contextlib.ExitStack) -> None:
+        """Take a name, and leave a first checkpoint, so that the run is known from now on."""
+        folder = self.args.results_dir
+        with os_errors_explained(folder):
+            self.serial = runs.next_serial(folder)
+            self.run = runs.reserve(folder, result_name(self.exp.name, self.exp.seed, self.began))
+            stack.enter_context(self.run.held())
+            try:
+                self.run.write(*self.take())
+            except OSError:
+                self.run.remove()
+                raise
+
+    @property
+    def began(self) -> datetime:
+        """When the run was begun, by the clock of that time."""
+        return datetime.fromisoformat(str(self.meta["started"]))
 
     def go_on(self) -> None:
         """Continue from the newest sound checkpoint. Raises RunError when that cannot be."""
@@ -92,81 +123,102 @@ class Session:
             "threads": torch.get_num_threads(),
             "resumed": self.resumed,
             "serial": self.serial,
-            "progress": progress_text(self.exp, self.stream, self.place),
+            "progress": self.where(),
             "share": share_done(self.exp, self.stream, self.place),
         }
         return facts, checkpoint.take(self.engine, self.record, self.place)
 
-    def train(self, signals: Signals, progress: Progress) -> tuple[int, str]:
-        """Run to the end, whichever it is: the exit status, and what to tell people of a bad end."""
-        with Keeper(self.take, self.run.write, self.exp.checkpoint_every, signals) as keeper:
-            status, message = self._train(signals, progress, keeper)
-        self.meta["resumed"] = self.resumed
-        self.meta["checkpoints"] = {
-            "written": keeper.written,
-            "seconds": keeper.seconds,
-            "seconds_beside": keeper.beside,
-        }
+    def run_to_the_end(self, signals: Signals) -> int:
+        """Train, whatever ends it, and keep the result; the exit status."""
+        quiet = self.args.quiet
+        with Progress(len(self.stream.training), quiet=quiet, done=self.place.task) as progress:
+            progress.say(headline(self.exp, self.stream, self.engine.device))
+            if self.resumed:
+                progress.say(f"going on with {self.run.name}: {self.where()}")
+            with Keeper(self.take, self.run.write, self.exp.checkpoint_every, signals) as keeper:
+                status = self._train(signals, progress, keeper)
+        signals.deaf = True  # what is left takes no time, and must not be lost
+        self.meta["checkpoints"] = keeper.costs()
         LOG.debug("checkpoints: %s", self.meta["checkpoints"])
-        return status, message
+        say(run_summary(self.record), quiet=quiet)
+        return self._end(status)
 
-    def _train(
-        self, signals: Signals, progress: Progress, keeper: Keeper
-    ) -> tuple[int, str]:
+    def _train(self, signals: Signals, progress: Progress, keeper: Keeper) -> int:
+        """The exit status, and `self.status` in a word."""
         signals.patient = True
+        parts = self.exp, self.stream, self.engine, self.order, self.record, progress
         try:
-            run_stream(
-                *(self.exp, self.stream, self.engine, self.order, self.record, progress),
-                self.place,
-                keeper,
-            )
+            with memory_explained(self.exp, "training"):
+                run_stream(*parts, self.place, keeper)
         except Stopped as stop:
-            if stop.at_once:
+            if stop.in_training:
                 raise
             self.status = "interrupted"
-            return stop.status, f"interrupted by {stop.cause}: the results so far are kept"
+            print("interrupted: the results so far are kept", file=sys.stderr)
+            LOG.warning("interrupted by signal %d at %s", stop.number, self.where())
+            return stop.status
         except DivergedError as error:
             self.status = "diverged"
-            return 1, f"error: {error}"
+            return cli.fail(error, status=1)
+        except OutOfMemory as error:
+            self.status = "out of memory"
+            return cli.fail(error, status=1)
         except Exception as error:
-            self.status = "out of memory" if is_out_of_memory(error) else "failed"
-            LOG.debug("traceback", exc_info=True)
-            where = progress_text(self.exp, self.stream, self.place)
-            return 1, f"error: {explain(error, self.exp, where)}"
+            self.status = "failed"
+            return cli.fail(unexpected(error, self.log, self.run.results_dir), status=1)
         self.status = "complete"
-        return 0, ""
+        return 0
 
-    @property
-    def over(self) -> bool:
-        """Whether nothing is left that could be gone on with."""
-        return self.status in ("complete", "diverged")
-
-    def save_result(self) -> Path:
-        """Write the result; where the results folder does not take it, into another one.
-
-        Raises ResultsError after the latter, which says where.
-        """
-        self.meta |= {
-            "ended": datetime.now().isoformat(timespec="seconds"),
-            "status": self.status,
-            "run": self.run.name,
-        }
+    def _end(self, status: int) -> int:
+        """Write the result, and remove what is not needed any more."""
+        path: Path | None
         try:
-            return self._save(self.run.results_dir)
+            path = self._save(self.run.results_dir)
         except ResultsError as error:
-            with contextlib.suppress(OSError, ResultsError):
-                kept = self._save(Path(tempfile.mkdtemp(prefix="sparse-syn-")))
-                raise ResultsError(f"{error}\nthe result is kept in {kept}") from error
-            raise
+            status = cli.fail(error, status=1)
+            path = self._rescue()
+            self._last_checkpoint()
+        else:
+            if self.status in ("complete", "diverged"):
+                self.run.remove()
+        if self.run.begun():
+            print(f"to go on: {resume_command(self.run)}", file=sys.stderr)
+        if path is not None:
+            say(f"result: {path}", quiet=self.args.quiet)
+            if self.args.quiet:
+                print(path)
+        return status
+
+    def _rescue(self) -> Path | None:
+        """Keep the result elsewhere when the results folder does not take it."""
+        try:
+            return self._save(Path(tempfile.mkdtemp(prefix="sparse-syn-")))
+        except (OSError, ResultsError) as error:
+            cli.fail(f"nor can it be kept elsewhere: {error}", status=1)
+            return None
+
+    def _last_checkpoint(self) -> None:
+        """All that was measured, for `--resume` to write the result once there is room."""
+        try:
+            self.run.write(*self.take())
+        except OSError as error:
+            warn(f"nor can a checkpoint be written: {error.strerror or error}")
+
+    def where(self) -> str:
+        """Where the run is, for people."""
+        return progress_text(self.exp, self.stream, self.place)
 
     def _save(self, folder: Path) -> Path:
-        return save_results(
+        ended = datetime.now().isoformat(timespec="seconds")
+        self.meta |= {"ended": ended, "status": self.status, "run": self.run.name}
+        self.meta["resumed"] = self.resumed
+        return results.save_results(
             folder,
             config.as_dict(self.exp),
             self.record.stats() | {"meta": self.meta},
             name=self.exp.name,
             seed=self.exp.seed,
-            when=datetime.fromisoformat(self.meta["started"]),
+            when=self.began,
             run=self.run.name,
         )
 
@@ -184,12 +236,9 @@ class Session:
             )
 
 
-def resume_command(args: Namespace, run: Run, default: Path) -> str:
+def resume_command(run: Run) -> str:
     """The command that goes on with a run."""
-    words = [Path(sys.argv[0]).name or "run_exps.py", "--resume", run.name]
-    if args.results_dir != default:
-        words += ["--results-dir", str(args.results_dir)]
-    return "python " + shlex.join(words)
+    return f"python run_exps.py --resume {shlex.quote(shown_path(run.folder))}"
 
 
 def progress_text(exp: Experiment, stream: TaskStream, place: Place) -> str:
@@ -223,7 +272,7 @@ def data_digest(stream: TaskStream) -> str:
 
 
 def _bytes(tensor: Tensor) -> memoryview:
-    return memoryview(tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy())
+    return tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data
 
 
 def _but_config(identity: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:

@@ -11,22 +11,22 @@ from typing import Any
 class Stopped(BaseException):
     """The run was asked to end; no Exception, so that nothing takes it for a failure.
 
-    at_once: by a second Ctrl-C, which waits for nothing.
+    in_training: by a second Ctrl-C, which waits for nothing.
     """
 
-    def __init__(self, number: int, at_once: bool = False) -> None:
+    def __init__(self, number: int, *, in_training: bool = False) -> None:
         super().__init__(number)
-        self.number, self.at_once = number, at_once
+        self.number, self.in_training = number, in_training
+
+    def __str__(self) -> str:
+        if self.in_training:
+            return "stopped at once: what the last checkpoint has is kept (see --list-runs)"
+        return "interrupted before training began: nothing to keep"
 
     @property
     def status(self) -> int:
         """The exit status: 130 for Ctrl-C, 143 for SIGTERM."""
         return 128 + self.number
-
-    @property
-    def cause(self) -> str:
-        """Its name, for people."""
-        return "Ctrl-C" if self.number == signal.SIGINT else signal.Signals(self.number).name
 
 
 class Signals:
@@ -63,4 +63,4 @@ class Signals:
         self.received = number if self.received is None else self.received
         if self.deaf or (self.patient and not (again and number == signal.SIGINT)):
             return
-        raise Stopped(number, at_once=again)
+        raise Stopped(number, in_training=self.patient)

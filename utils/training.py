@@ -132,9 +132,7 @@ class _Run:
             self.record.unit_on[place.task :] = [place.unit_on]
             self.record.weight_density = weight_density(self.engine.model)
             self._test(where)
-            self.progress.task_done(
-                f"{where} ({task.name}): {_summary(self.record, place.task)}"
-            )
+            self.progress.task_done(f"{where} ({task.name}): {_summary(self.record, place.task)}")
             place.task, place.epoch, place.unit_on = place.task + 1, 0, None
             self.note(True)
 
