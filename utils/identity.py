@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from exps.config import Experiment, as_dict, as_text
+from exps.messages import shown
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = ("run_exps.py", "benchmarks", "exps", "models", "utils")
@@ -28,7 +29,9 @@ def differences(there: Any, here: dict[str, dict[str, str]]) -> list[str]:
         for name in dict.fromkeys([*values, *map(str, other)]):
             old, new = str(other.get(name, "missing")), values.get(name, "missing")
             if old != new and name not in FREE:
-                found.append(f"{NAMES.get(name, name)}: {_short(old)} there, {_short(new)} here")
+                found.append(
+                    f"{NAMES.get(name, shown(name))}: {shown(old)} there, {shown(new)} here"
+                )
     # Another commit of the same code is no other program, and says more than another sum does.
     return [] if len(found) == 1 and found[0].startswith("commit: ") else found
 
@@ -42,7 +45,3 @@ def code_digest() -> str:
             text = file.read_bytes().replace(b"\r\n", b"\n")
             digest.update(f"{file.relative_to(ROOT).as_posix()}\0{len(text)}\0".encode() + text)
     return digest.hexdigest()
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:60]}..."

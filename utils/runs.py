@@ -109,6 +109,15 @@ class Run:
                 return path, facts, tree, faults
         raise CheckpointError("; ".join(faults) or "it has no checkpoint")
 
+    def set_aside(self, newest: Path) -> None:
+        """Take what is newer than this checkpoint, and so damaged, out of the way.
+
+        Otherwise it would count as the one before when the next one is written.
+        """
+        for path in self.checkpoints():
+            if path.name > newest.name:
+                path.rename(path.with_name(f"{path.name}.damaged"))
+
     def remove_leftovers(self) -> None:
         """Remove what a killed process left half written."""
         for path in self.folder.glob(".*.tmp"):
@@ -231,10 +240,10 @@ def _serial(run: Run) -> int:
 
 @contextlib.contextmanager
 def reading(run: Run) -> Iterator[None]:
-    """Turn CheckpointError into a RunError about this run."""
+    """Turn CheckpointError and OSError into a RunError about this run."""
     try:
         yield
-    except CheckpointError as error:
+    except (CheckpointError, OSError) as error:
         raise RunError(
             f"run {run.name} cannot be gone on with",
             str(error),

@@ -19,8 +19,9 @@ from torch import Tensor
 from benchmarks.stream import TaskStream
 from exps import VERSION, cli, config
 from exps.config import Experiment
-from exps.messages import shown_path
+from exps.messages import shown, shown_path
 from utils import checkpoint, results, runs
+from utils.checkpoint_file import CheckpointError
 from utils.engine.base import Engine
 from utils.failures import OutOfMemory, memory_explained, unexpected
 from utils.identity import code_digest, configuration
@@ -102,17 +103,24 @@ class Session:
 
     def go_on(self) -> None:
         """Continue from the newest sound checkpoint. Raises RunError when that cannot be."""
-        self.run.remove_leftovers()
         with runs.reading(self.run):
-            path, facts, tree, faults = self.run.newest(checkpoint.size_limit(self.engine))
-            require_same(self.run, facts.get("identity"), self.exp, **_but_config(self.identity))
+            self.run.remove_leftovers()
+            path, found, tree, faults = self.run.newest(checkpoint.size_limit(self.engine))
+            require_same(self.run, found.get("identity"), self.exp, **_but_config(self.identity))
             for fault in faults:
                 warn(f"{fault}; the checkpoint before it is used")
-            self._same_machine(facts)
+            self._take_facts(found)
             self.place = checkpoint.put_back(tree, self.engine, self.record)
-            self.resumed, self.serial = int(facts["resumed"]) + 1, int(facts["serial"])
-            self.meta["started"] = str(facts["started"])
+            self.run.set_aside(path)
         LOG.debug("gone on from %s", path)
+
+    def _take_facts(self, found: dict[str, Any]) -> None:
+        try:
+            self.resumed, self.serial = int(found["resumed"]) + 1, int(found["serial"])
+            self.meta["started"] = datetime.fromisoformat(found["started"]).isoformat()
+            self._same_machine(int(found["threads"]), str(found["machine"]))
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise CheckpointError(f"it lacks what a checkpoint has ({error!r:.100})") from error
 
     def take(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """A checkpoint: its facts, and its tree."""
@@ -222,17 +230,16 @@ class Session:
             run=self.run.name,
         )
 
-    def _same_machine(self, facts: dict[str, Any]) -> None:
+    def _same_machine(self, threads: int, machine: str) -> None:
         """Take the number of threads that the run was begun with: sums depend on it."""
-        threads = int(facts["threads"])
         if threads != torch.get_num_threads():
-            LOG.info("%d threads, as the run was begun with", threads)
-            torch.set_num_threads(min(max(threads, 1), 4096))
+            say(f"{threads} thread(s), as the run was begun with", quiet=self.args.quiet)
+            torch.set_num_threads(min(max(threads, 1), 1024))
             self.meta["threads"] = torch.get_num_threads()
-        if facts["machine"] != self.meta["device_name"]:
+        if machine != self.meta["device_name"]:
             warn(
-                f"the run was begun on {str(facts['machine'])[:100]!r}: on another machine its"
-                " last bits may become others"
+                f"the run was begun on {shown(machine)}: on another machine its last bits may"
+                " become others"
             )
 
 
