@@ -1,5 +1,6 @@
 # make run [ARGS="--name SplitMNIST"]   install what is needed, then run an experiment (the default one)
 # make test                             install what tests need, then lint, types and tests
+# make bench [ARGS="--whole"]           time the reference and the fast engines (docs/performance.md)
 # make clean                            remove what was installed and the caches; results stay
 
 PYTHON ?= python3
@@ -7,7 +8,7 @@ VENV ?= .venv
 ARGS ?=
 BIN := $(VENV)/bin
 
-.PHONY: run test clean
+.PHONY: run test bench clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -18,6 +19,9 @@ test: $(VENV)/test.stamp
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest
+
+bench: $(VENV)/run.stamp
+	$(BIN)/python tests/speed/bench.py $(ARGS)
 
 # A stamp is written only after everything before it has worked.
 $(VENV)/venv.stamp:

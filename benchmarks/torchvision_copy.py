@@ -41,7 +41,7 @@ _MNIST_FILES = {
 def read_copy(root: Path, dataset: Dataset, source: str) -> Arrays:
     """The arrays of torchvision's copy under `root`. Raises DataError for a damaged one."""
     tv = _torchvision()
-    read = _read_mnist if dataset.torchvision == "MNIST" else _read_cifar
+    read = _read_mnist if dataset.torchvision.endswith("MNIST") else _read_cifar
     arrays = Arrays(**read(tv, root, dataset), source=source)
     with faults_of(root / dataset.folder):
         check_arrays(arrays, dataset)

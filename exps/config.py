@@ -51,7 +51,8 @@ def load(
     if name not in file:
         raise ConfigError(
             f"{shown_path(Path(path))}: there is no section [{shown(name)}]"
-            f"{did_you_mean(name, file)} (it has: {', '.join(map(shown, file)) or 'none'})"
+            f"{did_you_mean(name, file)}; choose with --name:"
+            f" {', '.join(map(shown, file)) or 'it has none'}"
         )
     resolved = _resolve(name, file, given)
     if resolved.experiment is None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
+from models.dropout import Dropout
 from models.nupic import sparse_library
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ class Block(nn.Module):
         super().__init__()
         self.linear = linear
         self.activation = activation
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.dropout(self.activation(self.linear(x)))

@@ -33,7 +33,7 @@ class Meter:
 
     def __init__(self, steps: int, units: int, device: torch.device):
         self.losses = torch.zeros(steps, device=device)
-        self.active = torch.zeros(steps, device=device)
+        self.active = torch.full((steps,), torch.nan, device=device)  # of steps not watched
         self.sizes = torch.zeros(steps, dtype=torch.int64, device=device)
         self.correct = torch.zeros((), dtype=torch.int64, device=device)
         self.unit_on = torch.zeros(units, dtype=torch.int64, device=device)
@@ -68,6 +68,7 @@ class Meter:
         """Begin anew, in the same memory."""
         for total in self.totals().values():
             total.zero_()
+        self.active.fill_(torch.nan)
 
     def restore(self, totals: dict[str, Tensor]) -> None:
         """Continue with what `totals` gave in an epoch of at most as many steps."""

@@ -38,11 +38,14 @@ class RunRecord:
 
     def stats(self) -> dict[str, object]:
         """Plain Python and numpy, under the names of the 2019 results where they had one."""
+        unit_on = np.array(self.unit_on)
+        if self.epochs and np.isnan(self.epochs[0].active):  # record_stats = false
+            unit_on = np.zeros((len(self.unit_on), 0), np.int64)
         return {
             "accs": self.accs,
             "perc_on_avg": np.array([e.active for e in self.epochs]),
             "perc_on_std": np.array([e.active_std for e in self.epochs]),
-            "on_idxs": np.array(self.unit_on),
+            "on_idxs": unit_on,
             "loss": np.array([e.loss for e in self.epochs]),
             "train_acc": np.array([e.accuracy for e in self.epochs]),
             "weight_density": self.weight_density,
@@ -161,7 +164,7 @@ class _Run:
         self.record.epochs.append(done)
         place.epoch, place.step, place.order = place.epoch + 1, 0, self.order.get_state()
         place.unit_on += done.unit_on
-        text = f"loss {done.loss:.4f}, training accuracy {100 * done.accuracy:.1f} %"
+        text = f"loss {done.loss:.4g}, training accuracy {100 * done.accuracy:.1f} %"
         self.progress.detail(f"{label}: {text}")
 
     def _test(self, where: str) -> None:

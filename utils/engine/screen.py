@@ -20,6 +20,7 @@ ROUNDING = 2.0**-8  # largest relative error of rounding to bf16
 # float32 sums of up to a few thousand terms.
 SLACK = 1.1 * ROUNDING
 SPARE = 1.02  # that the bound itself is rounded to bf16
+MORE = 8  # candidates for each winner, where the few of the first attempt leave doubt
 TILE = 32  # columns that bf16 matrix instructions take at a time
 
 
@@ -71,10 +72,12 @@ class Screen:
             return choose(bound, boost, k)
         if boost is not None:
             bound.mul_(boost)
-        highest, unit = largest(bound, 2 * k + 1)
-        # Above whatever is left out: its product was rounded to bf16 before the bias came.
-        ceiling = highest[:, -1] + 2 * ROUNDING * (highest[:, -1].abs() + self.bias.abs().max())
-        return self._certain(x, scales, boost, k, unit[:, :-1], ceiling)
+        # A product was rounded to bf16 before the bias came.
+        rounding = 2 * ROUNDING * self.bias.abs().max()
+        found, unsure = self._among(x, bound, k, k + 2, scales, boost, rounding)
+        if len(unsure):
+            found = self._mended(found, unsure, x, bound, k, scales, boost, rounding)
+        return found
 
     def _products(self, x: Tensor, scales: list[float]) -> Tensor:
         """bf16 [batch, units]: bounds or values, without the bias and the first scale."""
@@ -87,30 +90,53 @@ class Screen:
                 columns[:, self.inputs] = norm * factor
         return linear(half, self.half)
 
-    def _certain(
+    def _mended(
         self,
+        found: Winners,
+        unsure: Tensor,
         x: Tensor,
+        bound: Tensor,
+        k: int,
         scales: list[float],
         boost: Tensor | None,
-        k: int,
-        unit: Tensor,
-        ceiling: Tensor,
+        rounding: Tensor,
     ) -> Winners:
-        """The winners among candidates [batch, n]; in full where ceiling [batch] is too high."""
-        batch, candidates = unit.shape
+        """The winners with those of unsure samples found among more candidates, or all units."""
+        few = min(MORE * k, bound.shape[1] - 1)
+        again, still = self._among(x[unsure], bound[unsure], k, few, scales, boost, rounding)
+        if len(still):
+            exact = choose(self._exact(x[unsure[still]], scales), boost, k)
+            if exact.unit.shape[1] == again.unit.shape[1] == k:
+                again.unit[still], again.value[still] = exact
+            else:  # ties: some samples have more winners than others
+                return choose(self._exact(x, scales), boost, k)
+        if again.unit.shape[1] != found.unit.shape[1]:
+            return choose(self._exact(x, scales), boost, k)
+        found.unit[unsure], found.value[unsure] = again
+        return found
+
+    def _among(
+        self,
+        x: Tensor,
+        bound: Tensor,
+        k: int,
+        candidates: int,
+        scales: list[float],
+        boost: Tensor | None,
+        rounding: Tensor,
+    ) -> tuple[Winners, Tensor]:
+        """The winners among so many candidates, and for which samples [n] others may be above."""
+        highest, unit = largest(bound, candidates + 1)
+        ceiling = highest[:, -1] + 2 * ROUNDING * highest[:, -1].abs() + rounding
+        unit = unit[:, :-1]
+        batch = len(unit)
         values = self.bias[unit]
         for scale, part in zip(scales, self.parts, strict=True):
             rows = part.index_select(0, unit.flatten()).view(batch, candidates, self.inputs)
             values += torch.bmm(x.unsqueeze(1), rows.transpose(1, 2)).squeeze(1) * scale
         boosted = values if boost is None else values * boost[unit]
         found, kth = choose_among(unit, values, boosted, k)
-        unsure = (kth <= ceiling).nonzero().flatten()
-        if len(unsure):
-            exact = choose(self._exact(x[unsure], scales), boost, k)
-            if exact.unit.shape != found.unit[unsure].shape:  # ties: some have more winners than k
-                return choose(self._exact(x, scales), boost, k)
-            found.unit[unsure], found.value[unsure] = exact
-        return found
+        return found, (~(kth > ceiling)).nonzero().flatten()
 
     def _exact(self, x: Tensor, scales: list[float]) -> Tensor:
         """All pre-activations [batch, units], in full precision."""

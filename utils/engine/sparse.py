@@ -18,6 +18,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
+from models.dropout import dropout_factors
 from models.k_winners import KWinners
 from models.mlp import MLP
 from models.sparse import update_boost_strength
@@ -177,8 +178,7 @@ class SparseEngine:
         return torch.exp(-activation.boost_strength * activation.duty_cycle)
 
     def _draw(self, layer: int, index: Tensor) -> Tensor:
-        p = self.dropout[layer]
-        return torch.rand(index.shape).ge_(p).div_(1 - p)
+        return dropout_factors(index.shape, self.dropout[layer])
 
 
 def _basis(exp: Experiment) -> Basis | None:

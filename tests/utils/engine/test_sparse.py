@@ -43,6 +43,12 @@ def assert_alike(pair: Any, atol: float) -> None:
         torch.testing.assert_close(one, two, rtol=0, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
 
 
+def assert_same_logits(pair: Any, task: Any) -> None:
+    (one, labels), (two, same) = (engine.logits(task.test, task.head) for engine in pair.engines)
+    torch.testing.assert_close(one, two, rtol=0, atol=1e-9)
+    assert torch.equal(labels, same)
+
+
 def assert_same_epoch(one: Any, two: Any, tolerance: float) -> None:
     assert two.loss == pytest.approx(one.loss, abs=tolerance)
     assert (two.accuracy, two.active) == (one.accuracy, one.active)
@@ -60,13 +66,10 @@ def test_the_default_network_on_real_pictures(
     for task in stream.tasks:
         for _ in range(3):
             assert_same_epoch(*pair.epoch(task), tolerance=1e-6)
+            assert_same_logits(pair, stream.tasks[0])
     assert pair.masks.step == 210
     assert_alike(pair, atol=1e-9)
     assert (pair.reference.model.hidden[0].activation.duty_cycle > 0).sum() > 100
-    for task in stream.tasks:
-        (one, labels), (two, same) = (e.logits(task.test, task.head) for e in pair.engines)
-        torch.testing.assert_close(one, two, rtol=0, atol=1e-9)
-        assert torch.equal(labels, same)
     tests = [accuracies(engine, stream.tasks) for engine in pair.engines]
     np.testing.assert_array_equal(*tests)
     assert tests[0].max() > 0.5  # something was learnt, so something was compared
@@ -92,15 +95,13 @@ def test_everything_at_once_over_two_hundred_steps(
         untouched = [h.weight.detach().clone() for h in pair.sparse.model.heads]
         for _ in range(2):
             assert_same_epoch(*pair.epoch(task), tolerance=1e-6)
+            assert_same_logits(pair, stream.tasks[0])
         for i, head in enumerate(pair.sparse.model.heads):
             assert torch.equal(head.weight, untouched[i]) == (i != task.head)
     assert pair.masks.step == 210
     assert_alike(pair, atol=1e-9)
     for block in pair.sparse.model.blocks:
         assert (block.linear.weight[block.linear.zero_mask] == 0).all()
-    for task in stream.tasks:
-        (one, _), (two, _) = (engine.logits(task.test, task.head) for engine in pair.engines)
-        torch.testing.assert_close(one, two, rtol=0, atol=1e-9)
     np.testing.assert_array_equal(*[accuracies(e, stream.tasks) for e in pair.engines])
 
 
@@ -113,10 +114,8 @@ def test_other_settings(
     pair = side_by_side(exp, stream, torch.float64)
     for task in stream.tasks:
         assert_same_epoch(*pair.epoch(task), tolerance=1e-6)
+        assert_same_logits(pair, stream.tasks[0])
     assert_alike(pair, atol=1e-9)
-    for task in stream.tasks:
-        (one, _), (two, _) = (engine.logits(task.test, task.head) for engine in pair.engines)
-        torch.testing.assert_close(one, two, rtol=0, atol=1e-9)
 
 
 def test_in_single_precision_the_difference_is_rounding(

@@ -1,0 +1,226 @@
+"""A run that goes on from a checkpoint ends with the same bits, wherever it was taken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.stream import TaskStream
+from exps.config import Experiment
+from utils import checkpoint, checkpoint_file
+from utils.checkpoint_file import CheckpointError
+from utils.engine.base import Engine
+from utils.progress import Progress
+from utils.training import Place, RunRecord, empty_record, run_stream
+
+ENGINES = ("reference", "sparse", "dense")
+# All kinds of state: a head per task, momentum, masks, boosting that decays, dropout, two layers.
+FULL = {
+    "mnist_mode": "split",
+    "num_batch": 3,
+    "scenario": "task",
+    "hidden_layers": 2,
+    "weight_sparsity_fc": 0.5,
+    "boost_strength": 1.5,
+    "boost_strength_factor": 0.8,
+    "train_ep": 2,
+    "train_ep_inc": 1,
+}
+Built = Callable[[Experiment, TaskStream], tuple[Engine, torch.Generator]]
+
+
+class Enough(Exception):
+    """The run has been called often enough."""
+
+
+class Killer:
+    """Ends the run at the call with this number, with a checkpoint of that moment in a file."""
+
+    def __init__(self, at: int, path: Path) -> None:
+        self.at, self.path, self.calls = at, path, 0
+
+    def __call__(self, _done: bool) -> None:
+        self.calls += 1
+        if self.calls == self.at:
+            checkpoint_file.write(self.path, {}, checkpoint.take(*self.state))
+            raise Enough
+
+    state: tuple[Engine, RunRecord, Place]
+
+
+def run(
+    built: Built,
+    exp: Experiment,
+    stream: TaskStream,
+    keep: Killer | None = None,
+    tree: Any = None,
+) -> tuple[RunRecord, Engine]:
+    """A run from the beginning or from the tree of a checkpoint, to the end or until `keep` ends
+    it."""
+    engine, order = built(exp, stream)
+    record = empty_record(stream)
+    place = Place() if tree is None else checkpoint.put_back(tree, engine, record)
+    if keep is not None:
+        keep.state = engine, record, place
+    with Progress(len(stream.training), quiet=True) as progress:
+        parts = exp, stream, engine, order, record, progress, place
+        run_stream(*parts, *([] if keep is None else [keep]))
+    return record, engine
+
+
+def bits(value: Any) -> Any:
+    """Something that is equal only for the same bits."""
+    if isinstance(value, dict):
+        return {key: bits(item) for key, item in value.items() if key != "elapsed"}
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    return (value.dtype.str, value.shape, value.tobytes()) if hasattr(value, "tobytes") else value
+
+
+def everything(record: RunRecord, engine: Engine) -> Any:
+    return bits(record.stats()), bits(dict(engine.model.state_dict()))
+
+
+def test_from_everywhere(
+    experiment: Callable, stream_of: Callable, built: Built, tmp_path: Path
+) -> None:
+    """In every step, between tasks, in the middle of testing: at each call there is."""
+    exp = experiment(**FULL | {"num_batch": 2, "hidden_layers": 1, "train_ep": 1})
+    stream = stream_of(exp, train=70, test=40)
+    counter = Killer(0, tmp_path / "none")
+    expected = everything(*run(built, exp, stream, counter))
+    assert counter.calls == 2 * 3 + 2 * 2 + 2  # steps, batches tested, tasks done
+    for at in range(1, counter.calls + 1):
+        assert everything(*interrupted(built, exp, stream, at, tmp_path)) == expected
+
+
+def interrupted(
+    built: Built, exp: Experiment, stream: TaskStream, at: int, folder: Path
+) -> tuple[RunRecord, Engine]:
+    path = folder / f"{at}.ckpt"
+    with pytest.raises(Enough):
+        run(built, exp, stream, Killer(at, path))
+    torch.manual_seed(1234)  # another process would have drawn other numbers
+    _, tree = checkpoint_file.read(path, 2**30)
+    return run(built, exp, stream, tree=tree)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("at", [3, 7, 12, 20])
+def test_on_every_engine(
+    experiment: Callable, stream_of: Callable, built: Built, tmp_path: Path, engine: str, at: int
+) -> None:
+    exp = experiment(**FULL, engine=engine)
+    stream = stream_of(exp, train=120, test=40)
+    expected = everything(*run(built, exp, stream))
+    assert everything(*interrupted(built, exp, stream, at, tmp_path)) == expected
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"engine": "dense", "cnn": True, "percent_on_conv": 0.2, "hidden_units": 32},
+        {"engine": "reference", "cnn": True, "sparsify": False, "hidden_units": 32},
+        {"engine": "dense", "sparsify": False, "momentum": 0.0, "nesterov": False},
+        {"engine": "sparse", "momentum": 0.0, "nesterov": False, "hidden_layers": 2},
+        {"engine": "sparse", "precision": "bf16"},
+        {"engine": "sparse", "cumul": True},
+        {"eval_tasks": "seen", "record_stats": False},
+        {"train_ep_inc": 0},
+    ],
+    ids=lambda keys: ",".join(f"{k}={v}" for k, v in keys.items()),
+)
+def test_other_experiments(
+    experiment: Callable, stream_of: Callable, built: Built, tmp_path: Path, keys: dict[str, Any]
+) -> None:
+    exp = experiment(**{"train_ep": 1, "train_ep_inc": 1, "mb_size": 16} | keys)
+    stream = stream_of(exp, train=40, test=20)
+    expected = everything(*run(built, exp, stream))
+    for at in (2, 5):
+        assert everything(*interrupted(built, exp, stream, at, tmp_path)) == expected
+
+
+def test_again_and_again(
+    experiment: Callable, stream_of: Callable, built: Built, tmp_path: Path
+) -> None:
+    """A checkpoint every two steps, each in a run that began from the one before."""
+    exp = experiment(**FULL, engine="sparse")
+    stream = stream_of(exp, train=70, test=40)
+    expected = everything(*run(built, exp, stream))
+    tree, path, times = None, tmp_path / "x.ckpt", 0
+    while True:
+        try:
+            found = run(built, exp, stream, Killer(2, path), tree)
+            break
+        except Enough:
+            _, tree = checkpoint_file.read(path, 2**30)
+            times += 1
+    assert times > 8
+    assert everything(*found) == expected
+
+
+def spoiled(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
+    """The tree with another value at this place."""
+    target = tree
+    for key in path[:-1]:
+        target = target[key]
+    target[path[-1]] = value
+    return tree
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("place", "task"), -1),
+        (("place", "task"), "1"),
+        (("place", "order"), np.zeros(3, np.uint8)),
+        (("place", "unit_on"), np.zeros((2, 2), np.int64)),
+        (("record", "accs"), np.zeros((9, 9))),
+        (("record", "epochs"), np.zeros((1, 3))),
+        (("record", "epochs"), None),
+        (("record", "elapsed"), "long"),
+        (("engine", "model"), {}),
+        (("engine", "model", "heads.0.bias"), np.zeros(1, np.float32)),
+        (("engine", "meter", "losses"), np.zeros((), np.float32)),
+        (("engine", "meter", "done"), 5),
+        (("engine", "momentum"), {"nothing": np.zeros(2, np.float32)}),
+        (("engine",), []),
+        (("generators", "cpu"), np.zeros(7, np.uint8)),
+        (("generators",), None),
+    ],
+)
+def test_a_tree_that_does_not_fit(
+    experiment: Callable,
+    stream_of: Callable,
+    built: Built,
+    tmp_path: Path,
+    path: tuple[Any, ...],
+    value: Any,
+) -> None:
+    exp = experiment(engine="reference")
+    stream = stream_of(exp, train=70, test=40)
+    file = tmp_path / "x.ckpt"
+    with pytest.raises(Enough):
+        run(built, exp, stream, Killer(2, file))
+    _, tree = checkpoint_file.read(file, 2**30)
+    engine, _ = built(exp, stream)
+    with pytest.raises(CheckpointError, match="does not fit"):
+        checkpoint.put_back(spoiled(tree, path, value), engine, empty_record(stream))
+
+
+def test_the_size_limit_leaves_room(
+    experiment: Callable, stream_of: Callable, built: Built, tmp_path: Path
+) -> None:
+    exp = experiment(**FULL, engine="sparse")
+    stream = stream_of(exp, train=70, test=40)
+    with pytest.raises(Enough):
+        run(built, exp, stream, Killer(3, tmp_path / "x.ckpt"))
+    engine, _ = built(exp, stream)
+    limit = checkpoint.size_limit(engine) - checkpoint.ROOM
+    assert (tmp_path / "x.ckpt").stat().st_size < limit
