@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from exps import cli, config
+from utils.failures import OutOfMemory, memory_explained, unexpected
 from utils.log import RunLog, say, warn
 from utils.stopping import Signals, Stopped
 
@@ -37,8 +38,6 @@ def main(argv: list[str] | None = None) -> int:
         except Stopped as stop:
             return cli.fail(stop, status=stop.status)
         except Exception as error:
-            from utils.failures import unexpected
-
             return cli.fail(unexpected(error, log, args.results_dir), status=1)
 
 
@@ -70,7 +69,6 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
     from models import ModelError, make_model
     from utils import summary
     from utils.engine import EngineError, make_engine
-    from utils.failures import OutOfMemory, memory_explained
     from utils.results import ResultsError, check_writable
     from utils.runtime import DeviceError, data_device, keep_memory, pick_device, seed_everything
     from utils.session import Session

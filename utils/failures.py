@@ -6,8 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import torch
-
 from exps.config import Experiment
 from exps.messages import shown, three_lines
 from utils.log import LOG, RunLog
@@ -18,9 +16,9 @@ _MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "alloc
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether it says that memory, of the machine or of the GPU, has run out."""
-    if isinstance(error, MemoryError | torch.OutOfMemoryError):
-        return True
-    return isinstance(error, RuntimeError) and any(m in str(error).lower() for m in _MEMORY)
+    if isinstance(error, RuntimeError):  # torch.OutOfMemoryError is one
+        return any(words in str(error).lower() for words in _MEMORY)
+    return isinstance(error, MemoryError)
 
 
 class OutOfMemory(Exception):
@@ -51,6 +49,8 @@ def unexpected(error: Exception, log: RunLog, results_dir: Path) -> str:
     LOG.error("unexpected error", exc_info=error)
     path = log.path or log.open_anywhere(results_dir)
     seen = f"see the traceback in {path}" if path else "repeat it where a log can be written"
+    if is_out_of_memory(error):
+        return three_lines("memory ran out", _reason(error), "free memory on this machine")
     return three_lines(
         "an error in the program",
         f"{type(error).__name__}: {_reason(error)}",

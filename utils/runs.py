@@ -89,10 +89,13 @@ class Run:
 
     def facts(self) -> tuple[Path, dict[str, Any]]:
         """The newest checkpoint whose header is sound, and its facts. Raises CheckpointError."""
+        faults = []
         for path in self._checkpoints():
-            with contextlib.suppress(CheckpointError):
+            try:
                 return path, checkpoint_file.read_facts(path)
-        raise CheckpointError("it has no checkpoint that is sound")
+            except CheckpointError as error:
+                faults.append(f"{path}: {error}")
+        raise CheckpointError("; ".join(faults) or "it has no checkpoint")
 
     def newest(self, limit: int) -> tuple[Path, dict[str, Any], Any, list[str]]:
         """The newest sound checkpoint: path, facts, tree, and what was wrong with newer ones.
@@ -186,7 +189,7 @@ def find(results_dir: Path, wanted: str) -> Run:
         results_dir = below.parent if below.name == FOLDER else below
     run = Run(results_dir, re.sub(r"\.(pkl|log)$", "", path.name))
     with contextlib.suppress(OSError, ValueError):  # what cannot be a name is the name of no run
-        if run.name and run.folder.is_dir():
+        if re.fullmatch(r"[A-Za-z0-9_+-]+", run.name) and run.folder.is_dir():
             return run
     why = f"there is none in {results_dir / FOLDER}"
     with contextlib.suppress(OSError, ValueError):

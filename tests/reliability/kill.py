@@ -39,14 +39,14 @@ def main() -> int:
         finish([*command, "--results-dir", str(whole)])
         lasted = time.monotonic() - began
         print(f"uninterrupted: {lasted:.1f} s", flush=True)
-        kills = kill_often([*command, "--results-dir", str(killed)], args.kills, lasted, rng)
+        kills = kill_often([*command, "--results-dir", str(killed)], args.kills, rng)
         differing = differences(only_result(whole), only_result(killed))
         left = sorted(p.name for p in killed.iterdir() if p.suffix not in (".pkl", ".log"))
     print(f"{kills} kills; differing: {differing or 'nothing'}; left over: {left or 'nothing'}")
     return 1 if differing or left or kills < args.kills else 0
 
 
-def kill_often(command: list[str], kills: int, lasted: float, rng: random.Random) -> int:
+def kill_often(command: list[str], kills: int, rng: random.Random) -> int:
     """Kill the run so many times, then let it finish; the number of kills that met it alive.
 
     A moment is drawn from the start of the process, before it has loaded anything, to a little

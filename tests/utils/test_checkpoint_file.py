@@ -129,9 +129,9 @@ def test_a_sealed_file_is_read() -> None:
         b"\xff",
         b"[" * 100_000,
         b"1" * 10_000,
-        json.dumps({"facts": {}, "tree": None, "arrays": []}).encode().replace(
-            b"null", b"[" * 500 + b"]" * 500
-        ),
+        json.dumps({"facts": {}, "tree": None, "arrays": []})
+        .encode()
+        .replace(b"null", b"[" * 500 + b"]" * 500),
     ],
     ids=lambda header: str(header)[:50],
 )
@@ -142,8 +142,10 @@ def test_lies(header: Any) -> None:
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(st.sampled_from(["array", "dict", "facts", "x"]), inner, max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=4)
+        | st.dictionaries(st.sampled_from(["array", "dict", "facts", "x"]), inner, max_size=3)
+    ),
     max_leaves=12,
 )
 LAYOUT = st.fixed_dictionaries(
