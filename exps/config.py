@@ -49,10 +49,10 @@ def load(
     file = read(Path(path))
     given = [parse_override(o) for o in overrides]
     if name not in file:
+        guess = did_you_mean(name, file) or ";"
         raise ConfigError(
-            f"{shown_path(Path(path))}: there is no section [{shown(name)}]"
-            f"{did_you_mean(name, file)}; choose with --name:"
-            f" {', '.join(map(shown, file)) or 'it has none'}"
+            f"{shown_path(Path(path))}: there is no section [{shown(name)}]{guess}"
+            f" choose with --name: {', '.join(map(shown, file)) or 'it has none'}"
         )
     resolved = _resolve(name, file, given)
     if resolved.experiment is None:

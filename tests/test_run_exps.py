@@ -51,7 +51,7 @@ def run(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Run:
     """The same without a process: quicker. Results go into tmp_path / results."""
 
     def call(*arguments: str, results: Path | None = None) -> tuple[int, str, str]:
-        before = signal.getsignal(signal.SIGINT)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         try:
             status = run_exps.main(
                 [*arguments, "--results-dir", str(results or tmp_path / "results")]
@@ -137,15 +137,38 @@ def test_the_same_seed_gives_the_same_result(run: Run, tmp_path: Path) -> None:
     assert not np.array_equal(first["loss"], other["loss"])
 
 
+def test_the_last_word_counts(run: Run) -> None:
+    """Of --set the last one, and of a seed or device that --seed or --device."""
+    sets = ["--set", "lr=0.5", "--set", "lr=0.25", "--set", "device=cuda"]
+    status, out, _ = run(
+        *TINY, *sets, "--device", "cpu", "--set", "seed=1", "--seed", "2", "--dry-run"
+    )
+    assert status == 0
+    for line in ("lr = 0.25", "device = cpu", "seed = 2"):
+        assert f"  {line}\n" in out
+
+
 def test_quiet_says_where_the_result_is_and_nothing_else(run: Run, tmp_path: Path) -> None:
     status, out, err = run(*TINY, "--quiet")
     assert (status, err) == (0, "")
     assert out == f"{only_result(tmp_path / 'results')}\n"
 
 
+def listen() -> None:
+    """Not to ignore Ctrl-C, as programs that a shell runs in the background do."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs POSIX signals")
 def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     arguments = [*TINY, "--set", "train_ep_inc=100000", "--results-dir", "results"]
-    process = start(*arguments, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = start(
+        *arguments,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=listen,
+    )
     assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("task 2/5, epoch 3/"):
@@ -169,7 +192,7 @@ def interrupted_while(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 
     def patch(name: str) -> None:
         module, function = name.rsplit(".", 1)
-        original = getattr(sys.modules[module], function)
+        original = getattr(importlib.import_module(module), function)
 
         def interrupted(*args: Any, **kwargs: Any) -> Any:
             signal.raise_signal(signal.SIGINT)

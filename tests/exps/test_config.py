@@ -102,7 +102,8 @@ def test_unknown_sections(written: Write) -> None:
     path = written("[SplitMNIST]\n[Other]\n")
     message = error(path, name="splitmnist")
     assert message == (
-        ": there is no section [splitmnist]; did you mean 'SplitMNIST'? choose with --name: SplitMNIST, Other"
+        ": there is no section [splitmnist]; did you mean 'SplitMNIST'?"
+        " choose with --name: SplitMNIST, Other"
     )
     assert "there is no section [DEFAULT]" in error(path, name="DEFAULT")
 

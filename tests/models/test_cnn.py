@@ -11,6 +11,7 @@ from torch import nn
 from exps.config import Experiment
 from models import make_model
 from models.cnn import CNN
+from models.dropout import Dropout
 from models.sparse import KWinners, KWinners2d, SparseWeights, SparseWeights2d
 
 Make = Callable[..., Experiment]
@@ -39,8 +40,8 @@ def test_shapes(experiment: Make, shape: tuple[int, int, int], flat: int, sparsi
 def test_dense_parts(experiment: Make) -> None:
     exp = experiment(cnn=True, hidden_units=10, sparsify=False, weight_sparsity_conv=0.5)
     model = make_model(exp, (1, 28, 28), [10])
-    assert kinds(model.convolutions) == 2 * [nn.Conv2d, nn.ReLU, nn.Dropout]
-    assert kinds(model.hidden) == [nn.Linear, nn.ReLU, nn.Dropout]
+    assert kinds(model.convolutions) == 2 * [nn.Conv2d, nn.ReLU, Dropout]
+    assert kinds(model.hidden) == [nn.Linear, nn.ReLU, Dropout]
     assert [block.linear.out_channels for block in model.convolutions] == [64, 128]
     assert [block.linear.kernel_size for block in model.convolutions] == [(5, 5), (5, 5)]
 
@@ -50,8 +51,8 @@ def test_sparse_parts(experiment: Make) -> None:
         cnn=True, hidden_units=10, weight_sparsity_fc=0.1, weight_sparsity_conv=0.4, dropout=0.25
     )
     model = make_model(exp, (1, 28, 28), [10])
-    assert kinds(model.convolutions) == 2 * [SparseWeights2d, nn.ReLU, KWinners2d, nn.Dropout]
-    assert kinds(model.hidden) == [SparseWeights, nn.ReLU, KWinners, nn.Dropout]
+    assert kinds(model.convolutions) == 2 * [SparseWeights2d, nn.ReLU, KWinners2d, Dropout]
+    assert kinds(model.hidden) == [SparseWeights, nn.ReLU, KWinners, Dropout]
     assert kinds(model.heads) == [nn.Linear]
     first, second = (block.linear for block in model.convolutions)
     assert (first.weight != 0).flatten(1).sum(1).eq(10).all()

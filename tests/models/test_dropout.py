@@ -20,6 +20,12 @@ def test_the_share_of_what_is_kept_and_its_factor(p: float) -> None:
     assert (kept.mean(1) - (1 - p)).abs().max() <= 6 * deviation
 
 
+def test_what_is_nearly_always_dropped() -> None:
+    factors = dropout_factors(torch.Size((2**20,)), 0.999999)
+    assert factors.isfinite().all()
+    assert (factors > 0).sum() < 100
+
+
 def test_neighbours_are_independent() -> None:
     torch.manual_seed(1)
     kept = (dropout_factors(torch.Size((400_000,)), 0.5) > 0).double() - 0.5

@@ -10,6 +10,7 @@ from torch import nn
 
 from exps.config import Experiment
 from models import make_model
+from models.dropout import Dropout
 from models.mlp import MLP
 from models.sparse import KWinners, SparseWeights
 
@@ -32,7 +33,7 @@ def test_dense_is_linear_relu_dropout(experiment: Make) -> None:
     dense = experiment(sparsify=False, weight_sparsity_fc=0.5, dropout=0.2)
     block = make_model(dense, (1, 28, 28), [10]).hidden[0]
     kinds = [type(part) for part in block.children()]
-    assert kinds == [nn.Linear, nn.ReLU, nn.Dropout]
+    assert kinds == [nn.Linear, nn.ReLU, Dropout]
     assert block.dropout.p == 0.2
 
 
@@ -40,7 +41,7 @@ def test_sparse_is_sparse_weights_k_winners_dropout(experiment: Make) -> None:
     model = make_model(experiment(weight_sparsity_fc=0.5, hidden_layers=2), (1, 28, 28), [10])
     for block in model.hidden:
         kinds = [type(part) for part in block.children()]
-        assert kinds == [SparseWeights, KWinners, nn.Dropout]
+        assert kinds == [SparseWeights, KWinners, Dropout]
     assert (model.hidden[0].linear.weight != 0).sum(1).eq(392).all()
     assert type(model.heads[0]) is nn.Linear
 

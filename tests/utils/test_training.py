@@ -307,6 +307,18 @@ def test_what_a_result_holds(
     save_results(tmp_path, {}, stats, name="x", seed=0, when=datetime(2026, 1, 1))
 
 
+def test_what_a_result_holds_without_statistics(
+    experiment: Callable, stream_of: Callable, trained: Callable
+) -> None:
+    """What was not watched is not a number, rather than zero."""
+    exp = experiment(record_stats=False, train_ep=1)
+    stats: Any = trained(exp, stream_of(exp))[0].stats()
+    assert np.isnan(stats["perc_on_avg"]).all()
+    assert np.isnan(stats["perc_on_std"]).all()
+    assert stats["on_idxs"].shape == (2, 0)
+    assert np.isfinite(stats["loss"]).all()
+
+
 def test_cumul_scores_by_the_scenarios_own_rule(
     experiment: Callable, stream_of: Callable, trained: Callable
 ) -> None:

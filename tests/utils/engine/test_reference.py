@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -142,6 +143,7 @@ def test_statistics_can_be_left_out(experiment: Callable, stream_of: Callable) -
     stream = stream_of(exp, train=64)
     epoch = train(engine_of(exp, stream), stream.tasks[0])
     assert epoch.unit_on.sum() == 0
+    assert math.isnan(epoch.active)
     assert epoch.loss > 0
 
 

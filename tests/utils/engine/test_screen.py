@@ -32,13 +32,18 @@ def in_two_parts(weight: Tensor, bias: Tensor, x: Tensor, boost: Tensor | None, 
     return Screen([weight - other, 2 * other], bias, exact=True).winners(x, [1.0, 0.5], boost, k)
 
 
+def of_pixels(weight: Tensor, bias: Tensor, x: Tensor, boost: Tensor | None, k: int) -> Winners:
+    """Inputs that are whole numbers from 0 to 256 need no rounding."""
+    return Screen([weight], bias, exact=True, grain=1.0).winners(x, [1.0], boost, k)
+
+
 def dense(winners: Winners, units: int) -> Tensor:
     return torch.zeros(len(winners.unit), units).scatter_(1, winners.unit, winners.value)
 
 
 def compare(weight: Tensor, bias: Tensor, x: Tensor, boost: Tensor | None, k: int) -> None:
     expected = dense(exact(weight, bias, x, boost, k), len(weight))
-    for way in (screened, in_two_parts):
+    for way in (screened, in_two_parts, of_pixels):
         assert torch.equal(dense(way(weight, bias, x, boost, k), len(weight)), expected)
 
 
@@ -83,25 +88,29 @@ def test_nearly_tied_units(k: int, spread: int, boosted: bool, seed: int) -> Non
     compare(weight, torch.zeros(256), x, torch.exp(-duty) if boosted else None, k)
 
 
-def rounded_apart(inputs: int) -> tuple[Tensor, Tensor]:
-    """Weights [300, inputs] and one x, of which rounding hides the best unit.
+def rounded_apart(inputs: int, rivals: int) -> tuple[Tensor, Tensor]:
+    """Weights [300, inputs] and one x, of which rounding hides that unit 0 is the best.
 
-    The weights of unit 0 and all of x lie just below the middle of two bf16 numbers and are rounded
-    down. Those of units 1 and 2 lie just above it and are rounded up, but one or two are missing.
+    Its weights and all of x lie just below the middle of two bf16 numbers and are rounded down.
+    Those of its rivals lie just above it and are rounded up, but one weight or more are missing.
     """
     below, above = (1 + U) * (1 - 1e-6), (1 + U) * (1 + 1e-6)
     weight = torch.zeros(300, inputs)
     weight[0] = below
-    weight[1:3] = above
-    weight[1:3, 0] = weight[2, 1] = 0
+    for rival in range(1, 1 + rivals):
+        weight[rival, rival:] = above
     return weight, torch.full((1, inputs), below)
 
 
-def test_rounding_at_its_worst() -> None:
+@pytest.mark.parametrize("rivals", [1, 2, 3, 4])
+def test_rounding_at_its_worst(rivals: int) -> None:
     for inputs in range(540, 560):
-        weight, x = rounded_apart(inputs)
-        winners = [f(weight, torch.zeros(300), x, None, 1).unit.item() for f in (exact, screened)]
-        assert winners == [0, 0]
+        weight, x = rounded_apart(inputs, rivals)
+        for way in (exact, screened):
+            assert way(weight, torch.zeros(300), x, None, 1).unit.tolist() == [[0]]
+        for way in (exact, of_pixels):
+            best = way(weight, torch.zeros(300), torch.ones(1, inputs), None, 1)
+            assert best.unit.tolist() == [[0]]
 
 
 def test_clear_winners_need_no_full_product(rows_computed_in_full: list[int]) -> None:
