@@ -285,14 +285,14 @@ def test_a_damaged_checkpoint(
     assert call(*SMALL, "--quiet")[0] == 130
     monkeypatch.undo()
     (tmp_path / "r").joinpath(next((tmp_path / "r").glob("*.pkl")).name).unlink()
-    older, newest = checkpoints(tmp_path / "r")
+    _older, newest = checkpoints(tmp_path / "r")
     data = bytearray(newest.read_bytes())
     if spoil == "cut":
         data = data[: len(data) // 2]
     elif spoil == "flip":
         data[len(data) // 3] ^= 4
     newest.write_bytes({"empty": b"", "other": b"x" * 500}.get(spoil, bytes(data)))
-    status, out, err = call(*SMALL, "--resume")
+    status, _out, err = call(*SMALL, "--resume")
     assert status == 0
     assert err.startswith(f"warning: {newest}: ")
     assert "the checkpoint before it is used" in err
@@ -417,7 +417,7 @@ def test_a_disk_that_becomes_read_only(
 
     def remounting(self: Any, done: bool) -> None:
         if done and os.access(small_disk, os.W_OK):
-            for options in ([*"--bind".split(), str(small_disk)], ["-o", "remount,bind,ro"]):
+            for options in (["--bind", str(small_disk)], ["-o", "remount,bind,ro"]):
                 subprocess.run(["mount", *options, str(small_disk)], check=True)
         original(self, done)
 
@@ -444,7 +444,7 @@ def test_a_results_folder_that_disappears(call: Call, monkeypatch: Any, tmp_path
         original(self, done)
 
     monkeypatch.setattr(Keeper, "__call__", removing)
-    status, out, _ = call(*SMALL)
+    status, _out, _ = call(*SMALL)
     assert status == 0
     assert np.isfinite(only_result(tmp_path / "r")[1]["accs"]).all()
 
@@ -506,7 +506,7 @@ def test_memory_runs_out(call: Call, monkeypatch: Any, tmp_path: Path, error: Ex
         original(self, *arguments)
 
     monkeypatch.setattr(SparseEngine, "step", failing)
-    status, out, err = call(*SMALL)
+    status, _out, err = call(*SMALL)
     monkeypatch.undo()
     assert status == 1
     assert "memory ran out in training" in err
@@ -536,7 +536,7 @@ def test_memory_that_really_runs_out(tmp_path: Path) -> None:
 
 
 def test_a_diverging_loss(call: Call, tmp_path: Path) -> None:
-    status, out, err = call(*SMALL, "--set", "lr=100", "--set", "engine=auto")
+    status, _out, err = call(*SMALL, "--set", "lr=100", "--set", "engine=auto")
     assert status == 1
     assert "the loss is not finite" in err
     assert only_result(tmp_path / "r")[1]["meta"]["status"] == "diverged"

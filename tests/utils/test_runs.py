@@ -1,0 +1,168 @@
+"""Folders of unfinished runs: names, order, what is kept, and what is shown of them."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from utils import runs
+from utils.lock import Lock, LockedError, describe, holder
+from utils.runs import Run, RunError, find, next_serial, reserve, table, unfinished
+
+ROOT = Path(__file__).parents[2]
+
+
+def begun(folder: Path, name: str, number: int, **facts: object) -> Run:
+    run = reserve(folder, name)
+    run.write({"serial": number, "progress": "task 1/2", "share": 0.5} | facts, {})
+    return run
+
+
+def test_names_are_given_once(tmp_path: Path) -> None:
+    (tmp_path / "a.pkl").touch()
+    (tmp_path / "a_2.log").touch()
+    assert [reserve(tmp_path, "a").name for _ in range(2)] == ["a_3", "a_4"]
+
+
+def test_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    run = reserve(tmp_path, "a")
+    assert not run.begun()
+    names = []
+    for i in range(4):
+        path, size = run.write({"i": i}, {})
+        names.append(path.name)
+        assert size == path.stat().st_size
+    assert [p.name for p in run.checkpoints()] == names[:1:-1]
+    path, facts, tree, faults = run.newest(10_000)
+    assert (path.name, facts, tree, faults) == (names[-1], {"i": 3}, {}, [])
+
+
+def test_a_folder_that_vanished_is_made_again(tmp_path: Path) -> None:
+    run = begun(tmp_path / "r", "a", 1)
+    run.remove()
+    assert os.listdir(tmp_path / "r") == []
+    run.write({}, {})
+    assert len(run.checkpoints()) == 1
+
+
+def test_the_newest_comes_first_whatever_the_clock_said(tmp_path: Path) -> None:
+    first = begun(tmp_path, "x_2030-01-01", next_serial(tmp_path))
+    second = begun(tmp_path, "x_2020-01-01", next_serial(tmp_path))
+    assert [run.name for run in unfinished(tmp_path)] == [second.name, first.name]
+    os.utime(second.checkpoints()[0], (0, 0))
+    os.utime(first.checkpoints()[0], (2**33, 2**33))
+    assert [run.name for run in unfinished(tmp_path)] == [second.name, first.name]
+    shown = table(tmp_path).splitlines()
+    assert shown[0].split() == ["run", "progress", "checkpoint", "state"]
+    assert "50.0 %, task 1/2" in shown[1]
+    assert "just now" in shown[2]
+
+
+def test_nothing_to_show(tmp_path: Path) -> None:
+    assert "no unfinished runs" in table(tmp_path / "nowhere")
+    reserve(tmp_path, "not begun")
+    assert "no unfinished runs" in table(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "facts", [{"share": "much"}, {"share": None}, {"progress": ["\x1b[2J"]}, {"serial": "x"}]
+)
+def test_foreign_facts_do_no_harm(tmp_path: Path, facts: dict[str, object]) -> None:
+    begun(tmp_path, "a", 1, **facts)
+    assert "\x1b" not in table(tmp_path)
+    assert next_serial(tmp_path) >= 1
+
+
+def test_damaged_checkpoints_in_the_list(tmp_path: Path) -> None:
+    run = begun(tmp_path, "a", 1)
+    run.checkpoints()[0].write_bytes(b"x")
+    assert "not a checkpoint" in table(tmp_path)
+
+
+def test_the_list_needs_no_torch(tmp_path: Path) -> None:
+    begun(tmp_path, "a", 1)
+    command = [sys.executable, "-X", "importtime", "run_exps.py", "--list-runs"]
+    command += ["--results-dir", str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "task 1/2" in done.stdout
+    assert not any(line.endswith(" torch") for line in done.stderr.splitlines())
+
+
+def test_a_run_that_there_is_not(tmp_path: Path) -> None:
+    for name in ("a", "../a", "..", "a\0", str(tmp_path)):
+        with pytest.raises(RunError, match="there is no unfinished run"):
+            find(tmp_path, name)
+
+
+def test_what_is_newer_than_the_sound_one_is_set_aside(tmp_path: Path) -> None:
+    run = reserve(tmp_path, "a")
+    older, newer = run.write({}, {})[0], run.write({}, {})[0]
+    run.set_aside(older)
+    assert run.checkpoints() == [older]
+    assert newer.with_name(f"{newer.name}.damaged").exists()
+
+
+# ----------------------------------------------------------------------------------- the lock
+
+
+def test_held_once(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with Lock(path).take():
+        with pytest.raises(LockedError, match=rf"process {os.getpid()}$"):
+            Lock(path).take()
+        assert holder(path) == describe(path)
+    assert holder(path) is None
+    with Lock(path).take():
+        pass
+
+
+def hold_and_die(path: Path) -> None:
+    Lock(path).take()
+    os._exit(9)
+
+
+def test_a_process_that_dies_lets_go(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(
+        target=hold_and_die, args=(tmp_path / "lock",)
+    )
+    process.start()
+    process.join()
+    assert process.exitcode == 9
+    assert json.loads((tmp_path / "lock").read_bytes())["process"] == process.pid
+    with Lock(tmp_path / "lock").take():
+        pass
+
+
+def test_a_run_finished_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opened before the other process removed it, locked after: nobody else sees this lock."""
+    path, real = tmp_path / "lock", os.open
+
+    def late(*arguments: object) -> int:
+        handle = real(*arguments)  # type: ignore[arg-type]
+        path.unlink()
+        return handle
+
+    monkeypatch.setattr(os, "open", late)
+    with pytest.raises(LockedError, match="just been finished"):
+        Lock(path).take()
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"host": 1}', b"\xff", b"9" * 5000])
+def test_a_damaged_lock_file(tmp_path: Path, text: bytes) -> None:
+    (tmp_path / "lock").write_bytes(text)
+    assert describe(tmp_path / "lock") == "an unknown host"
+    with Lock(tmp_path / "lock").take():
+        pass
+
+
+def test_a_run_in_use(tmp_path: Path) -> None:
+    run = begun(tmp_path, "a", 1)
+    with run.held(), pytest.raises(RunError, match="is in use"), run.held():
+        pass
+    assert runs.FOLDER in str(run.folder)
