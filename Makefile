@@ -1,14 +1,17 @@
 # make run [ARGS="--name SplitMNIST"]   install what is needed, then run an experiment (the default one)
 # make test                             install what tests need, then lint, types and tests
 # make bench [ARGS="--whole"]           time the reference and the fast engines (docs/performance.md)
+# make fuzz [FUZZ_SECONDS=600]         fuzz every reader of foreign files for so long (docs/reliability.md)
 # make clean                            remove what was installed and the caches; results stay
 
 PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
+FUZZ_SECONDS ?= 60
+FUZZ_TARGETS := configuration override result checkpoint npz
 BIN := $(VENV)/bin
 
-.PHONY: run test bench clean
+.PHONY: run test bench fuzz fuzz-install clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -23,6 +26,13 @@ test: $(VENV)/test.stamp
 bench: $(VENV)/run.stamp
 	$(BIN)/python tests/speed/bench.py $(ARGS)
 
+fuzz-install: $(VENV)/fuzz.stamp
+
+fuzz: $(VENV)/fuzz.stamp
+	set -e; for target in $(FUZZ_TARGETS); do \
+	    $(BIN)/python tests/fuzz/fuzz.py $$target -max_total_time=$(FUZZ_SECONDS) -verbosity=0 -print_final_stats=1; \
+	done
+
 # A stamp is written only after everything before it has worked.
 $(VENV)/venv.stamp:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed: make PYTHON=python3.11 ...")'
@@ -35,6 +45,10 @@ $(VENV)/run.stamp: $(VENV)/venv.stamp requirements.txt
 
 $(VENV)/test.stamp: $(VENV)/venv.stamp requirements.txt requirements-dev.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+$(VENV)/fuzz.stamp: $(VENV)/venv.stamp requirements.txt requirements-fuzz.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-fuzz.txt
 	touch $@
 
 clean:

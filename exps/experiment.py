@@ -210,7 +210,7 @@ class Experiment:
 
     checkpoint_every: float = key(
         60.0,
-        Number(0, 1_000_000, unit="seconds"),
+        Number(0, 100_000, unit="seconds"),
         "the most that a run killed within a task loses; a checkpoint is written after every task "
         "in any case; 0: only then",
     )

@@ -90,6 +90,12 @@ def test_every_python_gets_every_package_once(python: tuple[int, int]) -> None:
     assert "-r requirements.txt" in lines("requirements-dev.txt")
 
 
+def test_what_fuzzing_needs() -> None:
+    assert set(requirements("requirements-fuzz.txt", DEFAULT_PYTHON)) == {"atheris"}
+    assert "-r requirements.txt" in lines("requirements-fuzz.txt")
+    assert "make fuzz-install" in read(".ci/run")
+
+
 def test_project_facts_agree() -> None:
     assert project()["version"] == exps.VERSION
     assert project()["requires-python"] == ">=3.10"

@@ -144,17 +144,20 @@ class Session:
             if self.resumed:
                 progress.say(f"going on with {self.run.name}: {self.where()}")
             with Keeper(self.take, self.run.write, self.exp.checkpoint_every, signals) as keeper:
-                status = self._train(signals, progress, keeper)
+                status, message = self._train(signals, progress, keeper)
         signals.deaf = True  # what is left takes no time, and must not be lost
+        if message:  # now that there are no bars any more
+            print(message, file=sys.stderr)
         self.meta["checkpoints"] = keeper.costs()
         LOG.debug("checkpoints: %s", self.meta["checkpoints"])
         say(run_summary(self.record), quiet=quiet)
         return self._end(status)
 
-    def _train(self, signals: Signals, progress: Progress, keeper: Keeper) -> int:
-        """The exit status, and `self.status` in a word."""
+    def _train(self, signals: Signals, progress: Progress, keeper: Keeper) -> tuple[int, str]:
+        """The exit status, and what to tell people of a bad end; `self.status` has it in a word."""
         signals.patient = True
         parts = self.exp, self.stream, self.engine, self.order, self.record, progress
+        message = ""
         try:
             with memory_explained(self.exp, "training"):
                 run_stream(*parts, self.place, keeper)
@@ -162,20 +165,19 @@ class Session:
             if stop.in_training:
                 raise
             self.status = "interrupted"
-            print("interrupted: the results so far are kept", file=sys.stderr)
             LOG.warning("interrupted by signal %d at %s", stop.number, self.where())
-            return stop.status
+            return stop.status, "interrupted: the results so far are kept"
         except DivergedError as error:
-            self.status = "diverged"
-            return cli.fail(error, status=1)
+            self.status, message = "diverged", str(error)
         except OutOfMemory as error:
-            self.status = "out of memory"
-            return cli.fail(error, status=1)
+            self.status, message = "out of memory", str(error)
         except Exception as error:
-            self.status = "failed"
-            return cli.fail(unexpected(error, self.log, self.run.results_dir), status=1)
-        self.status = "complete"
-        return 0
+            self.status, message = "failed", unexpected(error, self.log, self.run.results_dir)
+        else:
+            self.status = "complete"
+            return 0, ""
+        LOG.error(message)
+        return 1, f"error: {message}"
 
     def _end(self, status: int) -> int:
         """Write the result, and remove what is not needed any more."""
