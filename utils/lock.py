@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import platform
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from utils.log import LOG
 
 MAX_BYTES = 1000
 
@@ -110,4 +113,8 @@ else:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            LOG.warning("this file system has no locks: see to it that no run is resumed twice")
         return True

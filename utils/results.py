@@ -40,8 +40,8 @@ def save_results(
 ) -> Path:
     """Write `[config, stats]` to `results_dir/<name>_<date>_<time>_s<seed>.pkl`; returns the path.
 
-    run: the name of the run if it has one already, in place of that; what the same run left there
-    when it was interrupted is replaced.
+    run: the name of the run if it has one already, in place of that; what the same run (`meta`
+    names it) left there before is replaced.
 
     A notebook loads it with pickle and numpy alone. The file appears complete or not at all, and
     never takes the name of another: a second run in the same second gets `_2`. In the name,
@@ -132,12 +132,12 @@ def _write(payload: bytes, folder: Path, stem: str, replaces: str | None) -> Pat
 
 
 def _is_part_of(path: Path, run: str) -> bool:
-    """Whether this is what the run has left when it ended early."""
+    """Whether this is what the run has left: early, or just before its folder was removed."""
     try:
         meta = load_results(path)[1].get("meta")
     except ResultsError:
         return False
-    return isinstance(meta, dict) and meta.get("run") == run and meta.get("status") != "complete"
+    return isinstance(meta, dict) and meta.get("run") == run
 
 
 @contextlib.contextmanager

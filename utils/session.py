@@ -187,7 +187,8 @@ class Session:
         except ResultsError as error:
             status = cli.fail(error, status=1)
             path = self._rescue()
-            self._last_checkpoint()
+            if self.status in ("complete", "interrupted"):  # otherwise a step may be half done
+                self._last_checkpoint()
         else:
             if self.status in ("complete", "diverged"):
                 self.run.remove()

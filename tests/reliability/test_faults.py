@@ -340,6 +340,19 @@ def test_two_processes_in_the_same_second(tmp_path: Path) -> None:
     assert names == ["x_00", "x_00_2", "x_00_3"]
 
 
+def test_killed_between_the_result_and_the_end(
+    call: Call, monkeypatch: Any, tmp_path: Path
+) -> None:
+    """The result is there already: it is replaced by itself, not doubled."""
+    monkeypatch.setattr(runs.Run, "remove", lambda self: None)
+    assert call(*SMALL)[0] == 0
+    monkeypatch.undo()
+    expected = bits(only_result(tmp_path / "r"))
+    assert call(*SMALL, "--resume")[0] == 0
+    assert bits(only_result(tmp_path / "r")) == expected
+    assert not (tmp_path / "r" / ".runs").exists()
+
+
 # ------------------------------------------------------------------------------------- the disk
 
 

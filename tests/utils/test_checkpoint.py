@@ -130,6 +130,7 @@ def test_on_every_engine(
         {"engine": "dense", "sparsify": False, "momentum": 0.0, "nesterov": False},
         {"engine": "sparse", "momentum": 0.0, "nesterov": False, "hidden_layers": 2},
         {"engine": "sparse", "precision": "bf16"},
+        {"engine": "sparse", "hidden_units": 2048, "percent_on_fc": 0.001, "hidden_layers": 2},
         {"engine": "sparse", "cumul": True},
         {"eval_tasks": "seen", "record_stats": False},
         {"train_ep_inc": 0},

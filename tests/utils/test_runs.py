@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
@@ -166,3 +167,15 @@ def test_a_run_in_use(tmp_path: Path) -> None:
     with run.held(), pytest.raises(RunError, match="is in use"), run.held():
         pass
     assert runs.FOLDER in str(run.folder)
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The run is not refused for it."""
+    fcntl = pytest.importorskip("fcntl")
+
+    def none(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    with Lock(tmp_path / "lock").take():
+        pass
