@@ -44,7 +44,7 @@ def run(exp: config.Experiment, args: Namespace) -> int:
     from benchmarks.datasets import DataError
     from models import ModelError, make_model
     from utils import summary
-    from utils.engine import EngineError, make_engine
+    from utils.engine import EngineError, make_engine, slow_precision
     from utils.progress import Progress
     from utils.results import ResultsError, check_writable, save_results
     from utils.runtime import (
@@ -73,11 +73,13 @@ def run(exp: config.Experiment, args: Namespace) -> int:
     except (DataError, ModelError, DeviceError, EngineError, ResultsError) as error:
         return cli.fail(error, status=1)
 
-    meta = facts(device, exp.seed, stream.source, started)
+    for text in slow_precision(exp, device):
+        print(f"warning: {text}", file=sys.stderr)
+    meta = facts(device, exp.seed, stream.source, started) | {"engine": engine.name}
     record, status, ended = empty_record(stream), 0, "complete"
     try:
         with Progress(len(stream.training), quiet=args.quiet) as progress:
-            progress.say(summary.headline(exp, stream, device))
+            progress.say(summary.headline(exp, stream, engine))
             run_stream(exp, stream, engine, order, record, progress)
     except KeyboardInterrupt:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not cost the result
