@@ -68,7 +68,7 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
     from benchmarks.datasets import DataError
     from models import ModelError, make_model
     from utils import summary
-    from utils.engine import EngineError, make_engine
+    from utils.engine import EngineError, make_engine, slow_precision
     from utils.results import ResultsError, check_writable
     from utils.runtime import DeviceError, data_device, keep_memory, pick_device, seed_everything
     from utils.session import Session
@@ -86,6 +86,8 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
             check_writable(args.results_dir)
             stream = stream.to(data_device(device, stream.train.x.nbytes + stream.test.x.nbytes))
             engine = make_engine(exp, model, stream, device)
+        for text in slow_precision(exp, device):
+            warn(text)
         session = Session(exp, stream, engine, order, args)
         stack.enter_context(session.opened(unfinished, log))
     except (DataError, ModelError, DeviceError, EngineError, ResultsError, OutOfMemory) as error:

@@ -205,7 +205,7 @@ class Experiment:
     precision: str = key(
         "fp32",
         Choice(("fp32", "bf16")),
-        "bf16: dense products in bfloat16; weights and the choice of winners stay in float32",
+        "bf16: dense products in bfloat16; weights, momentum and duty cycles stay in float32",
     )
 
     checkpoint_every: float = key(

@@ -75,7 +75,9 @@ def test_a_run_from_another_folder(tmp_path: Path) -> None:
     status, out, err = in_a_process(*TINY, "--results-dir", "my results", cwd=tmp_path)
     assert (status, err) == (0, "")
     lines = out.splitlines()
-    assert lines[0].startswith("Smoke: 5 tasks, task-incremental, sparse MLP, seed 0, on ")
+    assert lines[0].startswith(
+        "Smoke: 5 tasks, task-incremental, sparse MLP, seed 0, dense engine in fp32 on "
+    )
     assert "\r" not in out
     assert sum(line.startswith("task ") and " epoch " in line for line in lines) == 5
     assert "mean accuracy after the last task: " in out

@@ -79,8 +79,8 @@ class Meter:
     def read(self) -> EpochRecord:
         """The record of the steps added since the meter was made or reset."""
         done = int(self.done.item())
-        losses = self.losses[:done].double().cpu().numpy()
-        active = 100 * self.active[:done].double().cpu().numpy()
+        losses = self.losses[:done].cpu().double().numpy()
+        active = 100 * self.active[:done].cpu().double().numpy()
         sizes = self.sizes[:done].cpu().numpy()
         bad = np.flatnonzero(~np.isfinite(losses))
         return EpochRecord(

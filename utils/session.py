@@ -53,6 +53,7 @@ class Session:
         self.exp, self.stream, self.engine, self.order, self.args = exp, stream, engine, order, args
         self.record, self.place = empty_record(stream), Place()
         self.meta = facts(engine.device, exp.seed, stream.source, datetime.now())
+        self.meta["engine"] = engine.name
         self.resumed, self.serial, self.status = 0, 0, "running"
         self.identity = {
             "config": configuration(exp),
@@ -62,7 +63,7 @@ class Session:
                 "code": code_digest(),
                 "torch": str(torch.__version__),
             },
-            "place": {"device": engine.device.type, "engine": type(engine).__name__},
+            "place": {"device": engine.device.type, "engine": engine.name},
             "data": {"data": data_digest(stream)},
         }
 
@@ -140,7 +141,7 @@ class Session:
         """Train, whatever ends it, and keep the result; the exit status."""
         quiet = self.args.quiet
         with Progress(len(self.stream.training), quiet=quiet, done=self.place.task) as progress:
-            progress.say(headline(self.exp, self.stream, self.engine.device))
+            progress.say(headline(self.exp, self.stream, self.engine))
             if self.resumed:
                 progress.say(f"going on with {self.run.name}: {self.where()}")
             with Keeper(self.take, self.run.write, self.exp.checkpoint_every, signals) as keeper:

@@ -41,9 +41,7 @@ def layer_costs(model: MLP, input_shape: tuple[int, int, int]) -> list[LayerCost
     for name, layer in _layers(model):
 
         def note(_: nn.Module, __: object, out: Tensor, name: str = name) -> None:
-            places[name] = out[
-                0, 0
-            ].numel()  # how often each weight is used: once, or once per position
+            places[name] = out[0, 0].numel()  # each weight is used once, or once per position
 
         handles.append(layer.register_forward_hook(note))
     training = model.training

@@ -5,11 +5,12 @@ from __future__ import annotations
 import shutil
 
 import numpy as np
-import torch
 
 from benchmarks.stream import TaskStream
 from exps.config import Experiment, as_dict, as_text
+from models.k_winners import KWinners, KWinners2d
 from models.mlp import MLP
+from utils.engine.base import Engine
 from utils.sparsity import LayerCost, layer_costs
 from utils.training import RunRecord
 
@@ -42,12 +43,13 @@ def accuracy_table(accs: np.ndarray, width: int | None = None) -> str:
     return "\n".join(lines)
 
 
-def headline(exp: Experiment, stream: TaskStream, device: torch.device) -> str:
+def headline(exp: Experiment, stream: TaskStream, engine: Engine) -> str:
     """What is about to run, in a line."""
     return (
         f"{exp.name}: {len(stream.tasks)} tasks, {stream.scenario}-incremental,"
         f" {'sparse' if exp.sparsify else 'dense'} {'CNN' if exp.cnn else 'MLP'},"
-        f" seed {exp.seed}, on {device}, data: {stream.source}"
+        f" seed {exp.seed}, {engine.name} engine in {exp.precision} on {engine.device},"
+        f" data: {stream.source}"
     )
 
 
@@ -82,7 +84,7 @@ def plan(exp: Experiment, stream: TaskStream, model: MLP) -> str:
             "",
             str(model),
             "",
-            *_cost_lines(costs),
+            *_cost_lines(model, costs),
             "",
             f"tasks ({stream.scenario}-incremental, data: {stream.source})",
             *_task_lines(stream),
@@ -106,7 +108,7 @@ def epochs_of(exp: Experiment, task: int) -> int:
     return exp.train_ep if task == 0 else exp.train_ep_inc
 
 
-def _cost_lines(costs: list[LayerCost]) -> list[str]:
+def _cost_lines(model: MLP, costs: list[LayerCost]) -> list[str]:
     lines = [f"{'layer':<28}{'parameters':>14}{'active':>14}{'multiply-adds':>16}{'active':>16}"]
     for c in costs:
         lines.append(
@@ -119,7 +121,20 @@ def _cost_lines(costs: list[LayerCost]) -> list[str]:
     ]
     lines.append(f"{'total':<28}{total[0]:>14,}{total[1]:>14,}{total[2]:>16,}{total[3]:>16,}")
     lines.append("(active: of weights that are not zero; multiply-adds: one picture, forward)")
+    lines.append(_winner_line(model))
     return lines
+
+
+def _winner_line(model: MLP) -> str:
+    layers = [m for m in model.modules() if isinstance(m, KWinners | KWinners2d)]
+    layers.sort(key=lambda m: isinstance(m, KWinners))  # convolutions come first
+    won = [
+        f"{m.k:,} of {m.channels:,} channels"
+        if isinstance(m, KWinners2d)
+        else f"{m.k:,} of {m.n:,}"
+        for m in layers
+    ]
+    return f"(units that win, layer by layer: {'; '.join(won) or 'all that ReLU lets pass'})"
 
 
 def _task_lines(stream: TaskStream) -> list[str]:

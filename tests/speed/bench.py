@@ -18,7 +18,6 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -133,12 +132,12 @@ def measure_engine(case: dict[str, Any]) -> dict[str, Any]:
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device) / 2**20
     return {
-        "engine": type(engine).__name__,
+        "engine": engine.name,
         "step_ms": 1e3 * step,
         "samples_s": exp.mb_size / step,
         "test_us": 1e6 * evaluation,
         "peak_mb": peak,
-        **count_work(replace(exp, engine="auto"), model, stream.input_shape, type(engine).__name__),
+        **count_work(exp, model, stream.input_shape, engine.name),
     }
 
 
@@ -157,7 +156,7 @@ def count_work(exp: Any, model: Any, shape: tuple[int, int, int], engine: str) -
     batch, weights = exp.mb_size, [c.params for c in costs]
     half = "bf16" if exp.precision == "bf16" else "fp32"
     work = {"fp32_gflop": 0.0, "bf16_gflop": 0.0}
-    if engine != "SparseEngine":
+    if engine != "sparse":
         products = 6 * sum(c.macs for c in costs) - 2 * costs[0].macs  # pictures need no gradient
         work[f"{half}_gflop"] = batch * products / 1e9
         # read forward and twice backward, gradient written and read, SGD reads 2 and writes 2
@@ -237,7 +236,7 @@ def _cells(row: dict[str, Any], engine: str, machine: dict[str, Any]) -> str:
     floor = first["fp32_gflop"] / machine["fp32"] + first["bf16_gflop"] / machine["bf16"]
     whole = f"{mid('whole_s'):.1f}" if "whole_s" in first else "–"
     cells = [
-        first["engine"].removesuffix("Engine").lower(),
+        first["engine"],
         f"{1e3 * step:.2f}",
         f"{mid('samples_s'):,.0f}",
         f"{mid('test_us'):.1f}",

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -115,10 +114,12 @@ def test_times(seconds: float, text: str) -> None:
     assert clock(seconds) == text
 
 
-def test_the_headline(experiment: Callable, stream_of: Callable) -> None:
-    exp = experiment(seed=7)
-    line = headline(exp, stream_of(exp), torch.device("cpu"))
-    for fact in ("Test", "2 tasks", "domain-incremental", "sparse MLP", "seed 7", "cpu", "mnist"):
+def test_the_headline(experiment: Callable, stream_of: Callable, built: Callable) -> None:
+    exp = experiment(seed=7, engine="sparse")
+    stream = stream_of(exp)
+    line = headline(exp, stream, built(exp, stream)[0])
+    facts = ("Test", "2 tasks", "domain-incremental", "sparse MLP", "seed 7", "cpu", "mnist")
+    for fact in (*facts, "sparse engine in fp32"):
         assert fact in line
     assert "\n" not in line
 

@@ -11,11 +11,21 @@ from utils.engine.base import Engine
 from utils.engine.dense import DenseEngine
 from utils.engine.reference import ReferenceEngine
 from utils.engine.replay import CudaRecorder, ReplayEngine
+from utils.engine.screen import has_fast_bf16
 from utils.engine.sparse import SparseEngine
 
 
 class EngineError(Exception):
-    """An engine that does not fit the model, or a precision that does not fit the machine."""
+    """An engine that does not fit the model."""
+
+
+def slow_precision(exp: Experiment, device: torch.device) -> list[str]:
+    """A warning where precision = bf16 is likely to be slower than fp32; otherwise nothing."""
+    if exp.precision != "bf16":
+        return []
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else has_fast_bf16()
+    where = "GPU" if device.type == "cuda" else "processor (it needs AVX512-BF16 or AMX)"
+    return [] if fast else [f"precision = bf16: not fast on this {where}; fp32 may be faster"]
 
 
 def make_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torch.device) -> Engine:

@@ -15,6 +15,7 @@ from utils.meter import EpochRecord
 class Engine(Protocol):
     """Trains and evaluates one model on one device. Nothing in `step` waits for the device."""
 
+    name: str
     device: torch.device
 
     @property

@@ -25,6 +25,8 @@ class DenseEngine(ReferenceEngine):
     Weights that a mask holds at zero are zero already; masking their gradient keeps them there.
     """
 
+    name = "dense"
+
     def __init__(
         self, exp: Experiment, model: MLP, stream: TaskStream, device: torch.device
     ) -> None:

@@ -21,6 +21,8 @@ class ReferenceEngine:
     The pictures may live on another device than the model: a mini-batch is gathered where they are.
     """
 
+    name = "reference"
+
     def __init__(
         self, exp: Experiment, model: MLP, stream: TaskStream, device: torch.device
     ) -> None:

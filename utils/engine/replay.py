@@ -74,6 +74,8 @@ class ReplayEngine(DenseEngine):
     cannot be recorded a warning says so, and every step is taken as it is.
     """
 
+    name = "dense, replayed"
+
     def __init__(
         self,
         exp: Experiment,

@@ -40,6 +40,8 @@ class SparseEngine:
     for their values, 0 or 1 / (1 - p).
     """
 
+    name = "sparse"
+
     def __init__(self, exp: Experiment, model: MLP, stream: TaskStream) -> None:
         basis = _basis(exp)
         assert basis is not None, "supports() is asked first"
