@@ -353,6 +353,27 @@ def test_killed_between_the_result_and_the_end(
     assert not (tmp_path / "r" / ".runs").exists()
 
 
+@pytest.mark.parametrize("name", ["../../evil", "/tmp/evil", "..", "a/b", "-rf", "x" * 300])
+def test_no_section_name_leaves_the_results_folder(
+    call: Call, stop_at: Any, monkeypatch: Any, tmp_path: Path, name: str
+) -> None:
+    """Neither result nor log nor checkpoints."""
+    (tmp_path / "own.cfg").write_text(
+        f"[{name}]\nbenchmark = cifar\ndata = sample\nnum_batch = 2\nhidden_units = 20\n"
+        "percent_on_fc = 0.1\ntrain_ep = 2\ntrain_ep_inc = 1\nengine = sparse\nlr = 0.01\n"
+    )
+    own = ["--config", str(tmp_path / "own.cfg"), f"--name={name}"]
+    stop_at(12)
+    assert call(*own)[0] == 130
+    monkeypatch.undo()
+    (run,) = runs.unfinished(tmp_path / "r")
+    assert run.folder.parent == tmp_path / "r" / ".runs"
+    assert sorted(os.listdir(tmp_path)) == ["own.cfg", "r"]
+    assert call(*own, "--resume")[0] == 0
+    assert sorted(p.suffix for p in (tmp_path / "r").iterdir()) == [".log", ".pkl"]
+    assert sorted(os.listdir(tmp_path)) == ["own.cfg", "r"]
+
+
 # ------------------------------------------------------------------------------------- the disk
 
 
