@@ -165,18 +165,24 @@ def count_work(exp: Any, model: Any, shape: tuple[int, int, int], engine: str) -
     first, units = costs[0], exp.hidden_units
     k = model.blocks[0].activation.k
     kept = k * (1 - exp.dropout)
-    screened = half == "fp32" and has_fast_bf16() and k * SCREENED <= units
-    work["bf16_gflop" if screened or half == "bf16" else "fp32_gflop"] = (
-        2 * batch * first.macs / 1e9
-    )
     inputs = first.macs / units
-    rows = 2 * batch * (2 * k * screened + kept) * inputs  # exact products, weights' gradient
     later = len(costs) - 1
-    rows += later * 2 * batch * (2 * k * units + 3 * kept * kept)
-    work["fp32_gflop"] += (rows + 6 * first.params) / 1e9
-    # SGD on the first layer (3 read, 2 written), its bf16 copy (read, written, read), and rows
-    bytes_ = first.params * (20 + (8 if screened or half == "bf16" else 4))
-    bytes_ += batch * units * 4 * 3 + later * batch * (2 * k * units * 4 + units * 4 * 3)
+    in_half = half == "bf16" or (has_fast_bf16() and k * SCREENED <= units)
+    parts = 2 if exp.momentum else 1  # of lazily updated weights
+    rows = kept * inputs * 2 * parts  # the gradient of the winners' weights, a picture
+    if half == "fp32" and in_half:
+        rows += (k + 2) * inputs * 2 * parts  # exact values of the candidates
+    rows += later * 2 * (parts * kept * units + (1 + 2 * parts) * kept * kept)
+    if in_half:
+        work["bf16_gflop"] = 2 * batch * parts * first.macs / 1e9
+        bytes_ = 2 * parts * first.params  # the bf16 weights, read
+    else:
+        work["fp32_gflop"] = (2 * batch * first.macs + 6 * first.params) / 1e9
+        bytes_ = 24 * first.params  # read for the product and by SGD, which reads 3 and writes 2
+    work["fp32_gflop"] += batch * rows / 1e9
+    # rows read, those of gradients read and written; all pre-activations written and read twice
+    bytes_ += 4 * batch * parts * inputs * ((k + 2) * in_half + 3 * kept)
+    bytes_ += 4 * batch * (len(costs) * 3 * units + later * parts * kept * units)
     return work | {"gbytes": bytes_ / 1e9}
 
 
