@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import sys
 import threading
 import time
 from collections import deque
@@ -163,7 +160,6 @@ class _Writer:
             self.wait()
 
     def _work(self) -> None:
-        _yield_to_training()
         while True:
             with self._changed:
                 self.busy = self._next is not None
@@ -182,10 +178,3 @@ class _Writer:
                 self.outcomes.append(error)
             else:
                 self.outcomes.append(Written(path, size, time.monotonic() - began))
-
-
-def _yield_to_training() -> None:
-    """Let this thread take the time that training leaves; on Linux, where threads can."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError):  # a sandbox may forbid it
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
