@@ -40,6 +40,9 @@ class FirstLayer(Protocol):
     def write_back(self) -> None:
         """Write the weights into the model."""
 
+    def lazy(self) -> list[Tensor]:
+        """The parameters that `state` holds instead of the model."""
+
     def state(self) -> dict[str, Any]:
         """What the model's parameters do not hold already."""
 
@@ -80,6 +83,10 @@ class FullLayer:
 
     def write_back(self) -> None:
         """Nothing: the model's weights are what is trained."""
+
+    def lazy(self) -> list[Tensor]:
+        """None."""
+        return []
 
     def state(self) -> dict[str, Any]:
         """Nothing."""
@@ -129,6 +136,10 @@ class HalfLayer:
     def write_back(self) -> None:
         """Write the weights into the model."""
         self.weights.weight.copy_(self.matrix.weight())
+
+    def lazy(self) -> list[Tensor]:
+        """The weights."""
+        return [self.weights.weight]
 
     def state(self) -> dict[str, Any]:
         """The two parts of the weights."""

@@ -110,9 +110,12 @@ class SparseEngine:
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on, in the middle of an epoch too: tensors by name."""
-        parameters = self._model.named_parameters()
+        parameters = list(self._model.named_parameters())
+        model = self._model.state_dict()
+        for name in self._lazy():
+            del model[name]
         return {
-            "model": self._model.state_dict(),
+            "model": model,
             "momentum": {n: self.sgd.momentum(p) for n, p in parameters if p in self.sgd.momenta},
             "first": self.first.state(),
             "hidden": [layer.matrix.state() for layer in self.hidden],
@@ -121,7 +124,8 @@ class SparseEngine:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state_dict` was taken; `begin_epoch` comes first."""
-        self._model.load_state_dict(state["model"])
+        held = {name: p for name, p in self._model.state_dict().items() if name in self._lazy()}
+        self._model.load_state_dict(state["model"] | held)
         parameters = dict(self._model.named_parameters())
         for name, momentum in state["momentum"].items():
             self.sgd.momentum(parameters[name]).copy_(momentum)
@@ -139,6 +143,12 @@ class SparseEngine:
             on = choose(layer.forward(on), self._boost(i), self.winners[i].k_inference)
         logits, _ = _logits(on, self.heads[head])
         return logits, self.stream.labels(self.stream.test, samples)
+
+    def _lazy(self) -> list[str]:
+        """The parameters that the layers hold in parts; the model's own are those of some time."""
+        held = [layer.weights.weight for layer in self.hidden] + self.first.lazy()
+        names = self._model.named_parameters()
+        return [name for name, p in names if any(p is weight for weight in held)]
 
     def _forward(self, x: Tensor) -> tuple[list[Winners], list[Tensor]]:
         """The winners of every layer with their values after dropout, and dropout's factors."""
