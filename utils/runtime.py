@@ -28,7 +28,7 @@ def keep_memory() -> None:
     """Let the C library keep freed memory for the next step instead of giving it back.
 
     A step's large temporary tensors would otherwise be mapped, and zeroed by the kernel, anew in
-    every step: a third of the time of a large dense layer in bf16. Only with glibc.
+    every step, which can take longer than computing with them. Only with glibc.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
