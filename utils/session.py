@@ -33,8 +33,8 @@ from utils.resume import require_same
 from utils.runs import Run
 from utils.runtime import facts
 from utils.stopping import Signals, Stopped
-from utils.summary import epochs_of, headline, run_summary
-from utils.training import DivergedError, Place, empty_record, run_stream
+from utils.summary import headline, run_summary
+from utils.training import DivergedError, Place, empty_record, epochs_of, run_stream
 
 
 class Session:

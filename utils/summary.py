@@ -12,7 +12,7 @@ from models.k_winners import KWinners, KWinners2d
 from models.mlp import MLP
 from utils.engine.base import Engine
 from utils.sparsity import LayerCost, layer_costs
-from utils.training import RunRecord
+from utils.training import RunRecord, epochs_of
 
 
 def accuracy_table(accs: np.ndarray, width: int | None = None) -> str:
@@ -101,11 +101,6 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, left = divmod(minutes, 60)
     return f"{hours} h {left:02d} min" if hours else f"{minutes} min {rest:02d} s"
-
-
-def epochs_of(exp: Experiment, task: int) -> int:
-    """How many epochs the task with this number (from 0) is trained for."""
-    return exp.train_ep if task == 0 else exp.train_ep_inc
 
 
 def _cost_lines(model: MLP, costs: list[LayerCost]) -> list[str]:

@@ -74,6 +74,11 @@ class Place:
     unit_on: np.ndarray | None = None
 
 
+def epochs_of(exp: Experiment, task: int) -> int:
+    """How many epochs the task with this number (from 0) is trained for."""
+    return exp.train_ep if task == 0 else exp.train_ep_inc
+
+
 def _keep_nothing(_: bool) -> None:
     pass
 
@@ -129,7 +134,7 @@ class _Run:
             task, where = self.stream.training[place.task], f"task {place.task + 1}/{count}"
             if place.unit_on is None:
                 place.unit_on = np.zeros(self.engine.model.units, np.int64)
-            epochs = self.exp.train_ep if place.task == 0 else self.exp.train_ep_inc
+            epochs = epochs_of(self.exp, place.task)
             while place.epoch < epochs:
                 self._train_epoch(task, f"{where}, epoch {place.epoch + 1}/{epochs}")
             self.record.unit_on[place.task :] = [place.unit_on]

@@ -128,9 +128,7 @@ class HalfLayer:
         rows, shares = _gradient_rows(x, winners, gradient, self.weights, self.sgd)
         rescaled = self.matrix.step()
         self.matrix.add_rows(rows, shares)
-        self.screen.refresh(rows)
-        if rescaled:
-            self.screen.refresh()
+        self.screen.refresh(None if rescaled else rows)
 
     @torch.no_grad()
     def write_back(self) -> None:
