@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch import Tensor
 from utils.checkpoint_file import CheckpointError
 from utils.engine.base import Engine
 from utils.meter import EpochRecord
+from utils.sparsity import LayerCost
 from utils.training import Place, RunRecord
 
 ROOM = 512 * 2**20  # bytes that a checkpoint may have for what was measured
@@ -23,10 +25,9 @@ def take(engine: Engine, record: RunRecord, place: Place) -> dict[str, Any]:
 
     Before the first step the engine and the generators are as the seed makes them, and left out.
     """
-    begun = bool(place.task or place.epoch or place.step)
     return {
-        "engine": _through(engine.state_dict(), _copied) if begun else None,
-        "generators": _generators(engine.device) if begun else None,
+        "engine": _through(engine.state_dict(), _copied) if place.begun else None,
+        "generators": _generators(engine.device) if place.begun else None,
         "place": {
             "task": place.task,
             "epoch": place.epoch,
@@ -117,10 +118,14 @@ def _record_tree(record: RunRecord) -> dict[str, Any]:
     epochs = [(e.loss, e.accuracy, e.active, e.active_std) for e in record.epochs]
     return {
         "accs": record.accs.copy(),
+        "untrained": record.untrained.copy(),
         "epochs": np.array(epochs, np.float64).reshape(-1, 4),
+        "entropy": record.entropy(),
         "last_unit_on": record.epochs[-1].unit_on.copy() if record.epochs else NOTHING,
         "unit_on": [units.copy() for units in record.unit_on],
         "weight_density": dict(record.weight_density),
+        "costs": [dict(cost) for cost in record.costs],
+        "max_entropy": list(record.max_entropy),
         "elapsed": record.elapsed,
     }
 
@@ -130,19 +135,27 @@ def _restored_record(tree: Any, fresh: RunRecord) -> RunRecord:
     rows = _numbers(tree["epochs"], np.float64, 2)
     last = _numbers(tree["last_unit_on"], np.int64, 1)
     units = [NOTHING] * (len(rows) - 1) + [last] * bool(len(rows))
+    entropy = _numbers(tree["entropy"], np.float64, 2)
     epochs = [
-        EpochRecord(float(loss), float(accuracy), float(active), float(std), on, None)
-        for (loss, accuracy, active, std), on in zip(rows, units, strict=True)
+        EpochRecord(float(loss), float(accuracy), float(active), float(std), on, bits, None)
+        for (loss, accuracy, active, std), on, bits in zip(rows, units, entropy, strict=True)
     ]
     accs = _numbers(tree["accs"], np.float64, 2)
-    if accs.shape != fresh.accs.shape:
+    untrained = _numbers(tree["untrained"], np.float64, 1)
+    if accs.shape != fresh.accs.shape or untrained.shape != fresh.untrained.shape:
         raise ValueError(f"accuracies of {accs.shape} tasks, not {fresh.accs.shape}")
+    if entropy.shape[1] != len(fresh.layers):
+        raise ValueError(f"entropies of {entropy.shape[1]} layers, not {len(fresh.layers)}")
     return RunRecord(
         accs,
+        untrained,
+        fresh.layers,
         epochs,
-        [_numbers(units, np.int64, 1) for units in tree["unit_on"]],
-        {str(name): float(density) for name, density in tree["weight_density"].items()},
-        float(tree["elapsed"]),
+        unit_on=[_numbers(units, np.int64, 1) for units in tree["unit_on"]],
+        weight_density={str(k): float(v) for k, v in tree["weight_density"].items()},
+        costs=[asdict(LayerCost(**cost)) for cost in tree["costs"]],
+        max_entropy=[float(bits) for bits in tree["max_entropy"]],
+        elapsed=float(tree["elapsed"]),
     )
 
 

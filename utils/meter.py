@@ -14,7 +14,8 @@ class EpochRecord:
     """loss: mean over samples; accuracy: fraction right on the training batches as they came;
     active, active_std: mean and standard deviation over mini-batches of the percentage of non-zero
     inputs of the classifier; unit_on: int64 [units], in how many samples each of them was non-zero;
-    bad_step: the first step whose loss was not finite, or None.
+    entropy: float64 [k-winner layers], see `sparsity.entropies`; bad_step: the first step whose
+    loss was not finite, or None.
     """
 
     loss: float
@@ -22,6 +23,7 @@ class EpochRecord:
     active: float
     active_std: float
     unit_on: np.ndarray
+    entropy: np.ndarray
     bad_step: int | None
 
 
@@ -76,8 +78,8 @@ class Meter:
             saved = totals[name]
             (total[: len(saved)] if saved.dim() else total).copy_(saved)
 
-    def read(self) -> EpochRecord:
-        """The record of the steps added since the meter was made or reset."""
+    def read(self, entropy: np.ndarray) -> EpochRecord:
+        """The record of the steps added since the meter was made or reset; entropy as there."""
         done = int(self.done.item())
         losses = self.losses[:done].cpu().double().numpy()
         active = 100 * self.active[:done].cpu().double().numpy()
@@ -89,5 +91,6 @@ class Meter:
             active=float(active.mean()),
             active_std=float(active.std()),
             unit_on=self.unit_on.cpu().numpy().copy(),  # reset() clears the memory
+            entropy=entropy,
             bad_step=int(bad[0]) if len(bad) else None,
         )

@@ -51,16 +51,17 @@ class Session:
         args: Namespace,
     ) -> None:
         self.exp, self.stream, self.engine, self.order, self.args = exp, stream, engine, order, args
-        self.record, self.place = empty_record(stream), Place()
+        self.place = Place()
+        self.record = empty_record(stream, engine.model)
         self.meta = facts(engine.device, exp.seed, stream.source, datetime.now())
-        self.meta["engine"] = engine.name
+        self.meta["engine"], self.meta["code"] = engine.name, code_digest()
         self.resumed, self.serial, self.status = 0, 0, "running"
         self.identity = {
             "config": configuration(exp),
             "program": {
                 "version": VERSION,
                 "commit": str(self.meta["commit"]),
-                "code": code_digest(),
+                "code": str(self.meta["code"]),
                 "torch": str(torch.__version__),
             },
             "place": {"device": engine.device.type, "engine": engine.name},

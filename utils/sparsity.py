@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from models.functional import max_entropy
+from models.k_winners import KWinners, KWinners2d
 from models.mlp import MLP
 
 
@@ -21,7 +24,11 @@ def weight_density(model: MLP) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class LayerCost:
-    """Parameters, and multiply-adds for one picture: all, and those of non-zero weights."""
+    """Parameters, and multiply-adds for one picture: all of them, and those that count.
+
+    A parameter counts when it is not zero, a multiply-add when its input is on as well: where
+    k-winners come before the layer, that share of its inputs is.
+    """
 
     name: str
     kind: str
@@ -36,29 +43,68 @@ def layer_costs(model: MLP, input_shape: tuple[int, int, int]) -> list[LayerCost
 
     Counts every head, though a picture uses only one of them.
     """
-    places: dict[str, int] = {}
-    handles = []
-    for name, layer in _layers(model):
-
-        def note(_: nn.Module, __: object, out: Tensor, name: str = name) -> None:
-            places[name] = out[0, 0].numel()  # each weight is used once, or once per position
-
-        handles.append(layer.register_forward_hook(note))
+    layers, winners = dict(_layers(model)), dict(k_winner_layers(model))
+    order: list[tuple[nn.Module, int]] = []  # every layer, with the outputs of a unit or channel
+    handles = [
+        layer.register_forward_hook(lambda m, _, out: order.append((m, out[0, 0].numel())))
+        for layer in (*layers.values(), *winners.values())
+    ]
     training = model.training
     model.eval()
     with torch.no_grad():
-        device = next(model.parameters()).device
-        features = model.features(torch.zeros(1, *input_shape, device=device))
+        features = model.features(torch.zeros(1, *input_shape, device=_device(model)))
         for head in model.heads:
             head(features)
     model.train(training)
     for handle in handles:
         handle.remove()
-    layers = dict(_layers(model))
-    return [_cost(name, layers[name], places[name]) for name in places]
+    names = {layer: name for name, layer in layers.items()}
+    on, costs = 1.0, []
+    for layer, places in order:
+        if layer not in names:
+            on = _share(layer)
+            continue
+        costs.append(_cost(names[layer], layer, places, on))
+        on = on if layer in model.heads else 1.0
+    return costs
 
 
-def _cost(name: str, layer: nn.Module, places: int) -> LayerCost:
+def k_winner_layers(model: MLP) -> list[tuple[str, nn.Module]]:
+    """The k-winner activations by name, this project's and nupic.torch's, in the model's order."""
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "duty_cycle", None), Tensor)
+    ]
+
+
+def entropies(model: MLP) -> np.ndarray:
+    """Entropy in bits of the duty cycles of each k-winner layer, float64 [layers]."""
+    return np.array([float(m.entropy()) for _, m in k_winner_layers(model)])  # type: ignore[operator]
+
+
+def max_entropies(model: MLP) -> np.ndarray:
+    """The same if all units won equally often, float64 [layers]."""
+    return np.array(
+        [
+            max_entropy(m.n, m.k) if isinstance(m, KWinners) else m.max_entropy()  # type: ignore[operator]
+            for _, m in k_winner_layers(model)
+        ]
+    )
+
+
+def _share(winners: nn.Module) -> float:
+    """The share of units that win in training."""
+    if isinstance(winners, KWinners2d) and winners.local:
+        return winners.k / winners.channels
+    return int(winners.k) / int(winners.n)  # type: ignore[arg-type]
+
+
+def _device(model: MLP) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _cost(name: str, layer: nn.Module, places: int, on: float) -> LayerCost:
     weight, bias = layer.weight, layer.bias
     assert isinstance(weight, Tensor)
     biases = bias.numel() if isinstance(bias, Tensor) else 0
@@ -69,7 +115,7 @@ def _cost(name: str, layer: nn.Module, places: int) -> LayerCost:
         params=weight.numel() + biases,
         active_params=active + biases,
         macs=weight.numel() * places,
-        active_macs=active * places,
+        active_macs=round(active * places * on),
     )
 
 

@@ -12,7 +12,7 @@ from models.k_winners import KWinners, KWinners2d
 from models.mlp import MLP
 from utils.engine.base import Engine
 from utils.sparsity import LayerCost, layer_costs
-from utils.training import RunRecord, epochs_of
+from utils.training import RunRecord, epochs_of, tests_untrained
 
 
 def accuracy_table(accs: np.ndarray, width: int | None = None) -> str:
@@ -115,7 +115,7 @@ def _cost_lines(model: MLP, costs: list[LayerCost]) -> list[str]:
         for f in ("params", "active_params", "macs", "active_macs")
     ]
     lines.append(f"{'total':<28}{total[0]:>14,}{total[1]:>14,}{total[2]:>16,}{total[3]:>16,}")
-    lines.append("(active: of weights that are not zero; multiply-adds: one picture, forward)")
+    lines.append("(active: of weights that are not zero, on inputs that win; one picture, forward)")
     lines.append(_winner_line(model))
     return lines
 
@@ -155,7 +155,7 @@ def _work_lines(exp: Experiment, stream: TaskStream, costs: list[LayerCost]) -> 
     seen_only = exp.eval_tasks == "seen" and not exp.cumul
     evaluated = sum(
         sum(tested[: i + 1] if seen_only else tested) for i in range(len(stream.training))
-    )
+    ) + (sum(tested) if tests_untrained(exp) else 0)
     macs = sum(c.macs for c in costs)
     total = 2 * macs * (3 * sum(trained) + evaluated)
     return [

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,11 +13,12 @@ from torch import Tensor
 
 from benchmarks.stream import Task, TaskStream
 from exps.config import Experiment
+from models.mlp import MLP
 from utils.engine.base import Engine
 from utils.evaluation import accuracies
 from utils.meter import EpochRecord
 from utils.progress import Progress
-from utils.sparsity import weight_density
+from utils.sparsity import k_winner_layers, layer_costs, max_entropies, weight_density
 
 
 class DivergedError(Exception):
@@ -27,14 +29,24 @@ class DivergedError(Exception):
 class RunRecord:
     """Everything measured so far; complete or not, `stats()` is what a result holds.
 
-    accs: [tasks trained, tasks tested], NaN where nothing was tested (yet).
+    accs: [tasks trained, tasks tested], NaN where nothing was tested (yet); untrained: the same of
+    the network before any training [tasks]; layers: the names of the k-winner activations.
     """
 
     accs: np.ndarray
+    untrained: np.ndarray
+    layers: list[str]
     epochs: list[EpochRecord] = field(default_factory=list)
     unit_on: list[np.ndarray] = field(default_factory=list)  # per task, int64 [units]
     weight_density: dict[str, float] = field(default_factory=dict)
+    costs: list[dict[str, Any]] = field(default_factory=list)  # see `sparsity.LayerCost`
+    max_entropy: list[float] = field(default_factory=list)  # of each k-winner activation
     elapsed: float = 0.0
+
+    def entropy(self) -> np.ndarray:
+        """float64 [epochs, layers], see `sparsity.entropies`."""
+        bits = [e.entropy for e in self.epochs]
+        return np.array(bits, np.float64).reshape(len(bits), len(self.layers))
 
     def stats(self) -> dict[str, object]:
         """Plain Python and numpy, under the names of the 2019 results where they had one."""
@@ -43,19 +55,26 @@ class RunRecord:
             unit_on = np.zeros((len(self.unit_on), 0), np.int64)
         return {
             "accs": self.accs,
+            "untrained": self.untrained,
             "perc_on_avg": np.array([e.active for e in self.epochs]),
             "perc_on_std": np.array([e.active_std for e in self.epochs]),
             "on_idxs": unit_on,
             "loss": np.array([e.loss for e in self.epochs]),
             "train_acc": np.array([e.accuracy for e in self.epochs]),
+            "k_winner_layers": self.layers,
+            "entropy": self.entropy(),
+            "max_entropy": np.array(self.max_entropy),
             "weight_density": self.weight_density,
+            "costs": self.costs,
             "elapsed": self.elapsed,
         }
 
 
-def empty_record(stream: TaskStream) -> RunRecord:
+def empty_record(stream: TaskStream, model: MLP) -> RunRecord:
     """The record of a run that has not begun."""
-    return RunRecord(np.full((len(stream.training), len(stream.tasks)), np.nan))
+    tasks = len(stream.tasks)
+    accs = np.full((len(stream.training), tasks), np.nan)
+    return RunRecord(accs, np.full(tasks, np.nan), [name for name, _ in k_winner_layers(model)])
 
 
 @dataclass
@@ -73,10 +92,20 @@ class Place:
     order: Tensor | None = None
     unit_on: np.ndarray | None = None
 
+    @property
+    def begun(self) -> bool:
+        """Whether a step has been taken."""
+        return bool(self.task or self.epoch or self.step)
+
 
 def epochs_of(exp: Experiment, task: int) -> int:
     """How many epochs the task with this number (from 0) is trained for."""
     return exp.train_ep if task == 0 else exp.train_ep_inc
+
+
+def tests_untrained(exp: Experiment) -> bool:
+    """Whether the untrained network is tested: where tasks are tested before they are trained."""
+    return exp.eval_tasks == "all" and not exp.cumul
 
 
 def _keep_nothing(_: bool) -> None:
@@ -130,15 +159,17 @@ class _Run:
         place, count = self.place, len(self.stream.training)
         if place.order is None:
             place.order = self.order.get_state()
+        if not place.begun:
+            self._test_untrained()
         while place.task < count:
             task, where = self.stream.training[place.task], f"task {place.task + 1}/{count}"
             if place.unit_on is None:
-                place.unit_on = np.zeros(self.engine.model.units, np.int64)
+                place.unit_on = np.zeros(self.engine.units, np.int64)
             epochs = epochs_of(self.exp, place.task)
             while place.epoch < epochs:
                 self._train_epoch(task, f"{where}, epoch {place.epoch + 1}/{epochs}")
             self.record.unit_on[place.task :] = [place.unit_on]
-            self.record.weight_density = weight_density(self.engine.model)
+            self._count()
             self._test(where)
             self.progress.task_done(f"{where} ({task.name}): {_summary(self.record, place.task)}")
             place.task, place.epoch, place.unit_on = place.task + 1, 0, None
@@ -177,7 +208,15 @@ class _Run:
         done, tasks = self.place.task, self.stream.tasks
         if self.exp.eval_tasks == "seen" and not self.exp.cumul:
             tasks = tasks[: done + 1]
-        row = self.record.accs[done]
+        self._fill(self.record.accs[done], tasks, where)
+
+    def _test_untrained(self) -> None:
+        """What forward transfer is measured against."""
+        if tests_untrained(self.exp):
+            self._fill(self.record.untrained, self.stream.tasks, "before training")
+
+    def _fill(self, row: np.ndarray, tasks: Sequence[Task], where: str) -> None:
+        """Test on these tasks."""
         self.progress.begin(f"{where}, testing", sum(len(t.test) for t in tasks), "picture")
 
         def seen(pictures: int) -> None:
@@ -187,6 +226,13 @@ class _Run:
         for i, task in enumerate(tasks):
             if np.isnan(row[i]):  # otherwise it was tested before the run was interrupted
                 row[i] = accuracies(self.engine, [task], seen)[0]
+
+    def _count(self) -> None:
+        """Count what the model has and costs now."""
+        model, record = self.engine.model, self.record
+        record.weight_density = weight_density(model)
+        record.costs = [asdict(cost) for cost in layer_costs(model, self.stream.input_shape)]
+        record.max_entropy = max_entropies(model).tolist()
 
 
 def _summary(record: RunRecord, done: int) -> str:

@@ -82,7 +82,7 @@ def trained(
 
     def run(exp: Experiment, stream: TaskStream) -> tuple[RunRecord, Engine]:
         engine, order = built(exp, stream)
-        record = empty_record(stream)
+        record = empty_record(stream, engine.model)
         with Progress(len(stream.training), quiet=True) as progress:
             run_stream(exp, stream, engine, order, record, progress)
         return record, engine

@@ -64,7 +64,7 @@ def run(
     """A run from the beginning or from the tree of a checkpoint, to the end or until `keep` ends
     it."""
     engine, order = built(exp, stream)
-    record = empty_record(stream)
+    record = empty_record(stream, engine.model)
     place = Place() if tree is None else checkpoint.put_back(tree, engine, record)
     if keep is not None:
         keep.state = engine, record, place
@@ -95,7 +95,7 @@ def test_from_everywhere(
     stream = stream_of(exp, train=70, test=40)
     counter = Killer(0, tmp_path / "none")
     expected = everything(*run(built, exp, stream, counter))
-    assert counter.calls == 2 * 3 + 2 * 2 + 2  # steps, batches tested, tasks done
+    assert counter.calls == 2 * 3 + 3 * 2 + 2  # steps, batches tested, tasks done
     for at in range(1, counter.calls + 1):
         assert everything(*interrupted(built, exp, stream, at, tmp_path)) == expected
 
@@ -186,6 +186,9 @@ def spoiled(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
         (("record", "epochs"), np.zeros((1, 3))),
         (("record", "epochs"), None),
         (("record", "elapsed"), "long"),
+        (("record", "untrained"), np.zeros(9)),
+        (("record", "entropy"), np.zeros((0, 5))),
+        (("record", "costs"), [{"name": "hidden"}]),
         (("engine", "model"), {}),
         (("engine", "model", "heads.0.bias"), np.zeros(1, np.float32)),
         (("engine", "meter", "losses"), np.zeros((), np.float32)),
@@ -208,11 +211,11 @@ def test_a_tree_that_does_not_fit(
     stream = stream_of(exp, train=70, test=40)
     file = tmp_path / "x.ckpt"
     with pytest.raises(Enough):
-        run(built, exp, stream, Killer(2, file))
+        run(built, exp, stream, Killer(4, file))
     _, tree = checkpoint_file.read(file, 2**30)
     engine, _ = built(exp, stream)
     with pytest.raises(CheckpointError, match="does not fit"):
-        checkpoint.put_back(spoiled(tree, path, value), engine, empty_record(stream))
+        checkpoint.put_back(spoiled(tree, path, value), engine, empty_record(stream, engine.model))
 
 
 def test_the_size_limit_leaves_room(

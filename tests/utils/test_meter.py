@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -23,7 +24,7 @@ def read_after(*losses: float) -> EpochRecord:
     meter = Meter(len(losses), 1, CPU)
     for loss in losses:
         add(meter, loss, [0])
-    return meter.read()
+    return meter.read(np.zeros(0))
 
 
 def test_a_worked_epoch() -> None:
@@ -32,7 +33,7 @@ def test_a_worked_epoch() -> None:
     add(meter, 1.0, [1, 0])
     meter.add_activity(torch.tensor([[0.5, 0.5, 0.0, 0.0]]))  # a short last batch
     add(meter, 4.0, [1])
-    epoch = meter.read()
+    epoch = meter.read(np.zeros(0))
     assert epoch.loss == 2.0  # (2 · 1 + 1 · 4) / 3: by count
     assert epoch.accuracy == pytest.approx(2 / 3)
     assert epoch.active == pytest.approx(43.75)  # the mean of 3/8 and 2/4, in percent
@@ -47,7 +48,7 @@ def test_winners_count_as_the_activity_they_stand_for() -> None:
     index = torch.tensor([[2, 0], [3, 2]])
     meter.add_winners(index, torch.tensor([[-1.0, 0.0], [0.5, 2.0]]))  # unit 0 was dropped
     add(meter, 1.0, [0, 0])
-    epoch = meter.read()
+    epoch = meter.read(np.zeros(0))
     assert epoch.unit_on.tolist() == [0, 0, 2, 1]
     assert epoch.active == pytest.approx(100 * 3 / 8)
 
@@ -65,7 +66,7 @@ def test_winners_and_activity_agree(batches: list[int], k: int, seed: int) -> No
         by_value.add_activity(torch.zeros(batch, 8).scatter_(1, index, value))
         for meter in (by_index, by_value):
             add(meter, 1.0, [0] * batch)
-    one, two = by_index.read(), by_value.read()
+    one, two = by_index.read(np.zeros(0)), by_value.read(np.zeros(0))
     assert one.unit_on.tolist() == two.unit_on.tolist()
     assert (one.active, one.active_std) == (two.active, two.active_std)
 
@@ -80,7 +81,7 @@ def test_steps_that_were_announced_and_not_made_do_not_count() -> None:
     meter = Meter(5, 2, CPU)
     meter.add_activity(torch.tensor([[1.0, 0.0]]))
     add(meter, 3.0, [1])
-    epoch = meter.read()
+    epoch = meter.read(np.zeros(0))
     assert (epoch.loss, epoch.accuracy) == (3.0, 1.0)
     assert (epoch.active, epoch.active_std) == (50.0, 0.0)
 
@@ -93,7 +94,7 @@ def test_a_meter_can_begin_anew() -> None:
     meter.reset()
     meter.add_activity(torch.tensor([[0.0, 1.0]]))
     add(meter, 3.0, [0])
-    epoch = meter.read()
+    epoch = meter.read(np.zeros(0))
     assert (epoch.loss, epoch.accuracy, epoch.bad_step) == (3.0, 0.0, None)
     assert (epoch.active, epoch.unit_on.tolist()) == (50.0, [0, 1])
 
@@ -107,7 +108,7 @@ def test_counting_waits_for_no_device() -> None:
     labels = torch.zeros(2, dtype=torch.int64, device="meta")
     meter.add(torch.ones((), device="meta"), torch.ones(2, 2, device="meta"), labels)
     with pytest.raises(RuntimeError):
-        meter.read()
+        meter.read(np.zeros(0))
 
 
 def test_no_gradient_is_kept() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
+from math import log2
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,7 @@ class Diary:
 
     def __init__(self, exp: Any, stream: Any, bad: tuple[int, int] | None = None) -> None:
         self.model = make_model(exp, stream.input_shape, stream.head_sizes)
-        self.stream = stream
+        self.stream, self.units = stream, self.model.units
         self.epochs: list[list[Samples]] = []
         self.heads: list[int] = []
         self.tested: list[tuple[int, int]] = []  # after how many epochs, which head
@@ -50,12 +51,17 @@ class Diary:
         assert len(self.epochs[-1]) == self.announced
         bad_step = self.bad[1] if self.bad is not None and epoch == self.bad[0] else None
         unit_on = np.full(self.model.units, epoch, np.int64)
-        return EpochRecord(10.0 + epoch, 0.5, 4.0, 0.25, unit_on, bad_step)
+        return EpochRecord(10.0 + epoch, 0.5, 4.0, 0.25, unit_on, np.zeros(1), bad_step)
 
     def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
         self.tested.append((len(self.epochs), head))
         labels = self.stream.labels(self.stream.test, samples)
         return one_hot(labels, self.stream.head_sizes[head]).float(), labels
+
+
+def binary(p: float) -> float:
+    """The entropy in bits of something that happens with probability p."""
+    return -p * log2(p) - (1 - p) * log2(1 - p)
 
 
 def rows(epoch: list[Samples]) -> list[int]:
@@ -68,7 +74,8 @@ def noted(stream_of: Callable) -> Callable[..., tuple[Diary, RunRecord]]:
 
     def run(exp: Any, train: int = 70, **bad: Any) -> tuple[Diary, RunRecord]:
         stream = stream_of(exp, train=train, test=20)
-        engine, record = Diary(exp, stream, **bad), empty_record(stream)
+        engine = Diary(exp, stream, **bad)
+        record = empty_record(stream, engine.model)
         order = torch.Generator().manual_seed(exp.seed)
         with Progress(1, quiet=True) as progress:
             run_stream(exp, stream, engine, order, record, progress)
@@ -80,8 +87,8 @@ def noted(stream_of: Callable) -> Callable[..., tuple[Diary, RunRecord]]:
 def test_the_first_task_has_its_own_number_of_epochs(experiment: Callable, noted: Callable) -> None:
     engine, record = noted(experiment(**SPLIT, train_ep=3, train_ep_inc=1))
     assert engine.heads == [0] * 9 + [1] * 3 + [2] * 3  # 3 mini-batches an epoch
-    assert [done for done, _ in engine.tested] == [3] * 3 + [4] * 3 + [5] * 3
-    assert [head for _, head in engine.tested] == [0, 1, 2] * 3
+    assert [done for done, _ in engine.tested] == [0] * 3 + [3] * 3 + [4] * 3 + [5] * 3
+    assert [head for _, head in engine.tested] == [0, 1, 2] * 4
     assert record.stats()["loss"].tolist() == [10, 11, 12, 13, 14]
     assert record.stats()["on_idxs"][:, 0].tolist() == [0 + 1 + 2, 3, 4]
 
@@ -150,8 +157,8 @@ def test_only_tasks_seen_are_tested_if_so_wished(experiment: Callable, noted: Ca
 def test_a_loss_that_is_not_finite_ends_the_run(experiment: Callable, stream_of: Callable) -> None:
     exp = experiment(num_batch=3, train_ep=2, train_ep_inc=3, lr=0.25)
     stream = stream_of(exp, train=70)
-    record = empty_record(stream)
     engine = Diary(exp, stream, bad=(4, 1))  # the third epoch of the second task
+    record = empty_record(stream, engine.model)
     with (
         Progress(3, quiet=True) as progress,
         pytest.raises(DivergedError, match=r"^task 2/3, epoch 3/3, step 2: .*lr = 0\.25"),
@@ -170,7 +177,7 @@ def test_a_real_divergence(
     exp = experiment(engine=engine, lr=25.0, train_ep=50)
     stream = stream_of(exp)
     trainer, order = built(exp, stream)
-    record = empty_record(stream)
+    record = empty_record(stream, trainer.model)
     with (
         Progress(2, quiet=True) as progress,
         pytest.raises(DivergedError, match=r"^task 1/2, epoch \d+/50, step \d: .* \(lr = 25\)"),
@@ -189,9 +196,10 @@ def test_an_interruption_keeps_what_is_done(experiment: Callable, stream_of: Cal
 
     exp = experiment(num_batch=2, train_ep=2, train_ep_inc=2)
     stream = stream_of(exp, train=70)
-    record = empty_record(stream)
+    engine = Interrupted(exp, stream)
+    record = empty_record(stream, engine.model)
     with Progress(2, quiet=True) as progress, pytest.raises(KeyboardInterrupt):
-        run_stream(exp, stream, Interrupted(exp, stream), torch.Generator(), record, progress)
+        run_stream(exp, stream, engine, torch.Generator(), record, progress)
     stats: Any = record.stats()
     assert np.isfinite(stats["accs"]).tolist() == [[True, True], [False, False]]
     assert stats["loss"].tolist() == [10, 11, 12]
@@ -239,7 +247,7 @@ def test_a_head_changes_only_while_its_own_task_is_trained(
         before = [{name: p.clone() for name, p in head.items()} for head in heads]
         only = replace(stream, training=(task,))
         with Progress(1, quiet=True) as progress:
-            run_stream(exp, only, trainer, order, empty_record(only), progress)
+            run_stream(exp, only, trainer, order, empty_record(only, trainer.model), progress)
         for j, head in enumerate(heads):
             for name, p in head.items():
                 assert torch.equal(p, before[j][name]) == (i != j)
@@ -283,16 +291,27 @@ def test_what_a_result_holds(
     stats: Any = record.stats()
     assert list(stats) == [
         "accs",
+        "untrained",
         "perc_on_avg",
         "perc_on_std",
         "on_idxs",
         "loss",
         "train_acc",
+        "k_winner_layers",
+        "entropy",
+        "max_entropy",
         "weight_density",
+        "costs",
         "elapsed",
     ]
     assert stats["accs"].shape == (2, 2)
     assert ((stats["accs"] >= 0) & (stats["accs"] <= 1)).all()
+    assert ((stats["untrained"] > 0) & (stats["untrained"] < 0.5)).all()
+    assert stats["k_winner_layers"] == ["hidden.0.activation", "hidden.1.activation"]
+    assert stats["entropy"].shape == (3, 2)
+    assert ((stats["entropy"] > 0) & (stats["entropy"] <= stats["max_entropy"])).all()
+    assert stats["max_entropy"].tolist() == pytest.approx([64 * binary(8 / 64)] * 2)
+    assert [cost["name"] for cost in stats["costs"]] == list(stats["weight_density"])
     for key in ("perc_on_avg", "perc_on_std", "loss", "train_acc"):
         assert stats[key].shape == (3,)
     assert stats["on_idxs"].shape == (2, 64)

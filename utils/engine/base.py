@@ -17,6 +17,7 @@ class Engine(Protocol):
 
     name: str
     device: torch.device
+    units: int  # inputs of the classifier
 
     @property
     def model(self) -> MLP:

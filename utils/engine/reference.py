@@ -13,6 +13,7 @@ from exps.config import Experiment
 from models.mlp import MLP
 from models.sparse import update_boost_strength
 from utils.meter import EpochRecord, Meter
+from utils.sparsity import entropies
 
 
 class ReferenceEngine:
@@ -27,13 +28,14 @@ class ReferenceEngine:
         self, exp: Experiment, model: MLP, stream: TaskStream, device: torch.device
     ) -> None:
         self.exp, self.model, self.stream, self.device = exp, model.to(device), stream, device
+        self.units = model.units
         self.net = self.model  # what is computed
         self._begin()
 
     def begin_epoch(self, steps: int) -> None:
         """Start counting anew; `steps` mini-batches will follow."""
         self.net.train()
-        self.meter = Meter(steps, self.model.units, self.device)
+        self.meter = Meter(steps, self.units, self.device)
 
     def step(self, samples: Samples, head: int) -> None:
         """One step of SGD on a mini-batch of the training pictures."""
@@ -53,7 +55,7 @@ class ReferenceEngine:
     def end_epoch(self) -> EpochRecord:
         """Lower the boost strength by its factor and read what the epoch looked like."""
         self.model.apply(update_boost_strength)
-        return self.meter.read()
+        return self.meter.read(entropies(self.model))
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on, in the middle of an epoch too: tensors by name."""

@@ -94,7 +94,7 @@ class ReplayEngine(DenseEngine):
         """Start counting anew; `steps` mini-batches will follow."""
         self.net.train()
         if steps > self.steps:
-            self.meter = Meter(steps, self.model.units, self.device)
+            self.meter = Meter(steps, self.units, self.device)
             self.steps, self.recorded = steps, None
         else:
             self.meter.reset()

@@ -29,6 +29,7 @@ from utils.engine.sgd import SGD
 from utils.engine.weights import Weights
 from utils.engine.winners import Winners, choose
 from utils.meter import EpochRecord, Meter
+from utils.sparsity import entropies
 
 FEW = 16  # a layer is worth this engine when at most one unit in so many wins
 
@@ -46,7 +47,7 @@ class SparseEngine:
         basis = _basis(exp)
         assert basis is not None, "supports() is asked first"
         self.exp, self.stream, self._model = exp, stream, model
-        self.device = torch.device("cpu")
+        self.device, self.units = torch.device("cpu"), model.units
         self.sgd = SGD(exp)
         first, *others = [Weights.of(block.linear) for block in model.blocks]
         self.winners = _k_winners(model)
@@ -84,7 +85,7 @@ class SparseEngine:
 
     def begin_epoch(self, steps: int) -> None:
         """Start counting anew; `steps` mini-batches will follow."""
-        self.meter = Meter(steps, self._model.units, self.device)
+        self.meter = Meter(steps, self.units, self.device)
 
     @torch.no_grad()
     def step(self, samples: Samples, head: int) -> None:
@@ -106,7 +107,7 @@ class SparseEngine:
     def end_epoch(self) -> EpochRecord:
         """Lower the boost strength by its factor and read what the epoch looked like."""
         self._model.apply(update_boost_strength)
-        return self.meter.read()
+        return self.meter.read(entropies(self._model))
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on, in the middle of an epoch too: tensors by name."""
