@@ -60,6 +60,8 @@ def key(default: Value, kind: Kind, meaning: str, when: When = ALWAYS) -> Any:
     return field(default=default, metadata={"key": Key(default, kind, meaning, when)})
 
 
+FREE = ("checkpoint_every", "data_dir", "description")  # change no number: the data are compared
+
 _FRACTION = Number(0, 1, above=True)
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from exps.config import Experiment, as_dict, as_text
+from exps.experiment import FREE as FREE
 from exps.messages import shown
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = ("run_exps.py", "benchmarks", "exps", "models", "utils")
-FREE = ("checkpoint_every", "data_dir")  # keys that change no number: the data are compared
 NAMES = {"code": "the program's code (SHA-256)", "data": "the data (SHA-256)"}
 
 
@@ -34,6 +36,12 @@ def differences(there: Any, here: dict[str, dict[str, str]]) -> list[str]:
                 )
     # Another commit of the same code is no other program, and says more than another sum does.
     return [] if len(found) == 1 and found[0].startswith("commit: ") else found
+
+
+def fingerprint(texts: Mapping[str, str]) -> str:
+    """SHA-256 over what `configuration` gives, without the keys that change no number."""
+    told = sorted((name, text) for name, text in texts.items() if name not in FREE)
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 
 def code_digest() -> str:
