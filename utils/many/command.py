@@ -17,11 +17,10 @@ from utils.identity import code_digest, configuration, fingerprint
 from utils.log import LOG, RunLog, say, warn
 from utils.many.display import Display, summary, table
 from utils.many.executor import Executor, ExecutorError, make_executor
-from utils.many.order import DIVERGED, FAILED, INTERRUPTED, SKIPPED, Order, Outcome
+from utils.many.order import DIVERGED, FAILED, INTERRUPTED, NOT_BEGUN, SKIPPED, Order, Outcome
 from utils.many.states import Folder, State
 from utils.results import ResultsError, check_writable, os_errors_explained
 from utils.stopping import Signals, Stopped
-
 
 ENDED = ("done", "diverged")  # states of runs that are not begun again
 
@@ -101,6 +100,7 @@ def make_orders(args: Namespace, jobs: list[Job], code: str) -> list[Order]:
             words=tuple(_words(job.planned)) + tuple(cli.handed_on(args)),
             config=contents,
             results_dir=args.results_dir,
+            folder=Path.cwd(),
             again=args.again,
         )
         for number, job in enumerate(jobs)
@@ -179,7 +179,7 @@ def _finish(jobs: list[Job], log: RunLog, signals: Signals, *, quiet: bool) -> i
     say(text, quiet=quiet)
     if quiet and kinds[FAILED]:
         print(text, file=sys.stderr)
-    if signals.received is not None:
+    if signals.received is not None and (kinds[INTERRUPTED] or kinds[NOT_BEGUN]):
         LOG.warning("interrupted by signal %d", signals.received)
         print("interrupted; to go on: the same command again", file=sys.stderr)
         return 128 + signals.received

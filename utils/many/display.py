@@ -15,7 +15,16 @@ from tqdm import tqdm
 
 from exps.messages import shown_path
 from utils.log import LOG, say
-from utils.many.order import DONE, FAILED, KINDS, SKIPPED, Order, Outcome
+from utils.many.order import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    KINDS,
+    NOT_BEGUN,
+    SKIPPED,
+    Order,
+    Outcome,
+)
 from utils.many.states import State, read_known, shares
 
 REFRESH = 2.0  # seconds between two looks at how far runs are
@@ -88,7 +97,8 @@ class Display:
                 print(outcome.path, flush=True)
             LOG.info("%s: %s", order.label, described(outcome))
             return
-        left = "" if not self.bar.disable else self._left(self.ended)
+        stopping = outcome.kind in (INTERRUPTED, NOT_BEGUN)
+        left = self._left(self.ended) if self.bar.disable and not stopping else ""
         say(f"{self.ended}/{self.total}  {order.label}: {described(outcome)}{left}")
         self._show(max(self.bar.n, self.ended))
 

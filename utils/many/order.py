@@ -22,7 +22,8 @@ class Order:
     """What is to be run. `words` are the options of run_exps.py that describe it.
 
     config: contents of the configuration file; a worker gets a copy, so that changing the file
-    meanwhile changes no run. patience: seconds to wait for another process to let go of the run.
+    meanwhile changes no run. folder: where it works, if that is there. patience: seconds to wait
+    for another process to let go of the run.
     """
 
     number: int
@@ -33,6 +34,7 @@ class Order:
     words: tuple[str, ...]
     config: bytes = field(repr=False)
     results_dir: Path
+    folder: Path
     again: bool = False
     patience: float = 5.0
 

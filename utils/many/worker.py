@@ -136,6 +136,7 @@ def _process(
             # Ctrl-C of a terminal reaches this process alone, which passes it on in order.
             process = subprocess.Popen(
                 command,
+                cwd=order.folder if order.folder.is_dir() else None,
                 stdin=subprocess.PIPE,
                 stdout=out,
                 stderr=err,
