@@ -10,8 +10,10 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import secrets
 import signal
+import socket
 import tempfile
 import threading
 import time
@@ -39,6 +41,7 @@ from utils.results import ResultsError
 RETRIES = 5  # when the worker process of a task or its node dies
 PATIENCE = 120.0  # seconds for a run whose task died to write its last checkpoint and let go
 TICK = 0.5  # seconds between two looks around
+KNOCK = 10.0  # seconds for a cluster to answer
 TO_END = 150.0  # seconds for all runs to end in order
 # What nodes do not need of the project, as .gitignore writes it.
 LEFT_OUT = ["/data/", "/results/", "/tests/", "/docs/", "/.git", "/.venv/", "__pycache__/"]
@@ -217,6 +220,7 @@ def _connect(address: str | None) -> None:
     """Raises ExecutorError."""
     environment = {"working_dir": str(ROOT), "excludes": LEFT_OUT}
     try:
+        _knock(address)
         ray.init(
             address=address,
             runtime_env=environment,
@@ -224,13 +228,20 @@ def _connect(address: str | None) -> None:
             logging_level=logging.ERROR,
             include_dashboard=None if address else False,
         )
-    except (RayError, ConnectionError, RuntimeError, ValueError, OSError) as error:
+    except (RayError, RuntimeError, ValueError, OverflowError, OSError) as error:
         LOG.debug("ray.init", exc_info=True)
         raise ExecutorError(
             f"--executor ray: no Ray cluster at {shown(address or 'this machine')}",
             shown(str(error).strip().splitlines()[0] if str(error).strip() else repr(error), 300),
             "start one (ray start --head), or check --address",
         ) from error
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError where nobody listens, for which Ray would wait a minute and more."""
+    match = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:([0-9]{1,5})", address or "")
+    if match:
+        socket.create_connection((match[1], int(match[2])), timeout=KNOCK).close()
 
 
 @contextlib.contextmanager

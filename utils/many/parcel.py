@@ -40,9 +40,9 @@ def unpack(files: dict[str, bytes], folder: Path) -> None:
 def bring_back(outcome: Outcome, results_dir: Path, sent: str = "") -> Outcome:
     """Put what a run left on another machine into a results folder; the outcome with paths there.
 
-    sent: the unfinished run that was sent out, if one was, whose files are replaced. A run that began there
-    gets another name when its own is taken here, as by one that began elsewhere in the same second.
-    Raises OSError, and ResultsError for a result that cannot be read or written.
+    sent: the unfinished run that was sent out, if one was: its files are replaced. A run that began
+    there gets another name when its own is taken here, as by one that began elsewhere in the same
+    second. Raises OSError, and ResultsError for a result that cannot be read or written.
     """
     named = {name: _NAME.fullmatch(name) for name in outcome.files}
     there = {str(match[1] or match[3]) for match in named.values() if match}
