@@ -93,6 +93,8 @@ def test_every_python_gets_every_package_once(python: tuple[int, int]) -> None:
 def test_what_fuzzing_needs() -> None:
     assert set(requirements("requirements-fuzz.txt", DEFAULT_PYTHON)) == {"atheris"}
     assert "-r requirements.txt" in lines("requirements-fuzz.txt")
+    assert set(requirements("requirements-ray.txt", DEFAULT_PYTHON)) == {"ray[default,client]"}
+    assert "-r requirements.txt" in lines("requirements-ray.txt")
     assert "make fuzz-install" in read(".ci/run")
 
 
@@ -121,7 +123,7 @@ esac
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """The set-up files beside a stand-in for python."""
-    for name in ("Makefile", "requirements.txt", "requirements-dev.txt"):
+    for name in ("Makefile", *(f"requirements{part}.txt" for part in ("", "-dev", "-ray"))):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "python").write_text(FAKE_PYTHON)
     (tmp_path / "python").chmod(0o755)
