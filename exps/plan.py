@@ -37,6 +37,8 @@ def plan(args: Namespace) -> tuple[list[Planned], list[str]]:
     """
     if args.resume is not None:
         raise ConfigError("--resume is for a single run; many runs are gone on with by themselves")
+    if args.address is not None and args.executor != "ray":
+        raise ConfigError("--address is that of a Ray cluster; add --executor ray")
     names = args.name or ["DEFAULT"]
     axes = [parse_axis(text) for text in args.grid]
     seeds = parse_seeds(args.seeds) if args.seeds is not None else None

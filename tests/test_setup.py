@@ -90,11 +90,15 @@ def test_every_python_gets_every_package_once(python: tuple[int, int]) -> None:
     assert "-r requirements.txt" in lines("requirements-dev.txt")
 
 
+def test_what_ray_needs() -> None:
+    assert set(requirements("requirements-ray.txt", DEFAULT_PYTHON)) == {"ray[default,client]"}
+    assert "-r requirements.txt" in lines("requirements-ray.txt")
+    assert "-r requirements-ray.txt" in lines("requirements-dev.txt")
+
+
 def test_what_fuzzing_needs() -> None:
     assert set(requirements("requirements-fuzz.txt", DEFAULT_PYTHON)) == {"atheris"}
     assert "-r requirements.txt" in lines("requirements-fuzz.txt")
-    assert set(requirements("requirements-ray.txt", DEFAULT_PYTHON)) == {"ray[default,client]"}
-    assert "-r requirements.txt" in lines("requirements-ray.txt")
     assert "make fuzz-install" in read(".ci/run")
 
 

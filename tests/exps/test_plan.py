@@ -119,6 +119,7 @@ def test_repetitions_count_once(planned: Make) -> None:
         (["--seeds", "1", "--seed", "2"], "seed is given by --seed and by --seeds"),
         (["--seeds", "1", "--grid", "seed=2"], "seed is given by --grid and by --seeds"),
         (["--seeds", "1", "--name", "Dense", "--name", "Dens"], "no section .Dens.; did you mean"),
+        (["--address", "auto"], "add --executor ray"),
         (["--seeds", "1", "--resume"], "--resume is for a single run"),
         (["--seeds", "0-999", "--grid", "lr=" + ",".join(["1"] * 11)], "11000 runs"),
     ],

@@ -55,14 +55,15 @@ class Display:
         self.orders = {order.number: order for order in orders}
         self.total, self.quiet = total, quiet
         self.ended = total - len(orders)
-        self.before = self.ended + sum(states[number].share for number in self.orders)
+        self.shares = {number: states[number].share for number in self.orders}
+        self.before = self.ended + sum(self.shares.values())
         self.began = self.looked = time.monotonic()
         self.bar = tqdm(
             total=total,
             initial=self.before,
             disable=quiet or not sys.stderr.isatty(),
             leave=False,
-            smoothing=0,
+            dynamic_ncols=True,
             bar_format="{n:.1f} of {total} runs {percentage:3.0f}%|{bar}| {elapsed}{postfix}",
         )
 
@@ -82,15 +83,18 @@ class Display:
         if self.bar.disable or time.monotonic() - self.looked < REFRESH:
             return
         self.looked = time.monotonic()
-        found = [
-            shares(folder) for folder in {order.results_dir for order in self.orders.values()}
-        ]
-        under_way = sum(s.get(order.key, 0.0) for order in self.orders.values() for s in found)
-        self._show(self.ended + under_way)
+        for folder in {order.results_dir for order in self.orders.values()}:
+            found = shares(folder)
+            for number, order in self.orders.items():
+                # One that has just ended has no checkpoint any more, but is not known yet.
+                share = max(self.shares[number], found.get(order.key, 0.0))
+                self.shares[number] = share
+        self._show(self.ended + sum(self.shares.values()))
 
     def ended_with(self, outcome: Outcome) -> None:
         """One more has ended: a line on it."""
         order = self.orders.pop(outcome.number)
+        del self.shares[outcome.number]
         self.ended += 1
         if self.quiet:
             if outcome.kind in (DONE, SKIPPED):
@@ -100,7 +104,7 @@ class Display:
         stopping = outcome.kind in (INTERRUPTED, NOT_BEGUN)
         left = self._left(self.ended) if self.bar.disable and not stopping else ""
         say(f"{self.ended}/{self.total}  {order.label}: {described(outcome)}{left}")
-        self._show(max(self.bar.n, self.ended))
+        self._show(self.ended + sum(self.shares.values()))
 
     def _show(self, done: float) -> None:
         self.bar.set_postfix_str(self._left(done).strip(" ()"), refresh=False)
