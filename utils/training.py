@@ -173,7 +173,7 @@ class _Run:
             self._test(where)
             self.progress.task_done(f"{where} ({task.name}): {_summary(self.record, place.task)}")
             place.task, place.epoch, place.unit_on = place.task + 1, 0, None
-            self.note(True)
+            self.note(place.task < count)  # after the last the result is written at once
 
     def _train_epoch(self, task: Task, label: str) -> None:
         place = self.place

@@ -9,6 +9,8 @@ cannot be shown, the sample is computed in full.
 
 from __future__ import annotations
 
+import warnings
+
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
@@ -27,6 +29,30 @@ TILE = 32  # columns that bf16 matrix instructions take at a time
 def has_fast_bf16() -> bool:
     """Whether this processor multiplies in bf16 (AVX512-BF16 or AMX)."""
     return bool(torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported())
+
+
+def some_products(x: Tensor, weights: Tensor, unit: Tensor) -> Tensor:
+    """x[b] · weights[unit[b, c]] for all b and c, [batch, candidates], without copies of rows.
+
+    x [batch, inputs], weights [units, inputs], unit int64 [batch, candidates].
+    """
+    batch, candidates = unit.shape
+    if not candidates:
+        return x.new_zeros(unit.shape)
+    starts = torch.arange(0, unit.numel() + 1, candidates)
+    wanted = torch.sparse_csr_tensor(
+        starts,
+        unit.flatten(),
+        x.new_zeros(unit.numel()),
+        (batch, len(weights)),
+        check_invariants=False,
+    )
+    return torch.sparse.sampled_addmm(wanted, x, weights.t(), beta=0.0).values().view_as(unit)
+
+
+with warnings.catch_warnings():  # torch says once that its sparse tensors are in beta state
+    warnings.simplefilter("ignore")
+    torch.sparse_csr_tensor([0, 1], [0], [0.0], (1, 1))
 
 
 class Screen:
@@ -129,11 +155,9 @@ class Screen:
         highest, unit = largest(bound, candidates + 1)
         ceiling = highest[:, -1] + 2 * ROUNDING * highest[:, -1].abs() + rounding
         unit = unit[:, :-1]
-        batch = len(unit)
         values = self.bias[unit]
         for scale, part in zip(scales, self.parts, strict=True):
-            rows = part.index_select(0, unit.flatten()).view(batch, candidates, self.inputs)
-            values += torch.bmm(x.unsqueeze(1), rows.transpose(1, 2)).squeeze(1) * scale
+            values += some_products(x, part, unit) * scale
         boosted = values if boost is None else values * boost[unit]
         found, kth = choose_among(unit, values, boosted, k)
         return found, (~(kth > ceiling)).nonzero().flatten()
