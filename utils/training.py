@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks.stream import Task, TaskStream
 from exps.config import Experiment
+from exps.messages import three_lines
 from models.mlp import MLP
 from utils.engine.base import Engine
 from utils.evaluation import accuracies
@@ -194,8 +195,11 @@ class _Run:
         done = self.engine.end_epoch()
         if done.bad_step is not None:
             raise DivergedError(
-                f"{label}, step {done.bad_step + 1}: the loss is not finite;"
-                f" a lower learning rate may help (lr = {self.exp.lr:g})"
+                three_lines(
+                    f"{label}, step {done.bad_step + 1}: the loss is not finite",
+                    "training diverged: the weights grew without bound",
+                    f"try a lower learning rate (lr = {self.exp.lr:g})",
+                )
             )
         self.record.epochs.append(done)
         place.epoch, place.step, place.order = place.epoch + 1, 0, self.order.get_state()
