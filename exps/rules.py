@@ -26,6 +26,7 @@ def contradictions(exp: Experiment) -> Iterator[Finding]:
     yield from _class_order(exp)
     yield from _data(exp)
     yield from _nesterov(exp)
+    yield from _engine(exp)
     yield from _size(exp)
     yield from _no_winner(exp)
     yield from _no_weight(exp)
@@ -98,6 +99,15 @@ def _nesterov(exp: Experiment) -> Iterator[Finding]:
         yield (
             ("nesterov", "momentum"),
             "nesterov needs momentum; set momentum above 0 or nesterov = false",
+        )
+
+
+def _engine(exp: Experiment) -> Iterator[Finding]:
+    fits = exp.sparsify and not exp.cnn and exp.sparse_layers == "own"
+    if exp.engine == "sparse" and not fits:
+        yield (
+            ("engine", "cnn", "sparsify", "sparse_layers"),
+            "engine = sparse is for MLPs of own k-winner layers; choose engine = auto",
         )
 
 

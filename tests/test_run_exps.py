@@ -353,7 +353,6 @@ def test_the_figures_are_shown_even_if_the_result_cannot_be_written(
     ("arguments", "message"),
     [
         (["--set", "device=cuda:99"], "device = cuda:99 is not there"),
-        (["--set", "engine=sparse", "--set", "cnn=true", "--set", "percent_on_conv=0.1"], "engine"),
         (["--set", "sparse_layers=nupic"], "nupic.torch cannot be imported"),
         (["--set", "data=full"], "cifar10.npz"),
     ],
