@@ -27,7 +27,7 @@ from utils.failures import OutOfMemory, memory_explained, unexpected
 from utils.identity import code_digest, configuration
 from utils.keeper import Keeper
 from utils.live.live import Live, live, options
-from utils.live.past import past, before_tests
+from utils.live.past import before_tests, past
 from utils.log import LOG, RunLog, say, warn
 from utils.progress import Progress
 from utils.results import ResultsError, os_errors_explained, result_name

@@ -99,14 +99,11 @@ def test_an_event_is_there_as_soon_as_it_is_written(tmp_path: Path, moments: Cal
         assert len(scalars(tmp_path)["train/loss"]) == number
 
 
-@pytest.mark.parametrize("killed", range(7))
-@pytest.mark.parametrize("checkpoint", range(7))
+@pytest.mark.parametrize(("checkpoint", "killed"), [(c, k) for k in range(7) for c in range(k + 1)])
 def test_a_resumed_run_tells_what_one_that_was_not_does(
     tmp_path: Path, moments: Callable, killed: int, checkpoint: int
 ) -> None:
     """killed: after so many moments; checkpoint: with so many of them in the record."""
-    if checkpoint > killed:
-        pytest.skip("a checkpoint has nothing that was not told before")
     run = moments(2, 2)
     told(tmp_path / "whole", [], run)
     told(tmp_path / "cut", [], run[:killed])

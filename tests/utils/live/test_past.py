@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from utils.live.base import EpochDone, TaskTested
-from utils.live.past import past, before_tests
+from utils.live.past import before_tests, past
 from utils.training import Place
 
 
