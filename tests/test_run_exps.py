@@ -70,6 +70,10 @@ def only_result(folder: Path) -> Path:
     return path
 
 
+def only_loss(folder: Path) -> float:
+    return float(load_results(only_result(folder))[1]["loss"][-1])
+
+
 def test_a_run_from_another_folder(tmp_path: Path) -> None:
     """Relative folders are those of the user; the result is where the last line says."""
     status, out, err = in_a_process(*TINY, "--results-dir", "my results", cwd=tmp_path)
@@ -421,6 +425,7 @@ def test_bars_on_a_terminal(tmp_path: Path) -> None:
     assert status == 0
     for bar in ("tasks:", "task 5/5, epoch 1/1:", "task 5/5, testing:"):
         assert f"\r{bar}" in shown
+    assert f", loss {only_loss(tmp_path / 'r'):.4g}]" in shown  # of the last epoch
     assert "training accuracy" not in shown  # details are for where there are no bars
     path = only_result(tmp_path / "r")
     assert shown.endswith(f"result: {path.relative_to(tmp_path)}\r\n")

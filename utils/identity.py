@@ -6,12 +6,12 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from exps.config import Experiment, as_dict, as_text
+from exps.config import ABOUT, Experiment, as_dict, as_text
 from exps.messages import shown
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = ("run_exps.py", "benchmarks", "exps", "models", "utils")
-FREE = ("checkpoint_every", "data_dir")  # keys that change no number: the data are compared
+FREE = ("checkpoint_every", "data_dir", *ABOUT)  # keys that change no number: data are compared
 NAMES = {"code": "the program's code (SHA-256)", "data": "the data (SHA-256)"}
 
 
