@@ -30,6 +30,8 @@ def main(argv: list[str] | None = None) -> int:
             return cli.check_file(args.config)
         if args.list_runs:
             return show_runs(args.results_dir)
+        if args.check_results is not None:
+            return check_results(Path(args.check_results or args.results_dir))
     except config.ConfigError as error:
         return cli.fail(error, status=2)
     with RunLog(args.log_level) as log, Signals() as signals, ExitStack() as stack:
@@ -55,6 +57,18 @@ def show_runs(results_dir: Path) -> int:
     return 0
 
 
+def check_results(folder: Path) -> int:
+    """Print which results are as expected; 0 when all are, 1 when not, 2 when there are none."""
+    from utils import expected
+
+    try:
+        table, good = expected.check(folder)
+    except expected.NothingToCheckError as error:
+        return cli.fail(error, status=2)
+    print(table)
+    return 0 if good else 1
+
+
 def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int:
     """Find out what is to be run, build it, train, and keep the result; torch is imported here."""
     from utils.resume import chosen
@@ -75,6 +89,8 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
     from models import ModelError, make_model
     from utils import summary
     from utils.engine import EngineError, make_engine, slow_precision
+    from utils.live.base import LiveError
+    from utils.live.live import check as check_live
     from utils.results import ResultsError, check_writable
     from utils.runtime import DeviceError, data_device, keep_memory, pick_device, seed_everything
     from utils.session import Session
@@ -90,13 +106,16 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
                 say(summary.plan(exp, stream, model))
                 return 0
             check_writable(args.results_dir)
+            check_live(args, model, len(stream.tasks))
             stream = stream.to(data_device(device, stream.train.x.nbytes + stream.test.x.nbytes))
             engine = make_engine(exp, model, stream, device)
         for text in slow_precision(exp, device):
             warn(text)
         session = Session(exp, stream, engine, order, args)
         stack.enter_context(session.opened(unfinished, log))
-    except (DataError, ModelError, DeviceError, EngineError, ResultsError, OutOfMemory) as error:
+    except (DataError, ModelError, DeviceError, EngineError, OutOfMemory) as error:
+        return cli.fail(error, status=1)
+    except (ResultsError, LiveError) as error:
         return cli.fail(error, status=1)
     except RunError as error:
         return cli.fail(error, status=2)

@@ -9,6 +9,7 @@ from pathlib import Path
 from benchmarks.arrays import Arrays, DataError, Dataset, faults_of, one_line
 from benchmarks.npz import read_npz
 from benchmarks.torchvision_copy import download, read_copy
+from exps.messages import three_lines
 
 __all__ = ["Arrays", "DataError", "load_arrays"]
 
@@ -84,9 +85,10 @@ def _bundled(name: str, dataset: Dataset) -> Arrays:
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as err:
-        raise DataError(f"{path}: {one_line(err)}; {repair}") from err
+        raise DataError(three_lines(f"{path} cannot be read", one_line(err), repair)) from err
     if digest != SHA256[name]:
-        raise DataError(f"{path}: damaged, its SHA-256 sum is not {SHA256[name]}; {repair}")
+        why = f"its SHA-256 sum is not {SHA256[name]}"
+        raise DataError(three_lines(f"{path} is damaged", why, repair))
     return read_npz(path, dataset, source=f"{name} (bundled)")
 
 
@@ -98,7 +100,11 @@ def _checked_folder(data_dir: Path) -> Path:
             os.listdir(data_dir)
     except (OSError, RuntimeError, ValueError) as err:
         raise DataError(
-            f"data_dir = {str(data_dir)!r}: {one_line(err)}; set it to a folder that can be read"
+            three_lines(
+                f"data_dir = {str(data_dir)!r} cannot be read",
+                one_line(err),
+                "set it to a folder that can be read",
+            )
         ) from err
     return data_dir
 
@@ -131,7 +137,8 @@ def _not_found(dataset: Dataset, data_dir: Path, reason: str) -> str:
     if dataset.sample:
         ways.append("set data = sample for the bundled sample")
     ways.append("connect to the internet")
-    return (
-        f"{dataset.name} was not found: looked for {', '.join(places)}; "
-        f"the download failed ({reason}). What helps: {'; or '.join(ways)}"
+    return three_lines(
+        f"{dataset.name} was not found: looked for {', '.join(places)}",
+        f"the download failed ({reason})",
+        "; or ".join(ways),
     )

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.arrays import Arrays, DataError
 from benchmarks.seeding import generator
 from benchmarks.stream import Pictures, TaskStream, build_stream
+from exps.messages import three_lines
 
 if TYPE_CHECKING:
     from exps.config import Experiment
@@ -83,6 +84,9 @@ def _require_pictures(arrays: Arrays, view: tuple[int, ...], name: str) -> None:
         missing = sorted(set(view) - set(np.unique(y).tolist()))
         if missing:
             raise DataError(
-                f"{arrays.source} has no {part} pictures of class {missing[0]}, which the task "
-                f"'{name}' needs; use fewer tasks, another class_order, or the full data set"
+                three_lines(
+                    f"the task '{name}' has no {part} pictures of class {missing[0]}",
+                    f"{arrays.source} has none",
+                    "use fewer tasks, another class_order, or the full data set",
+                )
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 from exps import VERSION, config
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-PER_RUN = ("log_level",)  # options that each of many runs gets as they are given
+PER_RUN = ("tensorboard", "csv", "log_level")  # options that each of many runs gets as they are given
 _LOG = logging.getLogger("sparse_syn")
 _LOG.addHandler(logging.NullHandler())  # without a log, nothing is said twice
 
@@ -53,6 +53,17 @@ def parser(results: Path) -> argparse.ArgumentParser:
         help="where the result is written",
     )
     p.add_argument(
+        "--tensorboard",
+        metavar="DIR",
+        help="what is measured, while the run goes on, for TensorBoard: a folder a run below DIR",
+    )
+    p.add_argument(
+        "--csv",
+        metavar="FILE",
+        help="the same as lines of a CSV file, one an epoch and one a test; FILE/ with a slash"
+        " behind it: a folder with a file a run",
+    )
+    p.add_argument(
         "--quiet", action="store_true", help="print only the path of the result, and errors"
     )
     p.add_argument(
@@ -78,6 +89,14 @@ def parser(results: Path) -> argparse.ArgumentParser:
         "--list-runs", action="store_true", help="unfinished runs, with progress and age"
     )
     p.add_argument("--check", action="store_true", help="check every section of the file")
+    p.add_argument(
+        "--check-results",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="whether the results in a folder (without DIR: in that of --results-dir) have the"
+        " accuracy that their sections expect",
+    )
     p.add_argument(
         "--explain",
         nargs="?",

@@ -26,9 +26,11 @@ def contradictions(exp: Experiment) -> Iterator[Finding]:
     yield from _class_order(exp)
     yield from _data(exp)
     yield from _nesterov(exp)
+    yield from _engine(exp)
     yield from _size(exp)
     yield from _no_winner(exp)
     yield from _no_weight(exp)
+    yield from _no_tolerance(exp)
 
 
 def doubts(exp: Experiment) -> Iterator[Finding]:
@@ -98,6 +100,15 @@ def _nesterov(exp: Experiment) -> Iterator[Finding]:
         yield (
             ("nesterov", "momentum"),
             "nesterov needs momentum; set momentum above 0 or nesterov = false",
+        )
+
+
+def _engine(exp: Experiment) -> Iterator[Finding]:
+    fits = exp.sparsify and not exp.cnn and exp.sparse_layers == "own"
+    if exp.engine == "sparse" and not fits:
+        yield (
+            ("engine", "cnn", "sparsify", "sparse_layers"),
+            "engine = sparse is for MLPs of own k-winner layers; choose engine = auto",
         )
 
 
@@ -174,6 +185,15 @@ def _no_weight(exp: Experiment) -> Iterator[Finding]:
     for keys, density, inputs in layers:
         if round(inputs * density) < 1:
             yield keys, f"{keys[0]} = {density:g} leaves no weight for a unit of {inputs} inputs"
+
+
+def _no_tolerance(exp: Experiment) -> Iterator[Finding]:
+    if exp.expected_acc is not None and exp.expected_tol is None:
+        yield (
+            ("expected_acc",),
+            "say with expected_tol by how many points an accuracy may miss it and still be as "
+            "expected",
+        )
 
 
 def _fc_inputs(exp: Experiment) -> list[int]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
+from exps.messages import three_lines
 from models import sparse
 from models.errors import ModelError
 
@@ -20,7 +21,10 @@ def sparse_library(name: str) -> ModuleType:
         return import_module("nupic.torch.modules")
     except ImportError as error:
         raise ModelError(
-            f"sparse_layers = nupic: nupic.torch cannot be imported ({error}); it is on no package "
-            "index, so install it from its repository, https://github.com/numenta/nupic.torch "
-            "(licence AGPL-3.0), or set sparse_layers = own"
+            three_lines(
+                "sparse_layers = nupic: nupic.torch cannot be imported",
+                str(error),
+                "install it from its repository, https://github.com/numenta/nupic.torch (licence"
+                " AGPL-3.0), as it is on no package index; or set sparse_layers = own",
+            )
         ) from error

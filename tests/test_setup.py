@@ -88,6 +88,8 @@ def test_every_python_gets_every_package_once(python: tuple[int, int]) -> None:
         "hypothesis",
     }
     assert "-r requirements.txt" in lines("requirements-dev.txt")
+    assert "-r requirements-tensorboard.txt" in lines("requirements-dev.txt")
+    assert set(requirements("requirements-tensorboard.txt", python)) == {"tensorboard"}
 
 
 def test_what_ray_needs() -> None:
@@ -127,7 +129,7 @@ esac
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """The set-up files beside a stand-in for python."""
-    for name in ("Makefile", *(f"requirements{part}.txt" for part in ("", "-dev", "-ray"))):
+    for name in ("Makefile", *(path.name for path in ROOT.glob("requirements*.txt"))):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "python").write_text(FAKE_PYTHON)
     (tmp_path / "python").chmod(0o755)

@@ -19,7 +19,7 @@ import json
 import math
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -57,16 +57,15 @@ def write(path: Path, facts: dict[str, Any], tree: Any) -> int:
     header = json.dumps({"facts": facts, "tree": skeleton, "arrays": layouts}).encode()
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("xb+") as file:
+        with temporary.open("xb+", buffering=0) as file:  # a buffer costs more than the rest
             digest = hashlib.sha256()
-            for part in _contents(header, arrays):
-                digest.update(part)
-                file.write(part)
-            file.write(digest.digest())
-            file.flush()
+            for piece in _pieces(_contents(header, arrays)):
+                digest.update(piece)
+                _write_all(file, piece)
+            _write_all(file, memoryview(digest.digest()))
             os.fsync(file.fileno())
-            _compare(file, header, arrays, digest.digest())
             size = file.tell()
+            _compare(file, _pieces((*_contents(header, arrays), digest.digest())))
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -188,16 +187,34 @@ def _contents(header: bytes, arrays: list[np.ndarray]) -> Iterator[bytes | memor
         yield bytes(_aligned(little.nbytes) - little.nbytes)
 
 
-def _compare(file: BinaryIO, header: bytes, arrays: list[np.ndarray], digest: bytes) -> None:
-    """Read the file again; raises OSError unless it holds what was written."""
+def _pieces(parts: Iterable[bytes | memoryview]) -> Iterator[memoryview]:
+    """The same bytes, at most CHUNK at a time."""
+    for part in parts:
+        whole = memoryview(part)
+        for start in range(0, len(whole), CHUNK):
+            yield whole[start : start + CHUNK]
+
+
+def _write_all(file: io.FileIO, piece: memoryview) -> None:
+    while piece:
+        piece = piece[file.write(piece) :]
+
+
+def _compare(file: io.FileIO, pieces: Iterable[memoryview]) -> None:
+    """Read the file again; raises OSError unless it holds these."""
     file.seek(0)
-    for part in (*_contents(header, arrays), digest):
-        written = memoryview(part)
-        for start in range(0, len(written), CHUNK):
-            piece = written[start : start + CHUNK]
-            found = np.frombuffer(file.read(len(piece)), np.uint8)
-            if not np.array_equal(found, np.frombuffer(piece, np.uint8)):
-                raise OSError(errno.EIO, "what was written reads otherwise")
+    room = np.empty(CHUNK, np.uint8)
+    for piece in pieces:
+        found = room[: len(piece)]
+        if not (_filled(found.data, file) and np.array_equal(found, np.frombuffer(piece, "u1"))):
+            raise OSError(errno.EIO, "what was written reads otherwise")
+
+
+def _filled(room: memoryview, file: io.FileIO) -> bool:
+    """Whether the file had enough for this room."""
+    while room and (count := file.readinto(room)):
+        room = room[count:]
+    return not room
 
 
 def _aligned(size: int) -> int:

@@ -18,7 +18,7 @@ Checkpoint = tuple[dict[str, Any], dict[str, Any]]  # facts and tree
 
 
 class Written(NamedTuple):
-    """A checkpoint on the disk, its bytes, and the seconds that writing it took."""
+    """A checkpoint on the disk, its bytes, and the processor seconds that writing it took."""
 
     path: Path
     size: int
@@ -47,7 +47,7 @@ class Keeper:
         self.failing = False
         self.written = 0
         self.seconds = 0.0  # that training stood still
-        self.beside = 0.0  # that were spent beside it
+        self.beside = 0.0  # of a processor, that were spent beside it
 
     def __enter__(self) -> Keeper:
         return self
@@ -97,7 +97,7 @@ class Keeper:
 
     def costs(self) -> dict[str, float]:
         """How many were written, and what it cost: seconds in which training stood still, and
-        those spent beside it."""
+        processor seconds spent beside it (waiting for the disk takes none)."""
         return {"written": self.written, "seconds": self.seconds, "seconds_beside": self.beside}
 
     def _look(self) -> None:
@@ -171,10 +171,10 @@ class _Writer:
                     self.busy = False
                     self._changed.notify_all()
                 return
-            began = time.monotonic()
+            began = time.thread_time()
             try:
                 path, size = self.write(*checkpoint)
             except Exception as error:  # raised again, or told, where the run is
                 self.outcomes.append(error)
             else:
-                self.outcomes.append(Written(path, size, time.monotonic() - began))
+                self.outcomes.append(Written(path, size, time.thread_time() - began))

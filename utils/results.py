@@ -13,6 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from exps.messages import three_lines
 from utils.disk import sync_folder
 from utils.plain_data import NotPlainError, plain
 from utils.unpickler import loads
@@ -193,8 +194,11 @@ def os_errors_explained(folder: Path) -> Iterator[None]:
         full = errno.errorcode.get(error.errno or 0) in ("ENOSPC", "EDQUOT")
         advice = "make room there" if full else "make it a folder that can be written"
         raise ResultsError(
-            f"{folder}: results cannot be written there ({error.strerror or error}); {advice},"
-            " or choose another with --results-dir"
+            three_lines(
+                f"{folder}: results cannot be written there",
+                error.strerror or str(error),
+                f"{advice}, or choose another with --results-dir",
+            )
         ) from error
 
 

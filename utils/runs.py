@@ -153,11 +153,12 @@ def reserve(results_dir: Path, stem: str) -> Run:
             parent.mkdir(parents=True, exist_ok=True)
             try:
                 (parent / name).mkdir()
-                return Run(results_dir, name)
-            except FileExistsError:
-                pass
             except FileNotFoundError:  # a run beside this one was the last, and removed `.runs`
                 continue
+            except FileExistsError:  # another process was faster: the next name
+                taken = True
+        if not taken:
+            return Run(results_dir, name)
         number += 1
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from exps import VERSION
+from exps.messages import three_lines
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -48,11 +49,20 @@ def pick_device(wanted: str) -> torch.device:
     device = torch.device(wanted)
     if device.type == "cuda" and (device.index or 0) >= gpus:
         raise DeviceError(
-            f"device = {wanted}: torch {torch.__version__} can use {gpus} CUDA device(s) here;"
-            " choose device = auto or cpu"
+            three_lines(
+                f"device = {wanted} is not there",
+                f"torch {torch.__version__} can use {gpus} CUDA device(s) here",
+                "choose device = auto or cpu",
+            )
         )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError(f"device = {wanted}: there is no MPS device here; choose auto or cpu")
+        raise DeviceError(
+            three_lines(
+                f"device = {wanted} is not there",
+                "torch finds no MPS device here",
+                "choose device = auto or cpu",
+            )
+        )
     return device
 
 

@@ -105,21 +105,23 @@ def test_what_is_damaged_is_never_passed_over(tmp_path, place, make):
 def test_a_changed_bundled_file_is_refused(tmp_path, empty_bundle, small):
     np.savez(empty_bundle / "mnist.npz", **small)
     with pytest.raises(
-        DataError, match=r"mnist\.npz: damaged.*git checkout -- benchmarks/data/mnist"
+        DataError, match=r"(?s)mnist\.npz is damaged.*git checkout -- benchmarks/data/mnist"
     ):
         load_arrays("mnist", tmp_path)
 
 
 def test_a_missing_sample_is_an_error(tmp_path, empty_bundle):
-    with pytest.raises(DataError, match=r"cifar10_sample\.npz: No such file.*git checkout"):
+    with pytest.raises(
+        DataError, match=r"(?s)cifar10_sample\.npz cannot be read.*No such file.*git checkout"
+    ):
         load_arrays("cifar10", tmp_path, sample=True)
 
 
-def test_when_nothing_is_found_one_line_says_where_and_what_helps(tmp_path, offline):
+def test_when_nothing_is_found_one_error_says_where_and_what_helps(tmp_path, offline):
     with pytest.raises(DataError) as caught:
         load_arrays("cifar10", tmp_path)
     message = str(caught.value)
-    assert "\n" not in message
+    assert message.count("\n") == 2  # what, why, what to do
     for part in (
         f"cifar10 was not found: looked for {tmp_path / 'cifar10.npz'}",
         f"{tmp_path / 'cifar-10-batches-py'} (torchvision's copy)",
@@ -136,7 +138,7 @@ def test_only_ways_that_exist_are_proposed(tmp_path, offline, empty_bundle):
     with pytest.raises(DataError) as caught:
         load_arrays("cifar100", tmp_path)
     assert "data = sample" not in str(caught.value)
-    with pytest.raises(DataError, match=r"mnist.npz \(bundled\).*git checkout"):
+    with pytest.raises(DataError, match=r"(?s)mnist.npz \(bundled\).*git checkout"):
         load_arrays("mnist", tmp_path)
 
 

@@ -38,6 +38,9 @@ def test_number_of_tasks(exp: Experiment, allowed: set[int]) -> None:
     [
         (SPLIT, {"num_batch": 6}, "num_batch", "1, 2, 3, 4 or 5 tasks, not num_batch = 6"),
         (PERM, {"momentum": 0.0}, "nesterov", "set momentum above 0 or nesterov = false"),
+        (PERM, {"engine": "sparse", "cnn": True}, "engine", "engine = auto"),
+        (PERM, {"engine": "sparse", "sparsify": False}, "engine", "engine = auto"),
+        (PERM, {"engine": "sparse", "sparse_layers": "nupic"}, "engine", "engine = auto"),
         (PERM, {"data": "sample"}, "data", "with benchmark = mnist choose data = full"),
         (CIFAR100, {"data": "sample"}, "data", "with benchmark = cifar100"),
         (SPLIT, {"class_order": (1, 0)}, "class_order", "it has 2 of the 10 classes"),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import pickle
 import resource
 import subprocess
 import sys
@@ -67,7 +68,7 @@ def compare(case: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
         for engine in engines:
             figures = _child(case | {"set": [*case["set"], f"engine={engine}"]}, args)
             if args.whole:
-                figures["whole_s"] = _whole_run(case, engine)
+                figures |= _whole_run(case, engine)
             found[engine].append(figures)
     return found
 
@@ -80,7 +81,6 @@ def measure_engine(case: dict[str, Any]) -> dict[str, Any]:
     from exps import config
     from models import make_model
     from utils.engine import make_engine
-    from utils.evaluation import BATCH
     from utils.runtime import keep_memory, pick_device, seed_everything
 
     keep_memory()
@@ -94,40 +94,8 @@ def measure_engine(case: dict[str, Any]) -> dict[str, Any]:
     order = seed_everything(exp.seed)
     model = make_model(exp, stream.input_shape, stream.head_sizes)
     engine = make_engine(exp, model, stream, device)
-    task = stream.training[0]
-    shuffled = torch.randperm(len(task.train), generator=order).to(device)
-    batches = [task.train.take(part) for part in shuffled.split(exp.mb_size)][:-1]
-
-    def wait() -> None:
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
-
-    steps = max(case["steps"], 2)
-    engine.begin_epoch(steps + WARM_UP)
-    times = []
-    for i in range(steps + WARM_UP):
-        began = time.perf_counter()
-        engine.step(batches[i % len(batches)], task.head)
-        if device.type != "cuda":
-            times.append(time.perf_counter() - began)
-        elif i == WARM_UP - 1:
-            wait()
-            start = time.perf_counter()
-    wait()
-    step = (
-        (time.perf_counter() - start) / steps if device.type == "cuda" else median(times[-steps:])
-    )
-    engine.end_epoch()
-
-    size = BATCH[device.type]
-    pictures = stream.tasks[0].test.take(slice(0, 4 * size))
-    engine.logits(pictures.take(slice(0, size)), task.head)
-    wait()
-    began = time.perf_counter()
-    for at in range(0, len(pictures), size):
-        engine.logits(pictures.take(slice(at, at + size)), task.head)
-    wait()
-    evaluation = (time.perf_counter() - began) / len(pictures)
+    step = _seconds_a_step(engine, stream.training[0], exp.mb_size, order, max(case["steps"], 2))
+    evaluation = _seconds_a_picture(engine, stream.tasks[0])
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     if device.type == "cuda":
         peak = torch.cuda.max_memory_allocated(device) / 2**20
@@ -139,6 +107,49 @@ def measure_engine(case: dict[str, Any]) -> dict[str, Any]:
         "peak_mb": peak,
         **count_work(exp, model, stream.input_shape, engine.name),
     }
+
+
+def _seconds_a_step(engine: Any, task: Any, size: int, order: Any, steps: int) -> float:
+    """The median of single steps; on a GPU, which works on while the host goes ahead, the mean."""
+    import torch
+
+    shuffled = torch.randperm(len(task.train), generator=order).to(engine.device)
+    batches = [task.train.take(part) for part in shuffled.split(size)][:-1]
+    engine.begin_epoch(steps + WARM_UP)
+    times = []
+    for i in range(steps + WARM_UP):
+        if i == WARM_UP:
+            _wait(engine.device)
+            start = time.perf_counter()
+        began = time.perf_counter()
+        engine.step(batches[i % len(batches)], task.head)
+        times.append(time.perf_counter() - began)
+    _wait(engine.device)
+    mean = (time.perf_counter() - start) / steps
+    engine.end_epoch()
+    return mean if engine.device.type == "cuda" else median(times[WARM_UP:])
+
+
+def _seconds_a_picture(engine: Any, task: Any) -> float:
+    """Testing, in the batches of a run."""
+    from utils.evaluation import BATCH
+
+    size = BATCH[engine.device.type]
+    pictures = task.test.take(slice(0, 4 * size))
+    engine.logits(pictures.take(slice(0, size)), task.head)
+    _wait(engine.device)
+    began = time.perf_counter()
+    for at in range(0, len(pictures), size):
+        engine.logits(pictures.take(slice(at, at + size)), task.head)
+    _wait(engine.device)
+    return (time.perf_counter() - began) / len(pictures)
+
+
+def _wait(device: Any) -> None:
+    import torch
+
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
 
 
 def count_work(exp: Any, model: Any, shape: tuple[int, int, int], engine: str) -> dict[str, float]:
@@ -221,9 +232,9 @@ def _table(rows: list[dict[str, Any]], machine: dict[str, Any], *, header: bool)
     if header:
         lines = [
             "| section | precision | engine | ms a step | samples/s | test, µs a picture |"
-            " whole run, s | peak, MB | Gflop a step | GB a step | of GEMM rate | of copy rate |"
-            " times the reference |",
-            "| " + " | ".join(["---"] * 13) + " |",
+            " whole run, s | checkpoints | peak, MB | Gflop a step | GB a step |"
+            " of GEMM rate | of copy rate | times the reference |",
+            "| " + " | ".join(["---"] * 14) + " |",
         ]
     for row in rows:
         label = row["section"] + (f" ({', '.join(row['case'])})" if row["case"] else "")
@@ -240,13 +251,16 @@ def _cells(row: dict[str, Any], engine: str, machine: dict[str, Any]) -> str:
     first = row[engine][0]
     step = mid("step_ms") / 1e3
     floor = first["fp32_gflop"] / machine["fp32"] + first["bf16_gflop"] / machine["bf16"]
-    whole = f"{mid('whole_s'):.1f}" if "whole_s" in first else "–"
+    whole, kept = "–", "–"
+    if "whole_s" in first:
+        whole, kept = f"{mid('whole_s'):.1f}", f"{100 * mid('checkpoint_share'):.1f} %"
     cells = [
         first["engine"],
         f"{1e3 * step:.2f}",
         f"{mid('samples_s'):,.0f}",
         f"{mid('test_us'):.1f}",
         whole,
+        kept,
         f"{mid('peak_mb'):,.0f}",
         f"{first['fp32_gflop'] + first['bf16_gflop']:.2f}",
         f"{first['gbytes']:.3f}",
@@ -269,15 +283,23 @@ def _ratios(row: dict[str, Any]) -> str:
     return ", ".join(texts)
 
 
-def _whole_run(case: dict[str, Any], engine: str) -> float:
-    """Seconds of a run of two tasks and one epoch, from start to end of the process."""
+def _whole_run(case: dict[str, Any], engine: str) -> dict[str, float]:
+    """A run, of two tasks and one epoch unless the case says otherwise: seconds from start to end
+    of the process, and what share of the run its checkpoints cost at most (see Keeper.costs).
+    """
     sets = [*SHORT_RUN, *case["set"], f"engine={engine}", f"device={case['device']}"]
     with tempfile.TemporaryDirectory() as results:
         command = [sys.executable, str(ROOT / "run_exps.py"), "--name", case["section"], "--quiet"]
         command += ["--results-dir", results, *(part for s in sets for part in ("--set", s))]
         began = time.perf_counter()
         subprocess.run(command, check=True, capture_output=True)
-        return time.perf_counter() - began
+        seconds = time.perf_counter() - began
+        (path,) = Path(results).glob("*.pkl")
+        with path.open("rb") as file:
+            stats = pickle.load(file)[1]  # made by the run above
+    cost = stats["meta"]["checkpoints"]
+    spent = cost["seconds"] + cost["seconds_beside"]
+    return {"whole_s": seconds, "checkpoint_share": spent / stats["elapsed"]}
 
 
 def _child(case: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:

@@ -144,7 +144,7 @@ def test_a_folder_that_is_a_file(tmp_path: Path) -> None:
     folder = tmp_path / "results"
     folder.write_text("")
     for act in (save, check_writable):
-        with pytest.raises(ResultsError, match=r"results: .*cannot be written.*--results-dir"):
+        with pytest.raises(ResultsError, match=r"(?s)results: .*cannot be written.*--results-dir"):
             act(folder)
     with pytest.raises(ResultsError, match="cannot be written"):
         save(folder / "below")
@@ -159,7 +159,7 @@ def fails_with(number: int) -> Any:
 
 @pytest.mark.parametrize(
     ("number", "advice"),
-    [(errno.ENOSPC, "No space left.*make room"), (errno.EACCES, "denied.*can be written")],
+    [(errno.ENOSPC, "(?s)No space left.*make room"), (errno.EACCES, "(?s)denied.*can be written")],
 )
 @pytest.mark.parametrize(
     "function", ["os.fsync", "pathlib.Path.hardlink_to,pathlib.Path.touch", "pathlib.Path.open"]

@@ -161,7 +161,7 @@ def test_a_loss_that_is_not_finite_ends_the_run(experiment: Callable, stream_of:
     record = empty_record(stream, engine.model)
     with (
         Progress(3, quiet=True) as progress,
-        pytest.raises(DivergedError, match=r"^task 2/3, epoch 3/3, step 2: .*lr = 0\.25"),
+        pytest.raises(DivergedError, match=r"(?s)^task 2/3, epoch 3/3, step 2: .*lr = 0\.25"),
     ):
         run_stream(exp, stream, engine, torch.Generator(), record, progress)
     assert record.accs[0].tolist() == [1, 1, 1]
@@ -180,7 +180,7 @@ def test_a_real_divergence(
     record = empty_record(stream, trainer.model)
     with (
         Progress(2, quiet=True) as progress,
-        pytest.raises(DivergedError, match=r"^task 1/2, epoch \d+/50, step \d: .* \(lr = 25\)"),
+        pytest.raises(DivergedError, match=r"(?s)^task 1/2, epoch \d+/50, step \d: .* \(lr = 25\)"),
     ):
         run_stream(exp, stream, trainer, order, record, progress)
     assert np.isfinite([epoch.loss for epoch in record.epochs]).all()

@@ -6,6 +6,7 @@ import torch
 
 from benchmarks.stream import TaskStream
 from exps.config import Experiment
+from exps.messages import three_lines
 from models.mlp import MLP
 from utils.engine.base import Engine
 from utils.engine.dense import DenseEngine
@@ -36,8 +37,11 @@ def make_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torch.d
     known = SparseEngine.supports(exp, model, device)
     if exp.engine == "sparse" and not known:
         raise EngineError(
-            f"[{exp.name}] engine = sparse: it is for MLPs of own k-winner layers on the CPU, with"
-            " ordinary settings of SGD; choose engine = auto"
+            three_lines(
+                f"[{exp.name}] engine = sparse does not fit this experiment",
+                "it is for MLPs of own k-winner layers on the CPU, with ordinary settings of SGD",
+                "choose engine = auto",
+            )
         )
     if exp.engine == "sparse" or (exp.engine == "auto" and known and SparseEngine.pays(model)):
         return SparseEngine(exp, model, stream)

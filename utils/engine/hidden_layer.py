@@ -18,7 +18,11 @@ class HiddenLayer:
         self.weights, self.sgd = weights, sgd
         weight = weights.weight.detach().t()
         self.matrix = LazyMatrix(weight, None, basis)
-        mask = weights.zero_mask
+        self.follow_mask()
+
+    def follow_mask(self) -> None:
+        """Take over the mask of the model's layer as it is now."""
+        mask = self.weights.zero_mask
         self.unmasked = None if mask is None else (~mask).t().flatten()
 
     def forward(self, inputs: Winners) -> Tensor:

@@ -17,10 +17,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import embedding_bag, hardshrink
 
-SMALLEST_SCALE = 1e-4  # a scale below this is multiplied into its matrix, before fp32 loses digits
+SMALLEST_SCALE = 1e-12  # one below this is multiplied into its matrix, long before fp32 overflows
 NOTHING = 1e-30  # smaller parts are dropped then: far below rounding, and denormals are slow
 APART = 1e-3  # eigenvalues closer than twice this share make p and q large, to nearly cancel
 
@@ -123,13 +123,15 @@ class LazyMatrix:
 
     def rows_sum(self, rows: Tensor, factors: Tensor) -> Tensor:
         """Σᵢ factors[:, i] · weight[rows[:, i]]: [batch, columns], for rows, factors [batch, n]."""
-        total = embedding_bag(
-            rows, self.parts[0], mode="sum", per_sample_weights=factors * self.scale[0]
-        )
-        if len(self.parts) > 1:
-            factors = factors * self.scale[1]
-            total += embedding_bag(rows, self.parts[1], mode="sum", per_sample_weights=factors)
-        return total
+        on = factors != 0  # dropout leaves a part of them
+        ends = on.sum(1).cumsum(0)
+        starts = nn.functional.pad(ends[:-1], (1, 0))
+        rows, factors = rows[on], factors[on]
+        shares = [
+            embedding_bag(rows, part, starts, mode="sum", per_sample_weights=factors * scale)
+            for part, scale in zip(self.parts, self.scale, strict=False)
+        ]
+        return shares[0].add_(shares[1]) if len(shares) > 1 else shares[0]
 
     def entries(self, where: Tensor) -> Tensor:
         """The weights at the entries int64 [...]."""

@@ -9,6 +9,9 @@ cannot be shown, the sample is computed in full.
 
 from __future__ import annotations
 
+import warnings
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
@@ -27,6 +30,52 @@ TILE = 32  # columns that bf16 matrix instructions take at a time
 def has_fast_bf16() -> bool:
     """Whether this processor multiplies in bf16 (AVX512-BF16 or AMX)."""
     return bool(torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported())
+
+
+class _Asked(NamedTuple):
+    """For which samples winners are wanted: inputs x [batch, inputs], the (boosted) bounds
+    [batch, units], the scales of the parts, boost [units] or None, and how many win; rounding: how
+    far above its bound a value may still lie.
+    """
+
+    x: Tensor
+    bound: Tensor
+    scales: list[float]
+    boost: Tensor | None
+    k: int
+    rounding: Tensor
+
+    @property
+    def units(self) -> int:
+        return self.bound.shape[1]
+
+    def of(self, samples: Tensor) -> _Asked:
+        """The same for some of the samples, int64 [n]."""
+        return self._replace(x=self.x[samples], bound=self.bound[samples])
+
+
+def some_products(x: Tensor, weights: Tensor, unit: Tensor) -> Tensor:
+    """x[b] · weights[unit[b, c]] for all b and c, [batch, candidates], without copies of rows.
+
+    x [batch, inputs], weights [units, inputs], unit int64 [batch, candidates].
+    """
+    batch, candidates = unit.shape
+    if not candidates:
+        return x.new_zeros(unit.shape)
+    starts = torch.arange(0, unit.numel() + 1, candidates)
+    wanted = torch.sparse_csr_tensor(
+        starts,
+        unit.flatten(),
+        x.new_zeros(unit.numel()),
+        (batch, len(weights)),
+        check_invariants=False,
+    )
+    return torch.sparse.sampled_addmm(wanted, x, weights.t(), beta=0.0).values().view_as(unit)
+
+
+with warnings.catch_warnings():  # torch says once that its sparse tensors are in beta state
+    warnings.simplefilter("ignore")
+    torch.sparse_csr_tensor([0, 1], [0], [0.0], (1, 1))
 
 
 class Screen:
@@ -73,11 +122,9 @@ class Screen:
         if boost is not None:
             bound.mul_(boost)
         # A product was rounded to bf16 before the bias came.
-        rounding = 2 * ROUNDING * self.bias.abs().max()
-        found, unsure = self._among(x, bound, k, k + 2, scales, boost, rounding)
-        if len(unsure):
-            found = self._mended(found, unsure, x, bound, k, scales, boost, rounding)
-        return found
+        asked = _Asked(x, bound, scales, boost, k, 2 * ROUNDING * self.bias.abs().max())
+        found, unsure = self._among(asked, k + 2)
+        return self._mended(found, unsure, asked) if len(unsure) else found
 
     def _products(self, x: Tensor, scales: list[float]) -> Tensor:
         """bf16 [batch, units]: bounds or values, without the bias and the first scale."""
@@ -90,57 +137,35 @@ class Screen:
                 columns[:, self.inputs] = norm * factor
         return linear(half, self.half)
 
-    def _mended(
-        self,
-        found: Winners,
-        unsure: Tensor,
-        x: Tensor,
-        bound: Tensor,
-        k: int,
-        scales: list[float],
-        boost: Tensor | None,
-        rounding: Tensor,
-    ) -> Winners:
+    def _mended(self, found: Winners, unsure: Tensor, asked: _Asked) -> Winners:
         """The winners with those of unsure samples found among more candidates, or all units."""
-        few = min(MORE * k, bound.shape[1] - 1)
-        again, still = self._among(x[unsure], bound[unsure], k, few, scales, boost, rounding)
+        again, still = self._among(asked.of(unsure), min(MORE * asked.k, asked.units - 1))
         if len(still):
-            exact = choose(self._exact(x[unsure[still]], scales), boost, k)
-            if exact.unit.shape[1] == again.unit.shape[1] == k:
+            exact = self._in_full(asked.of(unsure[still]))
+            if exact.unit.shape[1] == again.unit.shape[1] == asked.k:
                 again.unit[still], again.value[still] = exact
             else:  # ties: some samples have more winners than others
-                return choose(self._exact(x, scales), boost, k)
+                return self._in_full(asked)
         if again.unit.shape[1] != found.unit.shape[1]:
-            return choose(self._exact(x, scales), boost, k)
+            return self._in_full(asked)
         found.unit[unsure], found.value[unsure] = again
         return found
 
-    def _among(
-        self,
-        x: Tensor,
-        bound: Tensor,
-        k: int,
-        candidates: int,
-        scales: list[float],
-        boost: Tensor | None,
-        rounding: Tensor,
-    ) -> tuple[Winners, Tensor]:
+    def _among(self, asked: _Asked, candidates: int) -> tuple[Winners, Tensor]:
         """The winners among so many candidates, and for which samples [n] others may be above."""
-        highest, unit = largest(bound, candidates + 1)
-        ceiling = highest[:, -1] + 2 * ROUNDING * highest[:, -1].abs() + rounding
+        highest, unit = largest(asked.bound, candidates + 1)
+        ceiling = highest[:, -1] + 2 * ROUNDING * highest[:, -1].abs() + asked.rounding
         unit = unit[:, :-1]
-        batch = len(unit)
         values = self.bias[unit]
-        for scale, part in zip(scales, self.parts, strict=True):
-            rows = part.index_select(0, unit.flatten()).view(batch, candidates, self.inputs)
-            values += torch.bmm(x.unsqueeze(1), rows.transpose(1, 2)).squeeze(1) * scale
-        boosted = values if boost is None else values * boost[unit]
-        found, kth = choose_among(unit, values, boosted, k)
+        for scale, part in zip(asked.scales, self.parts, strict=True):
+            values += some_products(asked.x, part, unit) * scale
+        boosted = values if asked.boost is None else values * asked.boost[unit]
+        found, kth = choose_among(unit, values, boosted, asked.k)
         return found, (~(kth > ceiling)).nonzero().flatten()
 
-    def _exact(self, x: Tensor, scales: list[float]) -> Tensor:
-        """All pre-activations [batch, units], in full precision."""
-        total = self.bias.expand(len(x), -1).clone()
-        for scale, part in zip(scales, self.parts, strict=True):
-            total.addmm_(x, part.t(), alpha=scale)
-        return total
+    def _in_full(self, asked: _Asked) -> Winners:
+        """The winners among all units, in full precision."""
+        total = self.bias.expand(len(asked.x), -1).clone()
+        for scale, part in zip(asked.scales, self.parts, strict=True):
+            total.addmm_(asked.x, part.t(), alpha=scale)
+        return choose(total, asked.boost, asked.k)

@@ -132,6 +132,7 @@ class SparseEngine:
             self.sgd.momentum(parameters[name]).copy_(momentum)
         for layer, matrix in zip(self.hidden, state["hidden"], strict=True):
             layer.matrix.restore(matrix)
+            layer.follow_mask()
         self.first.restore(state["first"])
         self.meter.restore(state["meter"])
 
