@@ -10,7 +10,8 @@ from pathlib import Path
 from exps import VERSION, config
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-PER_RUN = ("tensorboard", "csv", "log_level")  # options that each of many runs gets as they are given
+# Options that each of many runs gets as they are given.
+PER_RUN = ("tensorboard", "csv", "log_level")
 _LOG = logging.getLogger("sparse_syn")
 _LOG.addHandler(logging.NullHandler())  # without a log, nothing is said twice
 
