@@ -10,7 +10,7 @@ from pathlib import Path
 from exps import cli, config
 from utils.failures import OutOfMemory, memory_explained, unexpected
 from utils.log import RunLog, say, warn
-from utils.stopping import Signals, Stopped
+from utils.stopping import Signals, Stopped, end_with_input
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -36,6 +36,12 @@ def main(argv: list[str] | None = None) -> int:
         return cli.fail(error, status=2)
     with RunLog(args.log_level) as log, Signals() as signals, ExitStack() as stack:
         try:
+            if args.worker:
+                end_with_input()
+            elif cli.wants_many(args):
+                from utils.many import run_many
+
+                return run_many(args, log, signals)
             return run(args, log, signals, stack)
         except Stopped as stop:
             return cli.fail(stop, status=stop.status)

@@ -39,16 +39,17 @@ DEFAULT_FILE = Path(__file__).with_name("exps_params.cfg")
 
 
 def load(
-    name: str = "DEFAULT", path: Path | str = DEFAULT_FILE, overrides: Sequence[str] = ()
+    name: str = "DEFAULT", path: Path | str = DEFAULT_FILE, overrides: Sequence[str | Entry] = ()
 ) -> tuple[Experiment, list[str]]:
     """The experiment of a section, and warnings about keys that do nothing in it.
 
-    overrides: `key=value` strings as --set takes them; the last one of a key counts. What neither
-    they nor the section nor [DEFAULT] set has the default of its definition. Raises ConfigError for
-    the first fault in these; other sections are only parsed.
+    overrides: `key=value` strings as --set takes them, or entries that say where else they were
+    written; the last one of a key counts. What neither they nor the section nor [DEFAULT] set has
+    the default of its definition. Raises ConfigError for the first fault in these; other sections
+    are only parsed.
     """
     file = read(Path(path))
-    given = [parse_override(o) for o in overrides]
+    given = [o if isinstance(o, Entry) else parse_override(o) for o in overrides]
     if name not in file:
         guess = did_you_mean(name, file) or ";"
         raise ConfigError(

@@ -92,6 +92,12 @@ def test_every_python_gets_every_package_once(python: tuple[int, int]) -> None:
     assert set(requirements("requirements-tensorboard.txt", python)) == {"tensorboard"}
 
 
+def test_what_ray_needs() -> None:
+    assert set(requirements("requirements-ray.txt", DEFAULT_PYTHON)) == {"ray[default,client]"}
+    assert "-r requirements.txt" in lines("requirements-ray.txt")
+    assert "-r requirements-ray.txt" in lines("requirements-dev.txt")
+
+
 def test_what_fuzzing_needs() -> None:
     assert set(requirements("requirements-fuzz.txt", DEFAULT_PYTHON)) == {"atheris"}
     assert "-r requirements.txt" in lines("requirements-fuzz.txt")
