@@ -10,8 +10,7 @@ from pathlib import Path
 from exps import VERSION, config
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-# Options that each of many runs gets as they are given.
-PER_RUN = ("tensorboard", "csv", "log_level")
+PER_RUN = ("log_level", "tensorboard", "csv")  # options that each of many runs is given too
 _LOG = logging.getLogger("sparse_syn")
 _LOG.addHandler(logging.NullHandler())  # without a log, nothing is said twice
 

@@ -253,7 +253,7 @@ KEYS: dict[str, Key] = {
 # Keys that tell about a section, which alone has them: other sections do not inherit them.
 ABOUT = ("description", "expected_acc", "expected_tol", "expected_source")
 
-# Keys that change no number: the data are compared.
+# Keys that change no number, and so are no part of what a run is; the data themselves are compared.
 FREE = ("checkpoint_every", "data_dir", *ABOUT)
 
 # Keys that an expected accuracy does not depend on: another run of the same experiment.

@@ -7,6 +7,7 @@ import re
 from argparse import Namespace
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from exps import cli, config
 from exps.config import Experiment, as_text
@@ -39,6 +40,10 @@ def plan(args: Namespace) -> tuple[list[Planned], list[str]]:
         raise ConfigError("--resume is for a single run; many runs are gone on with by themselves")
     if args.address is not None and args.executor != "ray":
         raise ConfigError("--address is that of a Ray cluster; add --executor ray")
+    if args.csv is not None:
+        if Path(args.csv).is_file():
+            raise ConfigError(f"--csv {quoted(args.csv)}: it is a file; many runs need a folder")
+        args.csv = f"{Path(args.csv)}/"  # with a file for each run
     names = args.name or ["DEFAULT"]
     axes = [parse_axis(text) for text in args.grid]
     seeds = parse_seeds(args.seeds) if args.seeds is not None else None

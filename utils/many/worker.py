@@ -120,9 +120,7 @@ def _free(order: Order, urgency: Urgency, end: float) -> State:
         time.sleep(PAUSE)
 
 
-def _process(
-    order: Order, environment: Mapping[str, str], urgency: Urgency, state: State
-) -> Ended:
+def _process(order: Order, environment: Mapping[str, str], urgency: Urgency, state: State) -> Ended:
     """A run of the program from its beginning to its end."""
     with tempfile.TemporaryDirectory(prefix="sparse-syn-") as name:
         folder = Path(name)
