@@ -34,11 +34,19 @@ def main(argv: list[str] | None = None) -> int:
         return cli.fail(error, status=2)
     with RunLog(args.log_level) as log, Signals() as signals, ExitStack() as stack:
         try:
-            return run(args, log, signals, stack)
+            status = run(args, log, signals, stack)
         except Stopped as stop:
             return cli.fail(stop, status=stop.status)
         except Exception as error:
             return cli.fail(unexpected(error, log, args.results_dir), status=1)
+    return show_report(args) if status == 0 and args.report and not args.dry_run else status
+
+
+def show_report(args: Namespace) -> int:
+    """Report on all results of the folder; 1 if one of them cannot be read."""
+    from utils.report.terminal import show
+
+    return show([args.results_dir], quiet=args.quiet)
 
 
 def show_runs(results_dir: Path) -> int:
