@@ -295,17 +295,16 @@ def entropies(stats: Mapping[str, Any]) -> np.ndarray | None:
 def usage(stats: Mapping[str, Any]) -> np.ndarray | None:
     """`on_idxs`, None where nothing was recorded; raises ValueError for what is no count.
 
-    Results of 2019 have one count for all tasks, training and testing, in every row: that says
-    nothing on a task, so it is None as well.
+    Results of 2019, which have no `meta`, repeat one count of all tasks, training and testing, in
+    every row: that says nothing on a task, so it is None as well.
     """
     on_idxs = numbers(stats, "on_idxs", 2)
     if on_idxs is None or not on_idxs.any():
         return None
-    if len(on_idxs) > 1 and bool(np.all(on_idxs == on_idxs[0])):
-        return None
     if not np.all((on_idxs >= 0) & np.isfinite(on_idxs)):
         raise ValueError("on_idxs holds numbers that are no counts")
-    return on_idxs
+    repeated = len(on_idxs) > 1 and bool(np.all(on_idxs == on_idxs[0]))
+    return None if repeated and "meta" not in stats else on_idxs
 
 
 def _of_accuracies(

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from exps.experiment import KEYS
 from utils.metrics import ACCURACY, METRICS, SPARSITY
 from utils.report.answers import MAIN, Pair, Report, program
-from utils.report.groups import Group, differences
+from utils.report.groups import MISSING, Group, differences
 from utils.report.runs import Run
 from utils.report.statistics import Comparison, estimate
 from utils.report.wording import effect_text, estimate_text, p_text, unit_text, value_text
@@ -171,7 +172,7 @@ def run_frame(groups: Sequence[Group]) -> pd.DataFrame:
     """
     rows = []
     for i, group in enumerate(groups):
-        keys = {key: values[i] for key, values in differences(groups).items()}
+        keys = {key: _typed(key, values[i]) for key, values in differences(groups).items()}
         for run in (*group.runs, *group.repeats):
             first = {"group": group.label, "name": run.name, "seed": run.seed}
             values = {name: group.value(run, name) for name in METRICS}
@@ -249,6 +250,17 @@ def all_tables(report: Report) -> list[Table]:
 def _cell(value: object) -> object:
     """A cell of a CSV file: no text in it is a formula to a spreadsheet."""
     return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@") else value
+
+
+def _typed(key: str, text: str) -> object:
+    """The value of a key as a number or a truth value, where it is one; None for none."""
+    if text == MISSING:
+        return None
+    try:
+        value = KEYS[key].kind.parse(text)
+    except (KeyError, ValueError):
+        return text
+    return text if isinstance(value, tuple) else value
 
 
 def _elapsed(run: Run) -> float:

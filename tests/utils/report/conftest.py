@@ -85,22 +85,36 @@ def write_result(path: Path, config: Any, stats: Any) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def saver() -> Callable[[Path], Save]:
+    """Makes a `save` for a folder; see there."""
+
+    def make(folder: Path) -> Save:
+        def write(
+            name: str = "Sparse",
+            lost: float = 0.02,
+            change: Callable[[dict[str, Any]], dict[str, Any]] = lambda stats: stats,
+            done: int | None = None,
+            file: str = "",
+            **keys: Any,
+        ) -> Path:
+            small = {"num_batch": 3, "hidden_units": 40, "percent_on_fc": 0.1}
+            exp = Experiment(name=name, **{**small, **keys})
+            number = len(list(folder.glob("*.pkl"))) if folder.exists() else 0
+            path = folder / (file or f"r{number:03}_s{exp.seed}.pkl")
+            stats = make_stats(exp, lost)
+            if done is not None:
+                stats = cut_short(stats, done)
+            return write_result(path, as_dict(exp), change(stats))
+
+        return write
+
+    return make
+
+
 @pytest.fixture
-def save(tmp_path: Path) -> Save:
-    """Writes the result of an experiment into tmp_path / results; `change` may change its stats."""
-
-    def write(
-        name: str = "Sparse",
-        lost: float = 0.02,
-        change: Callable[[dict[str, Any]], dict[str, Any]] = lambda stats: stats,
-        file: str = "",
-        **keys: Any,
-    ) -> Path:
-        small = {"num_batch": 3, "hidden_units": 40, "percent_on_fc": 0.1}
-        exp = Experiment(name=name, **{**small, **keys})
-        folder = tmp_path / "results"
-        number = len(list(folder.glob("*.pkl"))) if folder.exists() else 0
-        path = folder / (file or f"r{number:03}_s{exp.seed}.pkl")
-        return write_result(path, as_dict(exp), change(make_stats(exp, lost)))
-
-    return write
+def save(tmp_path: Path, saver: Callable[[Path], Save]) -> Save:
+    """Writes the result of an experiment with these keys into tmp_path / results; cut short after
+    `done` tasks; `change` may change its stats.
+    """
+    return saver(tmp_path / "results")
