@@ -38,15 +38,26 @@ def main(argv: list[str] | None = None) -> int:
         try:
             if args.worker:
                 end_with_input()
-            elif cli.wants_many(args):
+            if cli.wants_many(args):
                 from utils.many import run_many
 
-                return run_many(args, log, signals)
-            return run(args, log, signals, stack)
+                status = run_many(args, log, signals)
+            else:
+                status = run(args, log, signals, stack)
         except Stopped as stop:
             return cli.fail(stop, status=stop.status)
         except Exception as error:
             return cli.fail(unexpected(error, log, args.results_dir), status=1)
+    if args.report and not args.dry_run and status in (0, 1):
+        return show_report(args) or status
+    return status
+
+
+def show_report(args: Namespace) -> int:
+    """Report on all results of the folder; 1 if one of them cannot be read."""
+    from utils.report.terminal import show
+
+    return show([args.results_dir], quiet=args.quiet)
 
 
 def show_runs(results_dir: Path) -> int:

@@ -83,6 +83,11 @@ def parser(results: Path) -> argparse.ArgumentParser:
         choices=LOG_LEVELS,
         help="how much goes into the log beside the result (default: info)",
     )
+    p.add_argument(
+        "--report",
+        action="store_true",
+        help="after the run, report on all results of the folder (as python -m utils.report DIR)",
+    )
     _add_many(p)
     p.add_argument("--list", action="store_true", help="the sections, with a line on each")
     p.add_argument(

@@ -439,3 +439,17 @@ def test_bars_are_gone_before_an_error_is_shown(tmp_path: Path) -> None:
     bars, error = shown.split("error: ")
     assert bars.endswith(" \r")  # an empty line
     assert "|" not in error.split("time: ")[0]
+
+
+def test_a_report_after_the_run(run: Run, tmp_path: Path) -> None:
+    assert run(*TINY, "--seed", "1", "--quiet")[0] == 0
+    status, out, err = run(*TINY, "--seed", "2", "--report")
+    assert (status, "error" in err) == (0, False)
+    assert "Smoke reaches an average accuracy of " in out
+    assert "(n = 2)" in out
+    assert (tmp_path / "results" / "report" / "report.html").exists()
+
+
+def test_no_report_without_a_run(run: Run, tmp_path: Path) -> None:
+    assert run(*TINY, "--dry-run", "--report")[0] == 0
+    assert not (tmp_path / "results").exists()
