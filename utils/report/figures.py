@@ -34,6 +34,10 @@ from utils.report.style import (
 )
 from utils.report.wording import shortened
 
+# What pictures belong under, in the order of a page.
+OVERALL, MATRICES = "Accuracy, forgetting and activity", "Accuracy matrices"
+FORGETTING, OVERLAP = "Forgetting, task by task", "Winner overlap"
+
 WIDTH = 4.3  # inches: about as wide as a phone, so that letters can be read there
 _LINE = 52  # characters of a group's label that fit on a line, of which it may have two
 _SHADED = 6  # groups above which their bands are fainter
@@ -82,7 +86,7 @@ def averages(groups: Sequence[Group]) -> Picture | None:
     ax.set_ylim(len(groups) - 0.5, -0.85)
     ax.spines["left"].set_visible(False)
     title = "Average accuracy (point and bar: mean and 95 % interval; dots: runs)"
-    return Picture("average_accuracy", title, f"{title}: {'; '.join(said)}.", figure)
+    return Picture(OVERALL, "average_accuracy", title, f"{title}: {'; '.join(said)}.", figure)
 
 
 def accuracy_seen(groups: Sequence[Group]) -> Picture | None:
@@ -177,7 +181,7 @@ def accuracy_matrix(group: Group) -> Picture | None:
     )
     figure = _heat_map(accs, "tested on task", _trained_label(group), "accuracy (%)")
     name = f"accuracy_matrix_{_slug(group)}"
-    return Picture(name, f"Accuracy matrix: {group.label}", alt, figure)
+    return Picture(MATRICES, name, f"Accuracy matrix: {group.label}", alt, figure)
 
 
 def winner_overlap(group: Group) -> Picture | None:
@@ -193,7 +197,8 @@ def winner_overlap(group: Group) -> Picture | None:
         f"Heat map of the overlap of active units of every two tasks, {group.label}: from"
         f" {np.nanmin(between):.0f} to {np.nanmax(between):.0f} %."
     )
-    return Picture(f"winner_overlap_{_slug(group)}", f"Winner overlap: {group.label}", alt, figure)
+    name = f"winner_overlap_{_slug(group)}"
+    return Picture(OVERLAP, name, f"Winner overlap: {group.label}", alt, figure)
 
 
 def forgetting_curves(group: Group) -> Picture | None:
@@ -224,7 +229,7 @@ def forgetting_curves(group: Group) -> Picture | None:
         f" At the end from {_number(last, np.nanmin)} to {_number(last, np.nanmax)} points."
     )
     title = f"Forgetting, task by task: {group.label}"
-    return Picture(f"forgetting_{_slug(group)}", title, alt, figure)
+    return Picture(FORGETTING, f"forgetting_{_slug(group)}", title, alt, figure)
 
 
 def mean_matrix(group: Group) -> np.ndarray:
@@ -278,7 +283,7 @@ def _lines(
         text.set_text(_short(curve.group))
     said = "; ".join(f"{c.group.label} {_last(c.mean)}" for c in curves)
     alt = f"Line chart: {title}; {y_label}, {x_label}. At the end: {said}."
-    return Picture(name, title, alt, figure)
+    return Picture(OVERALL, name, title, alt, figure)
 
 
 def _curve(group: Group, values: Callable[[Run], np.ndarray | None]) -> Curve | None:

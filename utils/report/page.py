@@ -7,7 +7,7 @@ from html import escape
 
 from utils.metrics import METRICS
 from utils.report.answers import Report
-from utils.report.figures import mean_matrix
+from utils.report.figures import FORGETTING, MATRICES, OVERALL, OVERLAP, mean_matrix
 from utils.report.groups import Group
 from utils.report.style import DARK, LIGHT, Picture, inline
 from utils.report.tables import (
@@ -20,21 +20,14 @@ from utils.report.tables import (
 
 _TABULATED = 20  # tasks up to which an accuracy matrix is a table too
 _LISTED = 4  # comparisons up to which nothing is folded
-_KINDS = {  # by how the names of pictures begin; each with its heading
-    "average_accuracy": "Accuracy, forgetting and activity",
-    "accuracy_matrix": "Accuracy matrices",
-    "forgetting_": "Forgetting, task by task",
-    "winner_overlap": "Winner overlap",
-}
-_OVERALL = "average_accuracy"
 
 
 def page(report: Report, pictures: Sequence[Picture], svgs: Sequence[str]) -> str:
     """The whole page. svgs: of each picture, as `Picture.svg` gives it."""
     parts = {"Metrics": _tables(report)}
-    for heading, drawn in _by_kind(pictures, svgs, report.groups).items():
+    for heading, drawn in _by_heading(pictures, svgs).items():
         parts[heading] = f'<div class="pictures">{"".join(drawn)}</div>' + (
-            _matrices(report.groups) if heading == _KINDS["accuracy_matrix"] else ""
+            _matrices(report.groups) if heading == MATRICES else ""
         )
     if len(report.groups) > 1:
         parts["Configurations"] = configuration_table(report).page()
@@ -99,20 +92,16 @@ def _tables(report: Report) -> str:
     return "\n".join(tables + pairs)
 
 
-def _by_kind(
-    pictures: Sequence[Picture], svgs: Sequence[str], groups: Sequence[Group]
-) -> dict[str, list[str]]:
+def _by_heading(pictures: Sequence[Picture], svgs: Sequence[str]) -> dict[str, list[str]]:
     """The pictures as HTML, by the heading that they stand under."""
-    numbers = tuple(f"_{group.number}_" for group in groups)
-    found: dict[str, list[str]] = {}
+    found: dict[str, list[str]] = {
+        heading: [] for heading in (OVERALL, MATRICES, FORGETTING, OVERLAP)
+    }
     for picture, svg in zip(pictures, svgs, strict=True):
-        of_group = any(number in picture.name for number in numbers)
-        kind = next(k for k in _KINDS if not of_group or picture.name.startswith(k))
-        title = escape(picture.title)
-        found.setdefault(_KINDS[kind if of_group else _OVERALL], []).append(
-            f"<figure>{inline(svg, picture.name)}<figcaption>{title}</figcaption></figure>\n"
-        )
-    return found
+        caption = f"<figcaption>{escape(picture.title)}</figcaption>"
+        figure = f"<figure>{inline(svg, picture.name)}{caption}</figure>\n"
+        found[picture.heading].append(figure)
+    return {heading: drawn for heading, drawn in found.items() if drawn}
 
 
 def _matrices(groups: Sequence[Group]) -> str:

@@ -59,8 +59,11 @@ _RC: dict[Any, Any] = {
 
 @dataclass(frozen=True)
 class Picture:
-    """A figure with its file's name, the title above it, and what it shows, in words."""
+    """A figure with the heading it belongs under, its file's name, the title above it, and what it
+    shows, in words.
+    """
 
+    heading: str
     name: str
     title: str
     alt: str
