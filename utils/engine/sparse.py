@@ -62,6 +62,7 @@ class SparseEngine:
         self.hidden = [HiddenLayer(weights, self.sgd, basis) for weights in others]
         self.heads = [Weights.of(head) for head in model.heads]
         self.dropout = [block.dropout.p for block in model.blocks]
+        self.ahead = False  # of the weights that the model holds
         self.keep: Callable[[int, Tensor], Tensor] = self._draw
 
     @staticmethod
@@ -78,9 +79,11 @@ class SparseEngine:
     @property
     def model(self) -> MLP:
         """The model, with the weights as they are now."""
-        self.first.write_back()
-        for layer in self.hidden:
-            layer.write_back()
+        if self.ahead:
+            self.first.write_back()
+            for layer in self.hidden:
+                layer.write_back()
+            self.ahead = False
         return self._model
 
     def begin_epoch(self, steps: int) -> None:
@@ -90,6 +93,7 @@ class SparseEngine:
     @torch.no_grad()
     def step(self, samples: Samples, head: int) -> None:
         """One step of SGD on a mini-batch of the training pictures."""
+        self.ahead = True
         x = self.stream.inputs(self.stream.train, samples).flatten(1)
         labels = self.stream.labels(self.stream.train, samples)
         outputs, scales = self._forward(x)
@@ -134,6 +138,7 @@ class SparseEngine:
             layer.matrix.restore(matrix)
             layer.follow_mask()
         self.first.restore(state["first"])
+        self.ahead = True
         self.meter.restore(state["meter"])
 
     @torch.no_grad()
