@@ -50,6 +50,7 @@ BOOSTED = When(
 MNIST = When("benchmark = mnist", lambda e: e.benchmark == "mnist")
 CIFAR = When("benchmark = cifar", lambda e: e.benchmark == "cifar")
 CLASSES_SPLIT = When("split MNIST, cifar or cifar100", lambda e: not e.permuted)
+CONTEXTS = When("context = prototype", lambda e: e.context != "none")
 LATER_TASKS = When(
     "more than one task and without cumul", lambda e: e.num_batch > 1 and not e.cumul
 )
@@ -114,6 +115,13 @@ class Experiment:
         "~ is the home folder",
     )
 
+    validation: float = key(
+        0.0,
+        Number(0, 1, below=True),
+        "share of the training pictures, the last ones of each task, that are not trained on but "
+        "tested on instead of the test pictures: for choosing the values of other keys",
+    )
+
     cnn: bool = key(False, Switch(), "true: the CNN; false: the MLP")
     hidden_units: int = key(
         4000,
@@ -170,6 +178,26 @@ class Experiment:
         _FRACTION,
         "fraction of weights that are not zero in convolutions; 1: no mask",
         SPARSE_CNN,
+    )
+
+    context: str = key(
+        "none",
+        Choice(("none", "prototype")),
+        "which units of an MLP may win; none: all; prototype: those of the context of a picture, "
+        "the task whose training pictures have the nearest mean; in training, the current task",
+        SPARSE,
+    )
+    context_units: int = key(
+        400,
+        Whole(1, 1_000_000, "units"),
+        "units of each hidden layer that may win in a context",
+        CONTEXTS,
+    )
+    context_overlap: float = key(
+        0.0,
+        Number(0, 1),
+        "share of them taken over from earlier contexts; the others are those used least so far",
+        CONTEXTS,
     )
 
     lr: float = key(0.1, Number(0, 100, above=True), "learning rate of SGD")

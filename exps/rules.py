@@ -6,7 +6,7 @@ Each rule yields the keys involved, the likeliest culprit first, and the reason.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from exps.experiment import Experiment
 from exps.messages import either
@@ -30,6 +30,7 @@ def contradictions(exp: Experiment) -> Iterator[Finding]:
     yield from _size(exp)
     yield from _no_winner(exp)
     yield from _no_weight(exp)
+    yield from _context(exp)
 
 
 def doubts(exp: Experiment) -> Iterator[Finding]:
@@ -111,8 +112,31 @@ def _engine(exp: Experiment) -> Iterator[Finding]:
         )
 
 
+def _context(exp: Experiment) -> Iterator[Finding]:
+    if exp.context == "none" or not exp.sparsify:
+        return
+    size, k = exp.context_units, round(exp.hidden_units * exp.percent_on_fc)
+    if exp.cnn:
+        yield ("context", "cnn"), "contexts are for MLPs; choose cnn = false or context = none"
+    if exp.cumul:
+        yield ("context", "cumul"), "contexts are tasks that come one after the other; not cumul"
+    if exp.sparse_layers != "own":
+        yield ("context", "sparse_layers"), "contexts need sparse_layers = own"
+    if size > exp.hidden_units:
+        yield (
+            ("context_units", "hidden_units"),
+            f"{size} units of a context are more than the {exp.hidden_units} that there are",
+        )
+    if size < k:
+        yield (
+            ("context_units", "percent_on_fc", "hidden_units"),
+            f"{k} units win, but only the {size} of a context may; "
+            "choose more context_units or a smaller percent_on_fc",
+        )
+
+
 def _size(exp: Experiment) -> Iterator[Finding]:
-    weights = exp.hidden_units * sum(_fc_inputs(exp))
+    weights = exp.hidden_units * sum(_fc_inputs(replace(exp, context="none")))
     if weights > MAX_WEIGHTS:
         yield (
             ("hidden_units", "hidden_layers", "cnn", "benchmark"),
@@ -187,8 +211,9 @@ def _no_weight(exp: Experiment) -> Iterator[Finding]:
 
 
 def _fc_inputs(exp: Experiment) -> list[int]:
-    """The number of inputs of each fully connected hidden layer."""
+    """The number of inputs that may be on of each fully connected hidden layer."""
     channels, side = PICTURE[exp.benchmark]
     if exp.cnn:
         return [CONV_CHANNELS[1] * (side - 2 * (CONV_KERNEL - 1)) ** 2]
-    return [channels * side**2] + [exp.hidden_units] * (exp.hidden_layers - 1)
+    width = exp.hidden_units if exp.context == "none" else exp.context_units
+    return [channels * side**2] + [width] * (exp.hidden_layers - 1)

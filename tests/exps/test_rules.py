@@ -14,6 +14,7 @@ PERM = Experiment(name="a")
 SPLIT = Experiment(name="a", mnist_mode="split", num_batch=5)
 CIFAR = Experiment(name="a", benchmark="cifar", num_batch=5)
 CIFAR100 = Experiment(name="a", benchmark="cifar100")
+CONTEXT = {"context": "prototype"}
 CNN = Experiment(name="a", cnn=True, hidden_units=512, percent_on_fc=0.05)
 
 
@@ -55,6 +56,11 @@ def test_number_of_tasks(exp: Experiment, allowed: set[int]) -> None:
         (CNN, {"weight_sparsity_conv": 0.01}, "weight_sparsity_conv", "a unit of 25 inputs"),
         (PERM, {"hidden_units": 10**6, "hidden_layers": 2}, "hidden_units", "1000.8 billion"),
         (CNN, {"hidden_units": 10**6}, "hidden_units", "51.2 billion weights"),
+        (PERM, CONTEXT | {"context_units": 5000}, "context_units", "more than the 4000"),
+        (PERM, CONTEXT | {"context_units": 3}, "context_units", "4 units win, but only the 3"),
+        (PERM, CONTEXT | {"cumul": True}, "context", "one after the other"),
+        (PERM, CONTEXT | {"sparse_layers": "nupic"}, "context", "sparse_layers = own"),
+        (CNN, CONTEXT, "context", "contexts are for MLPs"),
     ],
 )
 def test_contradictions(exp: Experiment, change: dict[str, Any], key: str, reason: str) -> None:

@@ -147,6 +147,31 @@ def test_other_experiments(
         assert everything(*interrupted(built, exp, stream, at, tmp_path)) == expected
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"engine": "reference", "context_units": 16, "hidden_layers": 2},
+        {"engine": "dense", "context_units": 24, "context_overlap": 0.5},
+        {"engine": "sparse", "context_units": 16, "hidden_layers": 2},
+    ],
+    ids=lambda keys: ",".join(f"{k}={v}" for k, v in keys.items()),
+)
+@pytest.mark.parametrize("at", [2, 4, 7, 10, 13])
+def test_with_contexts(
+    experiment: Callable,
+    stream_of: Callable,
+    built: Built,
+    tmp_path: Path,
+    keys: dict[str, Any],
+    at: int,
+) -> None:
+    """Before the first context, in it, tested in it, in the second, and tested in both."""
+    exp = experiment(**FULL | {"train_ep": 1, "context": "prototype", "mb_size": 16} | keys)
+    stream = stream_of(exp, train=40, test=20)
+    expected = everything(*run(built, exp, stream))
+    assert everything(*interrupted(built, exp, stream, at, tmp_path)) == expected
+
+
 def test_again_and_again(
     experiment: Callable, stream_of: Callable, built: Built, tmp_path: Path
 ) -> None:

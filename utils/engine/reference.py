@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -73,6 +74,14 @@ class ReferenceEngine:
         for name, momentum in state["momentum"].items():
             momenta[parameters[name]].copy_(momentum)
         self.meter.restore(state["meter"])
+
+    def measured(self) -> dict[str, np.ndarray]:
+        """Nothing."""
+        return {}
+
+    def contexts_right(self, task: int) -> Tensor | None:
+        """There are no contexts."""
+        return None
 
     @torch.no_grad()
     def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:

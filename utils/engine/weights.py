@@ -6,6 +6,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from models.k_winners import KWinners
+from models.mlp import MLP
 from models.sparse import SparseWeights
 
 
@@ -22,3 +24,9 @@ class Weights(NamedTuple):
         mask = layer.zero_mask if isinstance(layer, SparseWeights) else None
         assert isinstance(layer.weight, Tensor) and isinstance(layer.bias, Tensor)
         return Weights(layer.weight, layer.bias, mask)
+
+
+def k_winners(model: MLP) -> list[KWinners]:
+    """The activations that carry indices of winners; those with extra rules are left out."""
+    layers = [block.activation for block in model.blocks]
+    return [a for a in layers if isinstance(a, KWinners) and not (a.relu or a.break_ties)]
