@@ -50,6 +50,7 @@ BOOSTED = When(
 MNIST = When("benchmark = mnist", lambda e: e.benchmark == "mnist")
 CIFAR = When("benchmark = cifar", lambda e: e.benchmark == "cifar")
 CLASSES_SPLIT = When("split MNIST, cifar or cifar100", lambda e: not e.permuted)
+SLOWED = When("an old_synapse_lr below 1", lambda e: e.old_synapse_lr < 1)
 CONTEXTS = When("context = prototype", lambda e: e.context != "none")
 LATER_TASKS = When(
     "more than one task and without cumul", lambda e: e.num_batch > 1 and not e.cumul
@@ -198,6 +199,22 @@ class Experiment:
         Number(0, 1),
         "share of them taken over from earlier contexts; the others are those used least so far",
         CONTEXTS,
+    )
+
+    old_synapse_lr: float = key(
+        1.0,
+        Number(0, 1),
+        "learning rate of synapses that earlier tasks used, as a fraction of lr; 0: they are "
+        "frozen; 1: they learn like all others",
+        MLP,
+    )
+    old_synapse_rule: str = key(
+        "usage",
+        Choice(("used", "usage", "importance")),
+        "which synapses are old: used: all that were ever active; usage: the more the more often "
+        "they were active, fully from the average on; importance: the same by how much they "
+        "lowered the loss (path integral, Zenke et al., 2017)",
+        SLOWED,
     )
 
     lr: float = key(0.1, Number(0, 100, above=True), "learning rate of SGD")

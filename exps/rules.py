@@ -31,6 +31,7 @@ def contradictions(exp: Experiment) -> Iterator[Finding]:
     yield from _no_winner(exp)
     yield from _no_weight(exp)
     yield from _context(exp)
+    yield from _old_synapses(exp)
 
 
 def doubts(exp: Experiment) -> Iterator[Finding]:
@@ -132,6 +133,24 @@ def _context(exp: Experiment) -> Iterator[Finding]:
             ("context_units", "percent_on_fc", "hidden_units"),
             f"{k} units win, but only the {size} of a context may; "
             "choose more context_units or a smaller percent_on_fc",
+        )
+
+
+def _old_synapses(exp: Experiment) -> Iterator[Finding]:
+    if exp.old_synapse_lr == 1 or exp.cnn:
+        return
+    if exp.weight_decay > 0:
+        yield (
+            ("weight_decay", "old_synapse_lr"),
+            "weight decay would move the old synapses too; set weight_decay = 0",
+        )
+    if exp.cumul:
+        yield ("old_synapse_lr", "cumul"), "with cumul there is one task, and no synapse is old"
+    if exp.old_synapse_rule == "importance" and exp.engine == "sparse":
+        yield (
+            ("engine", "old_synapse_rule"),
+            "importance needs the gradient of every synapse in every step, which engine = sparse "
+            "does not compute; choose engine = auto",
         )
 
 

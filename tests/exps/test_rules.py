@@ -15,6 +15,7 @@ SPLIT = Experiment(name="a", mnist_mode="split", num_batch=5)
 CIFAR = Experiment(name="a", benchmark="cifar", num_batch=5)
 CIFAR100 = Experiment(name="a", benchmark="cifar100")
 CONTEXT = {"context": "prototype"}
+SLOW = {"old_synapse_lr": 0.5, "weight_decay": 0.0}
 CNN = Experiment(name="a", cnn=True, hidden_units=512, percent_on_fc=0.05)
 
 
@@ -60,6 +61,9 @@ def test_number_of_tasks(exp: Experiment, allowed: set[int]) -> None:
         (PERM, CONTEXT | {"context_units": 3}, "context_units", "4 units win, but only the 3"),
         (PERM, CONTEXT | {"cumul": True}, "context", "one after the other"),
         (PERM, CONTEXT | {"sparse_layers": "nupic"}, "context", "sparse_layers = own"),
+        (PERM, {"old_synapse_lr": 0.5}, "weight_decay", "would move the old synapses"),
+        (PERM, SLOW | {"cumul": True}, "old_synapse_lr", "no synapse is old"),
+        (PERM, SLOW | {"old_synapse_rule": "importance", "engine": "sparse"}, "engine", "gradient"),
         (CNN, CONTEXT, "context", "contexts are for MLPs"),
     ],
 )

@@ -32,6 +32,7 @@ FULL = {
     "train_ep": 2,
     "train_ep_inc": 1,
 }
+SLOW = {"old_synapse_lr": 0.2, "weight_decay": 0.0}
 Built = Callable[[Experiment, TaskStream], tuple[Engine, torch.Generator]]
 
 
@@ -151,7 +152,10 @@ def test_other_experiments(
     "keys",
     [
         {"engine": "reference", "context_units": 16, "hidden_layers": 2},
-        {"engine": "dense", "context_units": 24, "context_overlap": 0.5},
+        {"engine": "dense", "context_units": 24, "context_overlap": 0.5, **SLOW},
+        {"engine": "dense", "context": "none", **SLOW},
+        {"engine": "sparse", "context": "none", **SLOW},
+        {"engine": "dense", "context": "none", **SLOW, "old_synapse_rule": "importance"},
         {"engine": "sparse", "context_units": 16, "hidden_layers": 2},
     ],
     ids=lambda keys: ",".join(f"{k}={v}" for k, v in keys.items()),

@@ -15,6 +15,7 @@ from utils.engine.reference import ReferenceEngine
 from utils.engine.replay import CudaRecorder, ReplayEngine
 from utils.engine.screen import has_fast_bf16
 from utils.engine.sparse import SparseEngine
+from utils.engine.staged import StagedEngine
 
 
 class EngineError(Exception):
@@ -37,10 +38,16 @@ def make_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torch.d
     when the one named does not know it.
     """
     if exp.context == "none":
-        return _plain_engine(exp, model, stream, device)
+        return _staged_engine(exp, model, stream, device)
     return ContextEngine(
-        exp, model, stream, device, lambda part: _plain_engine(exp, part, stream, device)
+        exp, model, stream, device, lambda part: _staged_engine(exp, part, stream, device)
     )
+
+
+def _staged_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torch.device) -> Engine:
+    engine = _plain_engine(exp, model, stream, device)
+    changes = exp.old_synapse_lr < 1
+    return StagedEngine(exp, stream, engine) if changes else engine
 
 
 def _plain_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torch.device) -> Engine:

@@ -39,6 +39,12 @@ class Engine(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state_dict` was taken; `begin_epoch` comes first."""
 
+    def slow(self, factors: dict[Tensor, Tensor]) -> None:
+        """From now on multiply the gradients of these parameters, with factors in their shapes."""
+
+    def restart(self) -> None:
+        """Momentum starts from zero."""
+
     def measured(self) -> dict[str, np.ndarray]:
         """What only such an engine has to say about the tasks trained so far, for the result."""
 

@@ -21,6 +21,7 @@ from models import make_model
 from models.mlp import MLP
 from utils.dynamic.context import Contexts, nearest
 from utils.engine.base import Engine
+from utils.engine.staged import StagedEngine
 from utils.engine.subnet import Subnet, in_use
 from utils.engine.weights import Weights, k_winners
 from utils.meter import EpochRecord
@@ -150,6 +151,14 @@ class ContextEngine:
         """For how many pictures of the last `logits`, all of this task, the context was right."""
         return (self.found == task).sum() if int(self.contexts.known) else None
 
+    def slow(self, factors: dict[Tensor, Tensor]) -> None:
+        """Multiply the gradients of these parameters of the part that is trained."""
+        self.inner.slow(factors)
+
+    def restart(self) -> None:
+        """Momentum starts from zero."""
+        self.inner.restart()
+
     def measured(self) -> dict[str, np.ndarray]:
         """What belongs into a result: see docs/dynamic.md."""
         known = int(self.contexts.known)
@@ -162,6 +171,8 @@ class ContextEngine:
     def _begin_context(self, task: int) -> None:
         """Leave the context before, recruit the units of this one, and enter it."""
         assert task == int(self.contexts.known), "tasks come in order"
+        if isinstance(self.inner, StagedEngine) and self.current >= 0:
+            self.inner.end_task()
         self._write_back()
         duty_cycles = [layer.duty_cycle for layer in k_winners(self._model)]
         self.contexts.recruit(duty_cycles, self.exp.seed)

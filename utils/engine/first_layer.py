@@ -37,6 +37,9 @@ class FirstLayer(Protocol):
         The parameters that `SGD.gradient` was asked for take theirs with `SGD.step`.
         """
 
+    def restart(self) -> None:
+        """Momentum starts from zero, with the masks of the model's layer as they are now."""
+
     def write_back(self) -> None:
         """Write the weights into the model."""
 
@@ -80,6 +83,9 @@ class FullLayer:
         total.index_fill_(0, self.touched, 0)  # what the step before left there
         total.index_add_(0, rows, shares)
         self.touched = rows
+
+    def restart(self) -> None:
+        """Nothing: `SGD` holds the momentum."""
 
     def write_back(self) -> None:
         """Nothing: the model's weights are what is trained."""
@@ -126,9 +132,18 @@ class HalfLayer:
         """The SGD step for the gradient [batch, k] of the winners' pre-activations."""
         self.between = None
         rows, shares = _gradient_rows(x, winners, gradient, self.weights, self.sgd)
+        if self.weights.weight in self.sgd.factors:
+            shares *= self.sgd.factors[self.weights.weight][rows]
         rescaled = self.matrix.step()
         self.matrix.add_rows(rows, shares)
         self.screen.refresh(None if rescaled else rows)
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Momentum starts from zero."""
+        self.matrix.restart()
+        self.screen.refresh()
+        self.between = None
 
     @torch.no_grad()
     def write_back(self) -> None:

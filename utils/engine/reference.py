@@ -31,6 +31,7 @@ class ReferenceEngine:
         self.exp, self.model, self.stream, self.device = exp, model.to(device), stream, device
         self.units = model.units
         self.net = self.model  # what is computed
+        self.factors: dict[Tensor, Tensor] = {}  # see `slow`
         self._begin()
 
     def begin_epoch(self, steps: int) -> None:
@@ -75,6 +76,15 @@ class ReferenceEngine:
             momenta[parameters[name]].copy_(momentum)
         self.meter.restore(state["meter"])
 
+    def slow(self, factors: dict[Tensor, Tensor]) -> None:
+        """From now on multiply the gradients of these parameters."""
+        self.factors = factors
+
+    def restart(self) -> None:
+        """Momentum starts from zero."""
+        for momentum in self._momenta().values():
+            momentum.zero_()
+
     def measured(self) -> dict[str, np.ndarray]:
         """Nothing."""
         return {}
@@ -113,6 +123,9 @@ class ReferenceEngine:
 
     def _update(self) -> None:
         """Step all parameters that have a gradient."""
+        for p, factor in self.factors.items():
+            if p.grad is not None:
+                p.grad.mul_(factor)
         self.optimizer.step()
 
     def _precision(self) -> torch.autocast:

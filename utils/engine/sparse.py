@@ -69,7 +69,8 @@ class SparseEngine:
     def supports(exp: Experiment, model: MLP, device: torch.device) -> bool:
         """Whether this engine knows the model."""
         known = type(model) is MLP and len(k_winners(model)) == len(model.blocks)
-        return device.type == "cpu" and known and _basis(exp) is not None
+        by_path = exp.old_synapse_lr < 1 and exp.old_synapse_rule == "importance"
+        return device.type == "cpu" and known and not by_path and _basis(exp) is not None
 
     @staticmethod
     def pays(model: MLP) -> bool:
@@ -136,6 +137,19 @@ class SparseEngine:
             layer.follow_mask()
         self.first.restore(state["first"])
         self.meter.restore(state["meter"])
+
+    def slow(self, factors: dict[Tensor, Tensor]) -> None:
+        """Multiply the gradients of these parameters."""
+        self.sgd.factors = factors
+        for layer in self.hidden:
+            layer.follow_factors()
+
+    def restart(self) -> None:
+        """Momentum starts from zero."""
+        self.sgd.restart()
+        self.first.restart()
+        for layer in self.hidden:
+            layer.matrix.restart()
 
     def measured(self) -> dict[str, np.ndarray]:
         """Nothing."""

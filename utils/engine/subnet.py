@@ -64,14 +64,22 @@ def _pairs(model: MLP, part: MLP, units: Tensor) -> list[_Shared]:
             _Shared(mine.weight, its.weight, place),
             _Shared(mine.bias, its.bias, (rows,)),
         ]
-        if mine.zero_mask is not None and its.zero_mask is not None:
-            found.append(_Shared(mine.zero_mask, its.zero_mask, place))
+        for whole, copied, where in (
+            (mine.zero_mask, its.zero_mask, place),
+            (mine.used, its.used, place),
+            (mine.used_bias, its.used_bias, (rows,)),
+        ):
+            if whole is not None and copied is not None:
+                found.append(_Shared(whole, copied, where))
         buffers = dict(own.activation.named_buffers())
         for name, buffer in block.activation.named_buffers():
             found.append(_Shared(buffer, buffers[name], (rows,) if buffer.dim() else ()))
-    for head, copied in zip(model.heads, part.heads, strict=True):
-        its = Weights.of(copied)
-        found.append(_Shared(Weights.of(head).weight, its.weight, (slice(None), units[-1])))
+    columns: Place = (slice(None), units[-1])
+    for head, own_head in zip(model.heads, part.heads, strict=True):
+        mine, its = Weights.of(head), Weights.of(own_head)
+        found.append(_Shared(mine.weight, its.weight, columns))
+        if mine.used is not None and its.used is not None:
+            found.append(_Shared(mine.used, its.used, columns))
     return found
 
 
