@@ -50,6 +50,9 @@ BOOSTED = When(
 MNIST = When("benchmark = mnist", lambda e: e.benchmark == "mnist")
 CIFAR = When("benchmark = cifar", lambda e: e.benchmark == "cifar")
 CLASSES_SPLIT = When("split MNIST, cifar or cifar100", lambda e: not e.permuted)
+DYNAMIC = When("a dynamic other than none", lambda e: e.dynamic != "none")
+STATIC = When("sparsify and dynamic = none", lambda e: e.sparsify and e.dynamic == "none")
+GROWING = When("dynamic = grow", lambda e: e.dynamic == "grow")
 SLOWED = When("an old_synapse_lr below 1", lambda e: e.old_synapse_lr < 1)
 CONTEXTS = When("context = prototype", lambda e: e.context != "none")
 LATER_TASKS = When(
@@ -172,13 +175,49 @@ class Experiment:
         1.0,
         _FRACTION,
         "fraction of weights that are not zero in fully connected layers; 1: no mask",
-        SPARSE,
+        STATIC,
     )
     weight_sparsity_conv: float = key(
         1.0,
         _FRACTION,
         "fraction of weights that are not zero in convolutions; 1: no mask",
         SPARSE_CNN,
+    )
+
+    dynamic: str = key(
+        "none",
+        Choice(("none", "grow", "set", "rigl")),
+        "how the synapses of fully connected hidden layers change; none: not at all; grow: new "
+        "ones for every task; set, rigl: rewired at constant density (Mocanu et al., 2018; Evci "
+        "et al., 2020)",
+        SPARSE,
+    )
+    initial_density_fc: float = key(
+        0.05,
+        Number(0, 1, above=True, below=True),
+        "fraction of weights that are not zero in fully connected layers at first",
+        DYNAMIC,
+    )
+    grow_per_task: float = key(
+        0.02,
+        Number(0, 1),
+        "what is added to the density of a layer in a task, the same for every unit",
+        GROWING,
+    )
+    grow_every: int = key(
+        0,
+        Whole(0, 1_000_000, "steps"),
+        "steps between two growths within the first three quarters of a task; 0: all of it grows "
+        "at the start",
+        GROWING,
+    )
+    max_density_fc: float = key(0.5, _FRACTION, "density at which growth ends", GROWING)
+    grow_by: str = key(
+        "gradient",
+        Choice(("gradient", "coactivation", "random")),
+        "where synapses grow: where the gradient is largest, where input and unit are active "
+        "together most, or anywhere",
+        GROWING,
     )
 
     context: str = key(

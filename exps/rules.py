@@ -32,6 +32,7 @@ def contradictions(exp: Experiment) -> Iterator[Finding]:
     yield from _no_weight(exp)
     yield from _context(exp)
     yield from _old_synapses(exp)
+    yield from _dynamic(exp)
 
 
 def doubts(exp: Experiment) -> Iterator[Finding]:
@@ -154,6 +155,20 @@ def _old_synapses(exp: Experiment) -> Iterator[Finding]:
         )
 
 
+def _dynamic(exp: Experiment) -> Iterator[Finding]:
+    if exp.dynamic == "none" or not exp.sparsify:
+        return
+    if exp.sparse_layers != "own":
+        yield ("dynamic", "sparse_layers"), "synapses that change need sparse_layers = own"
+    if exp.cumul:
+        yield ("dynamic", "cumul"), "synapses change from task to task; not with cumul"
+    if exp.dynamic == "grow" and exp.max_density_fc < exp.initial_density_fc:
+        yield (
+            ("max_density_fc", "initial_density_fc"),
+            f"it is below initial_density_fc = {exp.initial_density_fc:g}, so nothing could grow",
+        )
+
+
 def _size(exp: Experiment) -> Iterator[Finding]:
     weights = exp.hidden_units * sum(_fc_inputs(replace(exp, context="none")))
     if weights > MAX_WEIGHTS:
@@ -219,7 +234,10 @@ def _no_weight(exp: Experiment) -> Iterator[Finding]:
         return
     shape = ("cnn", "benchmark", "sparsify")
     keys: tuple[str, ...] = ("weight_sparsity_fc", "hidden_units", "hidden_layers", *shape)
-    layers = [(keys, exp.weight_sparsity_fc, min(_fc_inputs(exp)))]
+    if exp.dynamic != "none":
+        keys = ("initial_density_fc", *keys[1:])
+    density = exp.weight_sparsity_fc if exp.dynamic == "none" else exp.initial_density_fc
+    layers = [(keys, density, min(_fc_inputs(exp)))]
     if exp.cnn:
         keys = ("weight_sparsity_conv", *shape)
         inputs = CONV_KERNEL**2 * PICTURE[exp.benchmark][0]  # of the first convolution, the fewest

@@ -16,6 +16,7 @@ CIFAR = Experiment(name="a", benchmark="cifar", num_batch=5)
 CIFAR100 = Experiment(name="a", benchmark="cifar100")
 CONTEXT = {"context": "prototype"}
 SLOW = {"old_synapse_lr": 0.5, "weight_decay": 0.0}
+GROW = {"dynamic": "grow"}
 CNN = Experiment(name="a", cnn=True, hidden_units=512, percent_on_fc=0.05)
 
 
@@ -64,6 +65,10 @@ def test_number_of_tasks(exp: Experiment, allowed: set[int]) -> None:
         (PERM, {"old_synapse_lr": 0.5}, "weight_decay", "would move the old synapses"),
         (PERM, SLOW | {"cumul": True}, "old_synapse_lr", "no synapse is old"),
         (PERM, SLOW | {"old_synapse_rule": "importance", "engine": "sparse"}, "engine", "gradient"),
+        (PERM, GROW | {"cumul": True}, "dynamic", "from task to task"),
+        (PERM, GROW | {"sparse_layers": "nupic"}, "dynamic", "sparse_layers = own"),
+        (PERM, GROW | {"max_density_fc": 0.01}, "max_density_fc", "nothing could grow"),
+        (PERM, GROW | {"initial_density_fc": 0.0006}, "initial_density_fc", "no weight"),
         (CNN, CONTEXT, "context", "contexts are for MLPs"),
     ],
 )

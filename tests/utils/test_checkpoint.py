@@ -32,6 +32,7 @@ FULL = {
     "train_ep": 2,
     "train_ep_inc": 1,
 }
+GROW = {"dynamic": "grow", "initial_density_fc": 0.2, "grow_per_task": 0.1, "grow_every": 2}
 SLOW = {"old_synapse_lr": 0.2, "weight_decay": 0.0}
 Built = Callable[[Experiment, TaskStream], tuple[Engine, torch.Generator]]
 
@@ -156,6 +157,10 @@ def test_other_experiments(
         {"engine": "dense", "context": "none", **SLOW},
         {"engine": "sparse", "context": "none", **SLOW},
         {"engine": "dense", "context": "none", **SLOW, "old_synapse_rule": "importance"},
+        {"engine": "dense", "context": "none", **GROW, "hidden_layers": 1},
+        {"engine": "sparse", "context": "none", **GROW, **SLOW},
+        {"engine": "sparse", "context_units": 16, **GROW, **SLOW, "context_overlap": 0.5},
+        {"engine": "reference", "context": "none", "dynamic": "set", "train_ep": 2},
         {"engine": "sparse", "context_units": 16, "hidden_layers": 2},
     ],
     ids=lambda keys: ",".join(f"{k}={v}" for k, v in keys.items()),

@@ -45,6 +45,9 @@ class Engine(Protocol):
     def restart(self) -> None:
         """Momentum starts from zero."""
 
+    def follow_masks(self) -> None:
+        """The masks of the model have changed: what they hide is zero, and has no momentum."""
+
     def measured(self) -> dict[str, np.ndarray]:
         """What only such an engine has to say about the tasks trained so far, for the result."""
 

@@ -159,6 +159,10 @@ class ContextEngine:
         """Momentum starts from zero."""
         self.inner.restart()
 
+    def follow_masks(self) -> None:
+        """The masks have changed."""
+        self.inner.follow_masks()
+
     def measured(self) -> dict[str, np.ndarray]:
         """What belongs into a result: see docs/dynamic.md."""
         known = int(self.contexts.known)

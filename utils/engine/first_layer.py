@@ -38,7 +38,10 @@ class FirstLayer(Protocol):
         """
 
     def restart(self) -> None:
-        """Momentum starts from zero, with the masks of the model's layer as they are now."""
+        """Momentum starts from zero."""
+
+    def follow_mask(self) -> None:
+        """Make zero what the mask hides, and its momentum."""
 
     def write_back(self) -> None:
         """Write the weights into the model."""
@@ -86,6 +89,14 @@ class FullLayer:
 
     def restart(self) -> None:
         """Nothing: `SGD` holds the momentum."""
+
+    @torch.no_grad()
+    def follow_mask(self) -> None:
+        """Make zero what the mask hides, and its momentum."""
+        weight, mask = self.weights.weight, self.weights.zero_mask
+        if mask is not None:
+            weight.masked_fill_(mask, 0)
+            self.sgd.momentum(weight).masked_fill_(mask, 0)
 
     def write_back(self) -> None:
         """Nothing: the model's weights are what is trained."""
@@ -144,6 +155,14 @@ class HalfLayer:
         self.matrix.restart()
         self.screen.refresh()
         self.between = None
+
+    @torch.no_grad()
+    def follow_mask(self) -> None:
+        """Make zero what the mask hides, and its momentum."""
+        if self.weights.zero_mask is not None:
+            self.matrix.hide(self.weights.zero_mask)
+            self.screen.refresh()
+            self.between = None
 
     @torch.no_grad()
     def write_back(self) -> None:

@@ -27,8 +27,10 @@ class HiddenLayer:
         self.factors = None if factors is None else factors.t().flatten()
 
     def follow_mask(self) -> None:
-        """Take over the mask of the model's layer as it is now."""
+        """Take over the mask of the model's layer as it is now: what it hides is zero."""
         mask = self.weights.zero_mask
+        if mask is not None:
+            self.matrix.hide(mask.t())
         self.unmasked = None if mask is None else (~mask).t().flatten()
 
     def forward(self, inputs: Winners) -> Tensor:

@@ -122,6 +122,11 @@ class LazyMatrix:
             torch.sub(weight, self.parts[1], out=self.parts[0])
             self.scale = [1.0, 1.0]
 
+    def hide(self, zero: Tensor) -> None:
+        """Make weights and momenta zero where bool [rows, columns] says so."""
+        for part in self.parts:
+            part.masked_fill_(zero, 0)
+
     def state(self) -> dict[str, Any]:
         """The parts and their scales, from which `restore` continues exactly."""
         return {"parts": self.parts, "scale": list(self.scale)}

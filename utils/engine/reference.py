@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from benchmarks.stream import Pictures, Samples, TaskStream
 from exps.config import Experiment
 from models.mlp import MLP
-from models.sparse import update_boost_strength
+from models.sparse import SparseWeightsBase, update_boost_strength
 from utils.meter import EpochRecord, Meter
 from utils.sparsity import entropies
 
@@ -84,6 +84,16 @@ class ReferenceEngine:
         """Momentum starts from zero."""
         for momentum in self._momenta().values():
             momentum.zero_()
+
+    @torch.no_grad()
+    def follow_masks(self) -> None:
+        """What the masks hide is zero, and has no momentum."""
+        momenta = self._momenta()
+        for layer in self.model.modules():
+            if isinstance(layer, SparseWeightsBase):
+                layer.rezero_weights()
+                if layer.weight in momenta:
+                    momenta[layer.weight].masked_fill_(layer.zero_mask, 0)
 
     def measured(self) -> dict[str, np.ndarray]:
         """Nothing."""

@@ -151,6 +151,12 @@ class SparseEngine:
         for layer in self.hidden:
             layer.matrix.restart()
 
+    def follow_masks(self) -> None:
+        """What the masks hide is zero, and has no momentum."""
+        self.first.follow_mask()
+        for layer in self.hidden:
+            layer.follow_mask()
+
     def measured(self) -> dict[str, np.ndarray]:
         """Nothing."""
         return {}

@@ -13,13 +13,14 @@ from torch import Tensor
 from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
 from models.mlp import MLP
-from utils.dynamic import old_synapses
+from utils.dynamic import growth, old_synapses
 from utils.engine.base import Engine
+from utils.engine.dense import without_masks
 from utils.meter import EpochRecord
 
 
 class StagedEngine:
-    """An engine whose old synapses are slow.
+    """An engine whose synapses grow or move, and whose old synapses are slow.
 
     The number of the task is the view of its training pictures. A task ends when another begins, or
     when `end_task` says so.
@@ -28,7 +29,7 @@ class StagedEngine:
     def __init__(self, exp: Experiment, stream: TaskStream, inner: Engine) -> None:
         self.exp, self.stream, self.inner = exp, stream, inner
         self.name, self.device, self.units = inner.name, inner.device, inner.units
-        self.task, self.head = -1, 0
+        self.task, self.head, self.done, self.steps = -1, 0, 0, 0
         by_path = exp.old_synapse_lr < 1 and exp.old_synapse_rule == "importance"
         self.path = old_synapses.Path(inner.model) if by_path else None
 
@@ -39,6 +40,7 @@ class StagedEngine:
 
     def begin_epoch(self, steps: int) -> None:
         """Start counting anew; `steps` mini-batches will follow."""
+        self.steps = steps
         self.inner.begin_epoch(steps)
 
     def step(self, samples: Samples, head: int) -> None:
@@ -48,7 +50,10 @@ class StagedEngine:
             self.end_task()
             self.task, self.head = samples.view, head
             self._begin_task()
+        if self.exp.dynamic != "none":
+            self._change_synapses(samples)
         self.inner.step(samples, head)
+        self.done += 1
         if self.path is not None:
             self.path.add()
 
@@ -72,12 +77,13 @@ class StagedEngine:
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on, in the middle of an epoch too: tensors by name."""
         path = {} if self.path is None else self.path.state()
-        return self.inner.state_dict() | {"task": self.task, "head": self.head, "path": path}
+        place = {"task": self.task, "head": self.head, "done": self.done}
+        return self.inner.state_dict() | place | {"path": path}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state_dict` was taken; `begin_epoch` comes first."""
         self.inner.load_state_dict(state)
-        self.task, self.head = state["task"], state["head"]
+        self.task, self.head, self.done = state["task"], state["head"], state["done"]
         if self.path is not None:
             self.path.restore(state["path"])
         self._slow()
@@ -89,6 +95,10 @@ class StagedEngine:
     def restart(self) -> None:
         """Momentum starts from zero."""
         self.inner.restart()
+
+    def follow_masks(self) -> None:
+        """The masks have changed."""
+        self.inner.follow_masks()
 
     def measured(self) -> dict[str, np.ndarray]:
         """Nothing."""
@@ -103,11 +113,33 @@ class StagedEngine:
         return self.inner.logits(samples, head)
 
     def _begin_task(self) -> None:
+        self.done = 0
         if self.exp.old_synapse_lr < 1:
             self.inner.restart()
             self._slow()
         if self.path is not None:
             self.path = old_synapses.Path(self.model)
+
+    def _change_synapses(self, samples: Samples) -> None:
+        """Let synapses grow or move if it is time, as the mini-batch that comes next says."""
+        exp = self.exp
+        epochs = exp.train_ep if self.task == 0 else exp.train_ep_inc
+        share = growth.share_due(exp, growth.Moment(self.done, self.steps, epochs * self.steps))
+        if not share:
+            return
+        model = self.model
+        x = self.stream.inputs(self.stream.train, samples).to(self.device)
+        labels = self.stream.labels(self.stream.train, samples).to(self.device)
+        kind = {"grow": exp.grow_by, "set": "random", "rigl": "gradient"}[exp.dynamic]
+        bare, seed = without_masks(model, []), [exp.seed, self.task, self.done]
+        found = growth.scores(kind, model, bare, x, labels, self.head, seed)
+        for layer, score in zip(growth.layers(model), found, strict=True):
+            if exp.dynamic == "grow":
+                growth.grow(layer.zero_mask, score, share, exp.max_density_fc)
+            else:
+                growth.move(layer, score, share)
+        self.inner.follow_masks()
+        model.train()
 
     def _slow(self) -> None:
         if self.exp.old_synapse_lr < 1:
