@@ -42,18 +42,31 @@ def layers(model: MLP) -> list[SparseWeights]:
     return [layer for layer in found if isinstance(layer, SparseWeights)]
 
 
+def growth_due(exp: Experiment, now: Moment, inputs: int) -> int:
+    """How many synapses a unit with so many inputs is to be given before this step."""
+    every = exp.grow_every or now.total
+    times = range(0, math.ceil(UNTIL * now.total), every)
+    if exp.dynamic != "grow" or now.step not in times:
+        return 0
+    done = times.index(now.step)
+    so_far = [round(inputs * exp.grow_per_task * n / len(times)) for n in (done, done + 1)]
+    return so_far[1] - so_far[0]
+
+
 def share_due(exp: Experiment, now: Moment) -> float:
-    """What share of a layer is to change before this step: of its weights with grow, of its
-    synapses with set and rigl. 0 in most steps."""
+    """What share of its synapses a layer is to move before this step, with set and rigl."""
     end = math.ceil(UNTIL * now.total)
-    if exp.dynamic == "grow":
-        every = exp.grow_every or now.total
-        due = now.step % every == 0 and now.step < end
-        return exp.grow_per_task / len(range(0, end, every)) if due else 0.0
     if exp.dynamic == "set":
         return MOVED if now.step and now.step % now.epoch == 0 else 0.0
-    due = 0 < now.step < end and now.step % RIGL_EVERY == 0
-    return MOVED / 2 * (1 + math.cos(math.pi * now.step / end)) if due else 0.0
+    if exp.dynamic == "rigl" and 0 < now.step < end and now.step % RIGL_EVERY == 0:
+        return MOVED / 2 * (1 + math.cos(math.pi * now.step / end))
+    return 0.0
+
+
+def is_due(exp: Experiment, now: Moment, model: MLP) -> bool:
+    """Whether synapses are to grow or move before this step."""
+    counts = [growth_due(exp, now, layer.zero_mask.shape[1]) for layer in layers(model)]
+    return any(counts) or share_due(exp, now) > 0
 
 
 def scores(
@@ -103,20 +116,30 @@ def _coactivation(model: MLP, x: Tensor) -> list[Tensor]:
 
 
 @torch.no_grad()
-def grow(zero_mask: Tensor, score: Tensor, share: float, most: float) -> int:
-    """Give every unit round(inputs · share) synapses where the score is highest; how many in all.
+def grow(zero_mask: Tensor, score: Tensor, count: int, most: int) -> int:
+    """Give every unit `count` synapses where the score is highest; how many that is in all.
 
-    zero_mask bool [outputs, inputs] is changed. No unit gets more than round(inputs · most).
+    zero_mask bool [outputs, inputs] is changed. No unit gets more than `most` altogether.
     """
-    inputs = zero_mask.shape[1]
     has = int((~zero_mask).sum(1).max())
-    count = min(round(inputs * share), round(inputs * most) - has)
+    count = min(count, most - has)
     if count <= 0:
         return 0
     before = int(zero_mask.sum())
     places = score.masked_fill(~zero_mask, -1).topk(count, 1).indices
     zero_mask.scatter_(1, places, False)
     return before - int(zero_mask.sum())
+
+
+@torch.no_grad()
+def change(exp: Experiment, now: Moment, layer: SparseWeights, score: Tensor) -> None:
+    """Let the synapses of a layer grow or move as this moment asks."""
+    inputs = layer.zero_mask.shape[1]
+    if exp.dynamic == "grow":
+        most = round(inputs * exp.max_density_fc)
+        grow(layer.zero_mask, score, growth_due(exp, now, inputs), most)
+    else:
+        move(layer, score, share_due(exp, now))
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from benchmarks.stream import Samples, TaskStream
@@ -30,6 +31,10 @@ class StagedEngine:
         self.exp, self.stream, self.inner = exp, stream, inner
         self.name, self.device, self.units = inner.name, inner.device, inner.units
         self.task, self.head, self.done, self.steps = -1, 0, 0, 0
+        shape = len(stream.training), len(old_synapses.layers(inner.model))
+        self.synapses = torch.zeros(shape, dtype=torch.int64)  # of each layer, after each task
+        self.old = torch.zeros(shape, dtype=torch.float64)  # the share of them that has age 1
+        self._model = inner.model  # for its shape: `model` has the weights as they are now
         by_path = exp.old_synapse_lr < 1 and exp.old_synapse_rule == "importance"
         self.path = old_synapses.Path(inner.model) if by_path else None
 
@@ -59,6 +64,13 @@ class StagedEngine:
 
     def end_epoch(self) -> EpochRecord:
         """Lower the boost strength by its factor and read what the epoch looked like."""
+        for i, layer in enumerate(old_synapses.layers(self._model)):
+            there = layer.weight.numel()
+            if layer.zero_mask is not None:
+                there -= int(layer.zero_mask.sum())
+            self.synapses[self.task, i] = there
+            if layer.used is not None:
+                self.old[self.task, i] = int((layer.used == 1).sum()) / there
         return self.inner.end_epoch()
 
     def end_task(self) -> None:
@@ -78,12 +90,15 @@ class StagedEngine:
         """All that the next step depends on, in the middle of an epoch too: tensors by name."""
         path = {} if self.path is None else self.path.state()
         place = {"task": self.task, "head": self.head, "done": self.done}
-        return self.inner.state_dict() | place | {"path": path}
+        counts = {"synapses": self.synapses, "old": self.old, "path": path}
+        return self.inner.state_dict() | place | counts
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state_dict` was taken; `begin_epoch` comes first."""
         self.inner.load_state_dict(state)
         self.task, self.head, self.done = state["task"], state["head"], state["done"]
+        self.synapses.copy_(state["synapses"])
+        self.old.copy_(state["old"])
         if self.path is not None:
             self.path.restore(state["path"])
         self._slow()
@@ -101,8 +116,8 @@ class StagedEngine:
         self.inner.follow_masks()
 
     def measured(self) -> dict[str, np.ndarray]:
-        """Nothing."""
-        return self.inner.measured()
+        """How many synapses each layer has and how many are old, after each task."""
+        return {"synapses": self.synapses.numpy().copy(), "old_synapses": self.old.numpy().copy()}
 
     def contexts_right(self, task: int) -> Tensor | None:
         """There are no contexts."""
@@ -124,8 +139,8 @@ class StagedEngine:
         """Let synapses grow or move if it is time, as the mini-batch that comes next says."""
         exp = self.exp
         epochs = exp.train_ep if self.task == 0 else exp.train_ep_inc
-        share = growth.share_due(exp, growth.Moment(self.done, self.steps, epochs * self.steps))
-        if not share:
+        now = growth.Moment(self.done, self.steps, epochs * self.steps)
+        if not growth.is_due(exp, now, self._model):
             return
         model = self.model
         x = self.stream.inputs(self.stream.train, samples).to(self.device)
@@ -134,10 +149,7 @@ class StagedEngine:
         bare, seed = without_masks(model, []), [exp.seed, self.task, self.done]
         found = growth.scores(kind, model, bare, x, labels, self.head, seed)
         for layer, score in zip(growth.layers(model), found, strict=True):
-            if exp.dynamic == "grow":
-                growth.grow(layer.zero_mask, score, share, exp.max_density_fc)
-            else:
-                growth.move(layer, score, share)
+            growth.change(exp, now, layer, score)
         self.inner.follow_masks()
         model.train()
 

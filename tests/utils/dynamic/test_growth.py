@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from models import make_model
 from models.sparse import SparseWeights
-from utils.dynamic.growth import Moment, grow, layers, move, scores, share_due
+from utils.dynamic.growth import Moment, grow, growth_due, layers, move, scores, share_due
 from utils.engine.dense import without_masks
 
 GROW: dict[str, Any] = {"dynamic": "grow", "initial_density_fc": 0.1, "grow_per_task": 0.1}
@@ -21,10 +21,10 @@ GROW: dict[str, Any] = {"dynamic": "grow", "initial_density_fc": 0.1, "grow_per_
 def test_every_unit_gets_as_many_where_the_score_is_highest() -> None:
     mask = torch.tensor([[False, True, True, True], [True, True, True, False]])
     score = torch.tensor([[9.0, 1.0, 3.0, 2.0], [1.0, 2.0, 3.0, 9.0]])
-    assert grow(mask, score, share=0.25, most=1.0) == 2
+    assert grow(mask, score, count=1, most=4) == 2
     assert mask.tolist() == [[False, True, False, True], [True, True, False, False]]
-    assert grow(mask, score, share=0.5, most=0.75) == 2  # only one each is left
-    assert grow(mask, score, share=0.5, most=0.75) == 0
+    assert grow(mask, score, count=2, most=3) == 2  # only one each is left
+    assert grow(mask, score, count=2, most=3) == 0
     assert (~mask).sum(1).tolist() == [3, 3]
 
 
@@ -43,19 +43,27 @@ def test_the_weakest_move_and_old_ones_stay() -> None:
 @pytest.mark.parametrize(
     ("keys", "due"),
     [
-        ({"dynamic": "grow", "grow_per_task": 0.06}, {0: 0.06}),
-        (
-            {"dynamic": "grow", "grow_per_task": 0.06, "grow_every": 100},
-            dict.fromkeys(range(0, 300, 100), 0.02),
-        ),
         ({"dynamic": "set"}, {100: 0.3, 200: 0.3, 300: 0.3}),
         ({"dynamic": "rigl"}, {100: 0.225, 200: 0.075}),
     ],
 )
-def test_when(experiment: Callable, keys: dict[str, Any], due: dict[int, float]) -> None:
+def test_when_synapses_move(
+    experiment: Callable, keys: dict[str, Any], due: dict[int, float]
+) -> None:
     exp = experiment(**keys)
     found = {step: share_due(exp, Moment(step, epoch=100, total=400)) for step in range(400)}
     assert {step: share for step, share in found.items() if share} == pytest.approx(due)
+
+
+@pytest.mark.parametrize(
+    ("every", "due"),
+    [(0, {0: 7}), (100, {0: 2, 100: 3, 200: 2}), (299, {0: 4, 299: 3}), (400, {0: 7})],
+)
+def test_when_synapses_grow(experiment: Callable, every: int, due: dict[int, int]) -> None:
+    """7 for each unit, until three quarters of 400 steps, whatever the portions round to."""
+    exp = experiment(dynamic="grow", grow_per_task=0.07, grow_every=every)
+    found = {n: growth_due(exp, Moment(n, epoch=100, total=400), 100) for n in range(400)}
+    assert {step: count for step, count in found.items() if count} == due
 
 
 @pytest.mark.parametrize("kind", ["gradient", "coactivation", "random"])
@@ -109,6 +117,17 @@ def test_engines_follow(
             assert (has == has[0]).all() and has[0] == pytest.approx(0.3 * inputs, abs=6)
         else:
             assert has.sum() == (~then.zero_mask).sum()
+
+
+def test_what_is_recorded(experiment: Callable, stream_of: Callable, trained: Callable) -> None:
+    exp = experiment(**GROW, old_synapse_lr=0.0, old_synapse_rule="used", weight_decay=0.0)
+    record, engine = trained(exp, stream_of(exp, train=640))
+    stats = record.stats()
+    assert stats["synapses"].tolist() == [[64 * 156, 640], [64 * 234, 640]]
+    used = engine.model.hidden[0].linear.used
+    assert stats["old_synapses"][0].tolist() == [0, 0]
+    assert stats["old_synapses"][1, 0] == pytest.approx(float(used.sum()) / (64 * 234))
+    assert (used[engine.model.hidden[0].linear.zero_mask] == 0).all()
 
 
 def test_a_network_of_all_mechanisms(
