@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from benchmarks.stream import TaskStream, joint
+from benchmarks.stream import TaskStream, held_out, joint
 
 if TYPE_CHECKING:
     from exps.config import Experiment
@@ -16,7 +16,10 @@ __all__ = ["make_stream"]
 def make_stream(exp: Experiment) -> TaskStream:
     """The stream that benchmarks/<exp.benchmark>.py makes for an experiment, joint if exp.cumul.
 
+    With exp.validation a part of the training pictures takes the place of the test pictures.
+
     Raises benchmarks.datasets.DataError where its pictures cannot be had.
     """
     stream: TaskStream = import_module(f"{__name__}.{exp.benchmark}").make_stream(exp)
+    stream = held_out(stream, exp.validation) if exp.validation else stream
     return joint(stream) if exp.cumul else stream

@@ -190,6 +190,23 @@ def build_stream(
     )
 
 
+def held_out(stream: TaskStream, share: float) -> TaskStream:
+    """The same tasks, tested on the last `share` of their training pictures; trained on the others.
+
+    At least one picture of a task goes each way.
+    """
+
+    def split(task: Task) -> Task:
+        n = len(task.train)
+        kept = min(max(round(n * (1 - share)), 1), n - 1)
+        train, test = task.train.take(slice(kept)), task.train.take(slice(kept, n))
+        return replace(task, train=train, test=test)
+
+    tasks = tuple(map(split, stream.tasks))
+    source = f"{stream.source}, tested on {share:g} of the training pictures"
+    return replace(stream, test=stream.train, training=tasks, tasks=tasks, source=source)
+
+
 def joint(stream: TaskStream) -> TaskStream:
     """The cumulative twin: trained once on the union of all tasks, scored task by task.
 

@@ -52,6 +52,11 @@ MNIST = When("benchmark = mnist", lambda e: e.benchmark == "mnist")
 CIFAR = When("benchmark = cifar", lambda e: e.benchmark == "cifar")
 CLASSES_SPLIT = When("split MNIST, cifar or cifar100", lambda e: not e.permuted)
 EXPECTING = When("expected_acc", lambda e: e.expected_acc is not None)
+DYNAMIC = When("a dynamic other than none", lambda e: e.dynamic != "none")
+STATIC = When("sparsify and dynamic = none", lambda e: e.sparsify and e.dynamic == "none")
+GROWING = When("dynamic = grow", lambda e: e.dynamic == "grow")
+SLOWED = When("an old_synapse_lr below 1", lambda e: e.old_synapse_lr < 1)
+CONTEXTS = When("context = prototype", lambda e: e.context != "none")
 LATER_TASKS = When(
     "more than one task and without cumul", lambda e: e.num_batch > 1 and not e.cumul
 )
@@ -133,6 +138,13 @@ class Experiment:
         "~ is the home folder",
     )
 
+    validation: float = key(
+        0.0,
+        Number(0, 1, below=True),
+        "share of the training pictures, the last ones of each task, that are not trained on but "
+        "tested on instead of the test pictures: for choosing the values of other keys",
+    )
+
     cnn: bool = key(False, Switch(), "true: the CNN; false: the MLP")
     hidden_units: int = key(
         4000,
@@ -182,13 +194,85 @@ class Experiment:
         1.0,
         _FRACTION,
         "fraction of weights that are not zero in fully connected layers; 1: no mask",
-        SPARSE,
+        STATIC,
     )
     weight_sparsity_conv: float = key(
         1.0,
         _FRACTION,
         "fraction of weights that are not zero in convolutions; 1: no mask",
         SPARSE_CNN,
+    )
+
+    dynamic: str = key(
+        "none",
+        Choice(("none", "grow", "set", "rigl")),
+        "how the synapses of fully connected hidden layers change; none: not at all; grow: new "
+        "ones for every task; set, rigl: rewired at constant density (Mocanu et al., 2018; Evci "
+        "et al., 2020)",
+        SPARSE,
+    )
+    initial_density_fc: float = key(
+        0.05,
+        Number(0, 1, above=True, below=True),
+        "fraction of weights that are not zero in fully connected layers at first",
+        DYNAMIC,
+    )
+    grow_per_task: float = key(
+        0.02,
+        Number(0, 1),
+        "what is added to the density of a layer in a task, the same for every unit",
+        GROWING,
+    )
+    grow_every: int = key(
+        0,
+        Whole(0, 1_000_000, "steps"),
+        "steps between two growths within the first three quarters of a task; 0: all of it grows "
+        "at the start",
+        GROWING,
+    )
+    max_density_fc: float = key(0.5, _FRACTION, "density at which growth ends", GROWING)
+    grow_by: str = key(
+        "gradient",
+        Choice(("gradient", "coactivation", "random")),
+        "where synapses grow: where the gradient is largest, where input and unit are active "
+        "together most, or anywhere",
+        GROWING,
+    )
+
+    context: str = key(
+        "none",
+        Choice(("none", "prototype")),
+        "which units of an MLP may win; none: all; prototype: those of the context of a picture, "
+        "the task whose training pictures have the nearest mean; in training, the current task",
+        SPARSE,
+    )
+    context_units: int = key(
+        400,
+        Whole(1, 1_000_000, "units"),
+        "units of each hidden layer that may win in a context",
+        CONTEXTS,
+    )
+    context_overlap: float = key(
+        0.0,
+        Number(0, 1),
+        "share of them taken over from earlier contexts; the others are those used least so far",
+        CONTEXTS,
+    )
+
+    old_synapse_lr: float = key(
+        1.0,
+        Number(0, 1),
+        "learning rate of synapses that earlier tasks used, as a fraction of lr; 0: they are "
+        "frozen; 1: they learn like all others",
+        MLP,
+    )
+    old_synapse_rule: str = key(
+        "usage",
+        Choice(("used", "usage", "importance")),
+        "which synapses are old: used: all that were ever active; usage: the more the more often "
+        "they were active, fully from the average on; importance: the same by how much they "
+        "lowered the loss (path integral, Zenke et al., 2017)",
+        SLOWED,
     )
 
     lr: float = key(0.1, Number(0, 100, above=True), "learning rate of SGD")

@@ -6,7 +6,7 @@ Each rule yields the keys involved, the likeliest culprit first, and the reason.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from exps.experiment import Experiment
 from exps.messages import either
@@ -31,6 +31,9 @@ def contradictions(exp: Experiment) -> Iterator[Finding]:
     yield from _no_winner(exp)
     yield from _no_weight(exp)
     yield from _no_tolerance(exp)
+    yield from _context(exp)
+    yield from _old_synapses(exp)
+    yield from _dynamic(exp)
 
 
 def doubts(exp: Experiment) -> Iterator[Finding]:
@@ -112,8 +115,63 @@ def _engine(exp: Experiment) -> Iterator[Finding]:
         )
 
 
+def _context(exp: Experiment) -> Iterator[Finding]:
+    if exp.context == "none" or not exp.sparsify:
+        return
+    size, k = exp.context_units, round(exp.hidden_units * exp.percent_on_fc)
+    if exp.cnn:
+        yield ("context", "cnn"), "contexts are for MLPs; choose cnn = false or context = none"
+    if exp.cumul:
+        yield ("context", "cumul"), "contexts are tasks that come one after the other; not cumul"
+    if exp.sparse_layers != "own":
+        yield ("context", "sparse_layers"), "contexts need sparse_layers = own"
+    if size > exp.hidden_units:
+        yield (
+            ("context_units", "hidden_units"),
+            f"{size} units of a context are more than the {exp.hidden_units} that there are",
+        )
+    if size < k:
+        yield (
+            ("context_units", "percent_on_fc", "hidden_units"),
+            f"{k} units win, but only the {size} of a context may; "
+            "choose more context_units or a smaller percent_on_fc",
+        )
+
+
+def _old_synapses(exp: Experiment) -> Iterator[Finding]:
+    if exp.old_synapse_lr == 1 or exp.cnn:
+        return
+    if exp.weight_decay > 0:
+        yield (
+            ("weight_decay", "old_synapse_lr"),
+            "weight decay would move the old synapses too; set weight_decay = 0",
+        )
+    if exp.cumul:
+        yield ("old_synapse_lr", "cumul"), "with cumul there is one task, and no synapse is old"
+    if exp.old_synapse_rule == "importance" and exp.engine == "sparse":
+        yield (
+            ("engine", "old_synapse_rule"),
+            "importance needs the gradient of every synapse in every step, which engine = sparse "
+            "does not compute; choose engine = auto",
+        )
+
+
+def _dynamic(exp: Experiment) -> Iterator[Finding]:
+    if exp.dynamic == "none" or not exp.sparsify:
+        return
+    if exp.sparse_layers != "own":
+        yield ("dynamic", "sparse_layers"), "synapses that change need sparse_layers = own"
+    if exp.cumul:
+        yield ("dynamic", "cumul"), "synapses change from task to task; not with cumul"
+    if exp.dynamic == "grow" and exp.max_density_fc < exp.initial_density_fc:
+        yield (
+            ("max_density_fc", "initial_density_fc"),
+            f"it is below initial_density_fc = {exp.initial_density_fc:g}, so nothing could grow",
+        )
+
+
 def _size(exp: Experiment) -> Iterator[Finding]:
-    weights = exp.hidden_units * sum(_fc_inputs(exp))
+    weights = exp.hidden_units * sum(_fc_inputs(replace(exp, context="none")))
     if weights > MAX_WEIGHTS:
         yield (
             ("hidden_units", "hidden_layers", "cnn", "benchmark"),
@@ -177,7 +235,10 @@ def _no_weight(exp: Experiment) -> Iterator[Finding]:
         return
     shape = ("cnn", "benchmark", "sparsify")
     keys: tuple[str, ...] = ("weight_sparsity_fc", "hidden_units", "hidden_layers", *shape)
-    layers = [(keys, exp.weight_sparsity_fc, min(_fc_inputs(exp)))]
+    if exp.dynamic != "none":
+        keys = ("initial_density_fc", *keys[1:])
+    density = exp.weight_sparsity_fc if exp.dynamic == "none" else exp.initial_density_fc
+    layers = [(keys, density, min(_fc_inputs(exp)))]
     if exp.cnn:
         keys = ("weight_sparsity_conv", *shape)
         inputs = CONV_KERNEL**2 * PICTURE[exp.benchmark][0]  # of the first convolution, the fewest
@@ -197,8 +258,9 @@ def _no_tolerance(exp: Experiment) -> Iterator[Finding]:
 
 
 def _fc_inputs(exp: Experiment) -> list[int]:
-    """The number of inputs of each fully connected hidden layer."""
+    """The number of inputs that may be on of each fully connected hidden layer."""
     channels, side = PICTURE[exp.benchmark]
     if exp.cnn:
         return [CONV_CHANNELS[1] * (side - 2 * (CONV_KERNEL - 1)) ** 2]
-    return [channels * side**2] + [exp.hidden_units] * (exp.hidden_layers - 1)
+    width = exp.hidden_units if exp.context == "none" else exp.context_units
+    return [channels * side**2] + [width] * (exp.hidden_layers - 1)

@@ -29,10 +29,11 @@ class Block(nn.Module):
 def linear(exp: Experiment, inputs: int, outputs: int) -> nn.Module:
     """nn.Linear, inside SparseWeights where the experiment asks for a density below 1."""
     layer = nn.Linear(inputs, outputs)
-    if not exp.sparsify or exp.weight_sparsity_fc == 1:
+    density = exp.weight_sparsity_fc if exp.dynamic == "none" else exp.initial_density_fc
+    if not exp.sparsify or density == 1:
         return layer
     library = sparse_library(exp.sparse_layers)
-    return library.SparseWeights(layer, weight_sparsity=exp.weight_sparsity_fc)
+    return library.SparseWeights(layer, weight_sparsity=density)
 
 
 def convolution(exp: Experiment, inputs: int, outputs: int, kernel: int) -> nn.Module:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor, nn
 
 from models.blocks import Block, k_winners, linear
@@ -57,4 +58,16 @@ def make_model(
         )
         for inputs, outputs in pairwise(widths)
     ]
-    return MLP(hidden, widths[-1], head_sizes)
+    model = MLP(hidden, widths[-1], head_sizes)
+    if exp.old_synapse_lr < 1:
+        remember_use(model)
+    return model
+
+
+def remember_use(model: MLP) -> None:
+    """Give every layer the buffers `used` and `used_bias`: how old its synapses are, 0 to 1."""
+    for layer in [*(block.linear for block in model.blocks), *model.heads]:
+        weight, bias = layer.weight, layer.bias
+        assert isinstance(weight, Tensor) and isinstance(bias, Tensor)
+        layer.register_buffer("used", torch.zeros_like(weight, requires_grad=False))
+        layer.register_buffer("used_bias", torch.zeros_like(bias, requires_grad=False))

@@ -118,6 +118,7 @@ def _record_tree(record: RunRecord) -> dict[str, Any]:
     epochs = [(e.loss, e.accuracy, e.active, e.active_std) for e in record.epochs]
     return {
         "accs": record.accs.copy(),
+        "context_right": record.context_right.copy(),
         "untrained": record.untrained.copy(),
         "epochs": np.array(epochs, np.float64).reshape(-1, 4),
         "entropy": record.entropy(),
@@ -126,6 +127,7 @@ def _record_tree(record: RunRecord) -> dict[str, Any]:
         "weight_density": dict(record.weight_density),
         "costs": [dict(cost) for cost in record.costs],
         "max_entropy": list(record.max_entropy),
+        "measured": {name: array.copy() for name, array in record.measured.items()},
         "elapsed": record.elapsed,
     }
 
@@ -141,8 +143,10 @@ def _restored_record(tree: Any, fresh: RunRecord) -> RunRecord:
         for (loss, accuracy, active, std), on, bits in zip(rows, units, entropy, strict=True)
     ]
     accs = _numbers(tree["accs"], np.float64, 2)
+    context_right = _numbers(tree["context_right"], np.float64, 2)
     untrained = _numbers(tree["untrained"], np.float64, 1)
-    if accs.shape != fresh.accs.shape or untrained.shape != fresh.untrained.shape:
+    shapes = [array.shape for array in (accs, context_right, untrained)]
+    if shapes != [fresh.accs.shape, fresh.accs.shape, fresh.untrained.shape]:
         raise ValueError(f"accuracies of {accs.shape} tasks, not {fresh.accs.shape}")
     if entropy.shape[1] != len(fresh.layers):
         raise ValueError(f"entropies of {entropy.shape[1]} layers, not {len(fresh.layers)}")
@@ -155,6 +159,8 @@ def _restored_record(tree: Any, fresh: RunRecord) -> RunRecord:
         weight_density={str(k): float(v) for k, v in tree["weight_density"].items()},
         costs=[asdict(LayerCost(**cost)) for cost in tree["costs"]],
         max_entropy=[float(bits) for bits in tree["max_entropy"]],
+        context_right=context_right,
+        measured={str(name): _array(value) for name, value in tree["measured"].items()},
         elapsed=float(tree["elapsed"]),
     )
 
@@ -163,6 +169,12 @@ def _numbers(array: Any, dtype: type, dimensions: int) -> np.ndarray:
     if type(array) is not np.ndarray or array.dtype != dtype or array.ndim != dimensions:
         raise ValueError(f"something other than {dtype.__name__} in {dimensions} dimension(s)")
     return array.copy()
+
+
+def _array(value: Any) -> np.ndarray:
+    if type(value) is not np.ndarray or value.dtype not in (np.int64, np.float64):
+        raise ValueError("something other than numbers")
+    return value.copy()
 
 
 def _copied(tensor: Tensor) -> np.ndarray:

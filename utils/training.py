@@ -32,7 +32,9 @@ class RunRecord:
     """Everything measured so far; complete or not, `stats()` is what a result holds.
 
     accs: [tasks trained, tasks tested], NaN where nothing was tested (yet); untrained: the same of
-    the network before any training [tasks]; layers: the names of the k-winner activations.
+    the network before any training [tasks]; layers: the names of the k-winner activations;
+    context_right: for how large a part of the pictures the context was found, in the shape of accs,
+    NaN without contexts; measured: see `Engine.measured`.
     """
 
     accs: np.ndarray
@@ -43,6 +45,8 @@ class RunRecord:
     weight_density: dict[str, float] = field(default_factory=dict)
     costs: list[dict[str, Any]] = field(default_factory=list)  # see `sparsity.LayerCost`
     max_entropy: list[float] = field(default_factory=list)  # of each k-winner activation
+    context_right: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    measured: dict[str, np.ndarray] = field(default_factory=dict)
     elapsed: float = 0.0
 
     def entropy(self) -> np.ndarray:
@@ -69,6 +73,8 @@ class RunRecord:
             "weight_density": self.weight_density,
             "costs": self.costs,
             "elapsed": self.elapsed,
+            **({} if np.isnan(self.context_right).all() else {"context_right": self.context_right}),
+            **self.measured,
         }
 
 
@@ -76,7 +82,8 @@ def empty_record(stream: TaskStream, model: MLP) -> RunRecord:
     """The record of a run that has not begun."""
     tasks = len(stream.tasks)
     accs = np.full((len(stream.training), tasks), np.nan)
-    return RunRecord(accs, np.full(tasks, np.nan), [name for name, _ in k_winner_layers(model)])
+    layers = [name for name, _ in k_winner_layers(model)]
+    return RunRecord(accs, np.full(tasks, np.nan), layers, context_right=accs.copy())
 
 
 @dataclass
@@ -218,24 +225,34 @@ class _Run:
         done, tasks = self.place.task, self.stream.tasks
         if self.exp.eval_tasks == "seen" and not self.exp.cumul:
             tasks = tasks[: done + 1]
-        self._fill(self.record.accs[done], tasks, where)
+        self._fill(self.record.accs[done], self.record.context_right[done], tasks, where)
+        self.record.measured = self.engine.measured()
 
     def _test_untrained(self) -> None:
         """What forward transfer is measured against."""
         if tests_untrained(self.exp):
-            self._fill(self.record.untrained, self.stream.tasks, "before training")
+            row = self.record.untrained
+            self._fill(row, np.full_like(row, np.nan), self.stream.tasks, "before training")
 
-    def _fill(self, row: np.ndarray, tasks: Sequence[Task], where: str) -> None:
+    def _fill(
+        self, row: np.ndarray, context_right: np.ndarray, tasks: Sequence[Task], where: str
+    ) -> None:
         """Test on these tasks."""
         self.progress.begin(f"{where}, testing", sum(len(t.test) for t in tasks), "picture")
 
-        def seen(pictures: int) -> None:
-            self.progress.advance(pictures)
-            self.note(False)
-
         for i, task in enumerate(tasks):
+            right: list[Tensor] = []  # pictures whose context was found, per batch
+
+            def seen(pictures: int, i: int = i, right: list[Tensor] = right) -> None:
+                found = self.engine.contexts_right(i)
+                right.extend([] if found is None else [found])
+                self.progress.advance(pictures)
+                self.note(False)
+
             if np.isnan(row[i]):  # otherwise it was tested before the run was interrupted
                 row[i] = accuracies(self.engine, [task], seen)[0]
+                if right:
+                    context_right[i] = int(torch.stack(right).sum()) / len(task.test)
 
     def _count(self) -> None:
         """Count what the model has and costs now."""

@@ -48,6 +48,7 @@ def make_exp() -> Callable[..., Any]:
             "mnist_mode": "perm",
             "num_batch": 3,
             "cumul": False,
+            "validation": 0.0,
             "scenario": "domain",
             "class_order": "sorted",
             "data": "full",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from benchmarks import make_stream
 
@@ -23,3 +24,17 @@ def test_a_cumulative_run_trains_once_on_everything(make_exp):
     assert [len(task.train) for task in stream.training] == [1000]
     assert len(stream.tasks) == 5
     assert stream.head_sizes == (10,)
+
+
+def test_validation_takes_the_place_of_the_test_pictures(make_exp):
+    whole = make_stream(make_exp(benchmark="cifar", data="sample", num_batch=5, scenario="task"))
+    stream = make_stream(
+        make_exp(benchmark="cifar", data="sample", num_batch=5, scenario="task", validation=0.2)
+    )
+    assert stream.test is stream.train
+    for task, all_of_it in zip(stream.tasks, whole.tasks, strict=True):
+        assert len(task.test) == 40 and len(task.train) == 160
+        parts = torch.cat([task.train.rows, task.test.rows])
+        assert torch.equal(parts, all_of_it.train.rows)
+    assert stream.training == stream.tasks
+    assert "tested on 0.2 of the training pictures" in stream.source

@@ -14,6 +14,9 @@ PERM = Experiment(name="a")
 SPLIT = Experiment(name="a", mnist_mode="split", num_batch=5)
 CIFAR = Experiment(name="a", benchmark="cifar", num_batch=5)
 CIFAR100 = Experiment(name="a", benchmark="cifar100")
+CONTEXT = {"context": "prototype"}
+SLOW = {"old_synapse_lr": 0.5, "weight_decay": 0.0}
+GROW = {"dynamic": "grow"}
 CNN = Experiment(name="a", cnn=True, hidden_units=512, percent_on_fc=0.05)
 
 
@@ -55,6 +58,18 @@ def test_number_of_tasks(exp: Experiment, allowed: set[int]) -> None:
         (CNN, {"weight_sparsity_conv": 0.01}, "weight_sparsity_conv", "a unit of 25 inputs"),
         (PERM, {"hidden_units": 10**6, "hidden_layers": 2}, "hidden_units", "1000.8 billion"),
         (CNN, {"hidden_units": 10**6}, "hidden_units", "51.2 billion weights"),
+        (PERM, CONTEXT | {"context_units": 5000}, "context_units", "more than the 4000"),
+        (PERM, CONTEXT | {"context_units": 3}, "context_units", "4 units win, but only the 3"),
+        (PERM, CONTEXT | {"cumul": True}, "context", "one after the other"),
+        (PERM, CONTEXT | {"sparse_layers": "nupic"}, "context", "sparse_layers = own"),
+        (PERM, {"old_synapse_lr": 0.5}, "weight_decay", "would move the old synapses"),
+        (PERM, SLOW | {"cumul": True}, "old_synapse_lr", "no synapse is old"),
+        (PERM, SLOW | {"old_synapse_rule": "importance", "engine": "sparse"}, "engine", "gradient"),
+        (PERM, GROW | {"cumul": True}, "dynamic", "from task to task"),
+        (PERM, GROW | {"sparse_layers": "nupic"}, "dynamic", "sparse_layers = own"),
+        (PERM, GROW | {"max_density_fc": 0.01}, "max_density_fc", "nothing could grow"),
+        (PERM, GROW | {"initial_density_fc": 0.0006}, "initial_density_fc", "no weight"),
+        (CNN, CONTEXT, "context", "contexts are for MLPs"),
     ],
 )
 def test_contradictions(exp: Experiment, change: dict[str, Any], key: str, reason: str) -> None:

@@ -24,8 +24,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, str(ROOT / "run_exps.py")]
-SAME = ("accs", "untrained", "perc_on_avg", "perc_on_std", "on_idxs", "loss", "train_acc", "entropy")
-SAME += ("max_entropy", "weight_density", "costs")
+SAME = ("accs", "untrained", "perc_on_avg", "perc_on_std", "on_idxs", "loss", "train_acc")
+SAME += ("entropy", "max_entropy", "weight_density", "costs")
 
 
 def main() -> int:

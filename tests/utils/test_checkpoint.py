@@ -32,6 +32,8 @@ FULL = {
     "train_ep": 2,
     "train_ep_inc": 1,
 }
+GROW = {"dynamic": "grow", "initial_density_fc": 0.2, "grow_per_task": 0.1, "grow_every": 2}
+SLOW = {"old_synapse_lr": 0.2, "weight_decay": 0.0}
 Built = Callable[[Experiment, TaskStream], tuple[Engine, torch.Generator]]
 
 
@@ -145,6 +147,38 @@ def test_other_experiments(
     expected = everything(*run(built, exp, stream))
     for at in (2, 5):
         assert everything(*interrupted(built, exp, stream, at, tmp_path)) == expected
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"engine": "reference", "context_units": 16, "hidden_layers": 2},
+        {"engine": "dense", "context_units": 24, "context_overlap": 0.5, **SLOW},
+        {"engine": "dense", "context": "none", **SLOW},
+        {"engine": "sparse", "context": "none", **SLOW},
+        {"engine": "dense", "context": "none", **SLOW, "old_synapse_rule": "importance"},
+        {"engine": "dense", "context": "none", **GROW, "hidden_layers": 1},
+        {"engine": "sparse", "context": "none", **GROW, **SLOW},
+        {"engine": "sparse", "context_units": 16, **GROW, **SLOW, "context_overlap": 0.5},
+        {"engine": "reference", "context": "none", "dynamic": "set", "train_ep": 2},
+        {"engine": "sparse", "context_units": 16, "hidden_layers": 2},
+    ],
+    ids=lambda keys: ",".join(f"{k}={v}" for k, v in keys.items()),
+)
+@pytest.mark.parametrize("at", [2, 4, 7, 10, 13])
+def test_with_contexts(
+    experiment: Callable,
+    stream_of: Callable,
+    built: Built,
+    tmp_path: Path,
+    keys: dict[str, Any],
+    at: int,
+) -> None:
+    """Before the first context, in it, tested in it, in the second, and tested in both."""
+    exp = experiment(**FULL | {"train_ep": 1, "context": "prototype", "mb_size": 16} | keys)
+    stream = stream_of(exp, train=40, test=20)
+    expected = everything(*run(built, exp, stream))
+    assert everything(*interrupted(built, exp, stream, at, tmp_path)) == expected
 
 
 def test_again_and_again(

@@ -9,11 +9,13 @@ from exps.config import Experiment
 from exps.messages import three_lines
 from models.mlp import MLP
 from utils.engine.base import Engine
+from utils.engine.contextual import ContextEngine
 from utils.engine.dense import DenseEngine
 from utils.engine.reference import ReferenceEngine
 from utils.engine.replay import CudaRecorder, ReplayEngine
 from utils.engine.screen import has_fast_bf16
 from utils.engine.sparse import SparseEngine
+from utils.engine.staged import StagedEngine
 
 
 class EngineError(Exception):
@@ -32,8 +34,24 @@ def slow_precision(exp: Experiment, device: torch.device) -> list[str]:
 def make_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torch.device) -> Engine:
     """The engine that `exp.engine` names; `auto` takes the fastest that knows the model.
 
-    Raises EngineError when the one named does not know it.
+    With contexts it is asked for the part of the model that a context uses. Raises EngineError
+    when the one named does not know it.
     """
+    if exp.context == "none":
+        return _staged_engine(exp, model, stream, device)
+    return ContextEngine(
+        exp, model, stream, device, lambda part: _staged_engine(exp, part, stream, device)
+    )
+
+
+def _staged_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torch.device) -> Engine:
+    engine = _plain_engine(exp, model, stream, device)
+    slowed, dynamic = exp.old_synapse_lr < 1 and not exp.cnn, exp.sparsify and exp.dynamic != "none"
+    changes = slowed or dynamic
+    return StagedEngine(exp, stream, engine) if changes else engine
+
+
+def _plain_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torch.device) -> Engine:
     known = SparseEngine.supports(exp, model, device)
     if exp.engine == "sparse" and not known:
         raise EngineError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,6 +38,22 @@ class Engine(Protocol):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state_dict` was taken; `begin_epoch` comes first."""
+
+    def slow(self, factors: dict[Tensor, Tensor]) -> None:
+        """From now on multiply the gradients of these parameters, with factors in their shapes."""
+
+    def restart(self) -> None:
+        """Momentum starts from zero."""
+
+    def follow_masks(self) -> None:
+        """The masks of the model have changed: what they hide is zero, and has no momentum."""
+
+    def measured(self) -> dict[str, np.ndarray]:
+        """What only such an engine has to say about the tasks trained so far, for the result."""
+
+    def contexts_right(self, task: int) -> Tensor | None:
+        """Of how many pictures of the last `logits`, all of this task, the context was found, int64
+        []; None without contexts."""
 
     def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
         """Logits [n, classes] of test pictures, in evaluation mode, and their labels int64 [n]."""

@@ -41,6 +41,10 @@ class DenseEngine(ReferenceEngine):
             for p in self.parameters:
                 self.sgd.momentum(p)  # recorded steps need the memory beforehand
 
+    def slow(self, factors: dict[Tensor, Tensor]) -> None:
+        """Multiply the gradients of these parameters."""
+        self.sgd.factors = factors
+
     def _momenta(self) -> dict[Tensor, Tensor]:
         return {p: self.sgd.momenta[p] for p in self.parameters if p in self.sgd.momenta}
 

@@ -37,6 +37,12 @@ class FirstLayer(Protocol):
         The parameters that `SGD.gradient` was asked for take theirs with `SGD.step`.
         """
 
+    def restart(self) -> None:
+        """Momentum starts from zero."""
+
+    def follow_mask(self) -> None:
+        """Make zero what the mask hides, and its momentum."""
+
     def write_back(self) -> None:
         """Write the weights into the model."""
 
@@ -80,6 +86,17 @@ class FullLayer:
         total.index_fill_(0, self.touched, 0)  # what the step before left there
         total.index_add_(0, rows, shares)
         self.touched = rows
+
+    def restart(self) -> None:
+        """Nothing: `SGD` holds the momentum."""
+
+    @torch.no_grad()
+    def follow_mask(self) -> None:
+        """Make zero what the mask hides, and its momentum."""
+        weight, mask = self.weights.weight, self.weights.zero_mask
+        if mask is not None:
+            weight.masked_fill_(mask, 0)
+            self.sgd.momentum(weight).masked_fill_(mask, 0)
 
     def write_back(self) -> None:
         """Nothing: the model's weights are what is trained."""
@@ -126,9 +143,26 @@ class HalfLayer:
         """The SGD step for the gradient [batch, k] of the winners' pre-activations."""
         self.between = None
         rows, shares = _gradient_rows(x, winners, gradient, self.weights, self.sgd)
+        if self.weights.weight in self.sgd.factors:
+            shares *= self.sgd.factors[self.weights.weight][rows]
         rescaled = self.matrix.step()
         self.matrix.add_rows(rows, shares)
         self.screen.refresh(None if rescaled else rows)
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Momentum starts from zero."""
+        self.matrix.restart()
+        self.screen.refresh()
+        self.between = None
+
+    @torch.no_grad()
+    def follow_mask(self) -> None:
+        """Make zero what the mask hides, and its momentum."""
+        if self.weights.zero_mask is not None:
+            self.matrix.hide(self.weights.zero_mask)
+            self.screen.refresh()
+            self.between = None
 
     @torch.no_grad()
     def write_back(self) -> None:

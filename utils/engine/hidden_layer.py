@@ -19,10 +19,18 @@ class HiddenLayer:
         weight = weights.weight.detach().t()
         self.matrix = LazyMatrix(weight, None, basis)
         self.follow_mask()
+        self.follow_factors()
+
+    def follow_factors(self) -> None:
+        """Take over what the gradients are multiplied with now."""
+        factors = self.sgd.factors.get(self.weights.weight)
+        self.factors = None if factors is None else factors.t().flatten()
 
     def follow_mask(self) -> None:
-        """Take over the mask of the model's layer as it is now."""
+        """Take over the mask of the model's layer as it is now: what it hides is zero."""
         mask = self.weights.zero_mask
+        if mask is not None:
+            self.matrix.hide(mask.t())
         self.unmasked = None if mask is None else (~mask).t().flatten()
 
     def forward(self, inputs: Winners) -> Tensor:
@@ -44,6 +52,8 @@ class HiddenLayer:
         where, entries = where.flatten()[touched], entries[touched]
         if self.unmasked is not None:
             entries *= self.unmasked[where]
+        if self.factors is not None:
+            entries *= self.factors[where]
         self.matrix.step()
         self.matrix.add(where, entries)
         return back

@@ -52,7 +52,8 @@ class Basis:
         root = mean * mean - det
         if mean <= 0 or det <= 0 or root <= (APART * mean) ** 2:
             return None
-        first = mean + math.sqrt(root)
+        # Without decay a step without gradient leaves weights as they are, to the bit.
+        first = mean + math.sqrt(root) if weight_decay else 1.0
         second = det / first  # the smaller root without cancellation
         slope1, slope2 = (first - ww) / wb, (second - ww) / wb
         # gain solves e₁ + e₂ = c_w and slope₁·e₁ + slope₂·e₂ = c_b = 1
@@ -112,6 +113,20 @@ class LazyMatrix:
         """Apply gradients [n, columns] to whole rows int64 [n]; repeats add up."""
         for part, scale, gain in zip(self.parts, self.scale, self.basis.gain, strict=False):
             part.index_add_(0, rows, gradient, alpha=gain / scale)
+
+    def restart(self) -> None:
+        """Momentum starts from zero; the weights stay, to the bit where they are not scaled."""
+        if len(self.parts) > 1:
+            slope1, slope2 = self.basis.slope
+            weight = self.weight()
+            torch.mul(weight, -slope1 / (slope2 - slope1), out=self.parts[1])
+            torch.sub(weight, self.parts[1], out=self.parts[0])
+            self.scale = [1.0, 1.0]
+
+    def hide(self, zero: Tensor) -> None:
+        """Make weights and momenta zero where bool [rows, columns] says so."""
+        for part in self.parts:
+            part.masked_fill_(zero, 0)
 
     def state(self) -> dict[str, Any]:
         """The parts and their scales, from which `restore` continues exactly."""

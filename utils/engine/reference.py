@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -11,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from benchmarks.stream import Pictures, Samples, TaskStream
 from exps.config import Experiment
 from models.mlp import MLP
-from models.sparse import update_boost_strength
+from models.sparse import SparseWeightsBase, update_boost_strength
 from utils.meter import EpochRecord, Meter
 from utils.sparsity import entropies
 
@@ -30,6 +31,7 @@ class ReferenceEngine:
         self.exp, self.model, self.stream, self.device = exp, model.to(device), stream, device
         self.units = model.units
         self.net = self.model  # what is computed
+        self.factors: dict[Tensor, Tensor] = {}  # see `slow`
         self._begin()
 
     def begin_epoch(self, steps: int) -> None:
@@ -74,6 +76,33 @@ class ReferenceEngine:
             momenta[parameters[name]].copy_(momentum)
         self.meter.restore(state["meter"])
 
+    def slow(self, factors: dict[Tensor, Tensor]) -> None:
+        """From now on multiply the gradients of these parameters."""
+        self.factors = factors
+
+    def restart(self) -> None:
+        """Momentum starts from zero."""
+        for momentum in self._momenta().values():
+            momentum.zero_()
+
+    @torch.no_grad()
+    def follow_masks(self) -> None:
+        """What the masks hide is zero, and has no momentum."""
+        momenta = self._momenta()
+        for layer in self.model.modules():
+            if isinstance(layer, SparseWeightsBase):
+                layer.rezero_weights()
+                if layer.weight in momenta:
+                    momenta[layer.weight].masked_fill_(layer.zero_mask, 0)
+
+    def measured(self) -> dict[str, np.ndarray]:
+        """Nothing."""
+        return {}
+
+    def contexts_right(self, task: int) -> Tensor | None:
+        """There are no contexts."""
+        return None
+
     @torch.no_grad()
     def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
         """Logits [n, classes] of test pictures, in evaluation mode, and their labels int64 [n]."""
@@ -104,6 +133,9 @@ class ReferenceEngine:
 
     def _update(self) -> None:
         """Step all parameters that have a gradient."""
+        for p, factor in self.factors.items():
+            if p.grad is not None:
+                p.grad.mul_(factor)
         self.optimizer.step()
 
     def _precision(self) -> torch.autocast:

@@ -114,6 +114,11 @@ class ReplayEngine(DenseEngine):
         recorded.taken += 1
         return self.recorder.warm_up(lambda: super(ReplayEngine, self).step(recorded.samples, head))
 
+    def slow(self, factors: dict[Tensor, Tensor]) -> None:
+        """Multiply the gradients of these parameters; the step is recorded anew."""
+        super().slow(factors)
+        self.recorded = None
+
     def _recording(self, samples: Samples, head: int) -> _Recorded:
         """The recording for such samples: the one there is, or a new one."""
         view = samples.view if isinstance(samples.view, int) else None

@@ -14,7 +14,8 @@ class SGD:
     """The arithmetic of torch.optim.SGD, fused, without its bookkeeping and its time to load.
 
     Either on gradients that are kept and written in place (`gradient`, then `step`), or on those
-    given to `apply`. Only what has a gradient is touched.
+    given to `apply`. Only what has a gradient is touched. factors: what the gradients of some
+    parameters are multiplied with, in their shapes.
     """
 
     def __init__(self, exp: Experiment) -> None:
@@ -29,6 +30,7 @@ class SGD:
         }
         self.gradients: dict[Tensor, Tensor] = {}
         self.momenta: dict[Tensor, Tensor] = {}
+        self.factors: dict[Tensor, Tensor] = {}
         self.due: list[Tensor] = []
 
     def gradient(self, parameter: Tensor) -> Tensor:
@@ -44,6 +46,11 @@ class SGD:
             self.momenta[parameter] = torch.zeros_like(parameter)
         return self.momenta[parameter]
 
+    def restart(self) -> None:
+        """Momentum starts from zero."""
+        for momentum in self.momenta.values():
+            momentum.zero_()
+
     def step(self) -> None:
         """Step all parameters that `gradient` was asked for."""
         self.apply([(p, self.gradients[p]) for p in self.due])
@@ -54,5 +61,5 @@ class SGD:
         """Step parameters by their gradients."""
         parameters = [p for p, _ in steps]
         momenta = [self.momentum(p) for p in parameters] if self.settings["momentum"] else []
-        gradients = [g for _, g in steps]
+        gradients = [g.mul_(self.factors[p]) if p in self.factors else g for p, g in steps]
         torch._fused_sgd_(parameters, gradients, momenta, **self.settings)

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -26,7 +27,7 @@ from utils.engine.first_layer import first_layer
 from utils.engine.hidden_layer import HiddenLayer
 from utils.engine.lazy import Basis
 from utils.engine.sgd import SGD
-from utils.engine.weights import Weights
+from utils.engine.weights import Weights, k_winners
 from utils.engine.winners import Winners, choose
 from utils.meter import EpochRecord, Meter
 from utils.sparsity import entropies
@@ -50,7 +51,7 @@ class SparseEngine:
         self.device, self.units = torch.device("cpu"), model.units
         self.sgd = SGD(exp)
         first, *others = [Weights.of(block.linear) for block in model.blocks]
-        self.winners = _k_winners(model)
+        self.winners = k_winners(model)
         self.first = first_layer(
             first,
             self.sgd,
@@ -68,13 +69,14 @@ class SparseEngine:
     @staticmethod
     def supports(exp: Experiment, model: MLP, device: torch.device) -> bool:
         """Whether this engine knows the model."""
-        known = type(model) is MLP and len(_k_winners(model)) == len(model.blocks)
-        return device.type == "cpu" and known and _basis(exp) is not None
+        known = type(model) is MLP and len(k_winners(model)) == len(model.blocks)
+        by_path = exp.old_synapse_lr < 1 and exp.old_synapse_rule == "importance"
+        return device.type == "cpu" and known and not by_path and _basis(exp) is not None
 
     @staticmethod
     def pays(model: MLP) -> bool:
         """Whether so few units win that this engine is the faster one."""
-        return all(layer.k * FEW <= layer.n for layer in _k_winners(model))
+        return all(layer.k * FEW <= layer.n for layer in k_winners(model))
 
     @property
     def model(self) -> MLP:
@@ -141,6 +143,35 @@ class SparseEngine:
         self.ahead = True
         self.meter.restore(state["meter"])
 
+    def slow(self, factors: dict[Tensor, Tensor]) -> None:
+        """Multiply the gradients of these parameters."""
+        self.sgd.factors = factors
+        for layer in self.hidden:
+            layer.follow_factors()
+
+    def restart(self) -> None:
+        """Momentum starts from zero."""
+        self.ahead = True
+        self.sgd.restart()
+        self.first.restart()
+        for layer in self.hidden:
+            layer.matrix.restart()
+
+    def follow_masks(self) -> None:
+        """What the masks hide is zero, and has no momentum."""
+        self.ahead = True
+        self.first.follow_mask()
+        for layer in self.hidden:
+            layer.follow_mask()
+
+    def measured(self) -> dict[str, np.ndarray]:
+        """Nothing."""
+        return {}
+
+    def contexts_right(self, task: int) -> Tensor | None:
+        """There are no contexts."""
+        return None
+
     @torch.no_grad()
     def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
         """Logits [n, classes] of test pictures, in evaluation mode, and their labels int64 [n]."""
@@ -202,12 +233,6 @@ class SparseEngine:
 
 def _basis(exp: Experiment) -> Basis | None:
     return Basis.of(exp.lr, exp.momentum, exp.weight_decay, exp.nesterov)
-
-
-def _k_winners(model: MLP) -> list[KWinners]:
-    """The activations that this engine computes."""
-    layers = [block.activation for block in model.blocks]
-    return [a for a in layers if isinstance(a, KWinners) and not (a.relu or a.break_ties)]
 
 
 def _logits(inputs: Winners, classifier: Weights) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,139 @@
+"""Which synapses are old, and that frozen ones stay as they are to the bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.stream import Task
+from models import make_model
+from models.mlp import MLP
+from utils.dynamic import old_synapses
+from utils.dynamic.old_synapses import activity, factors, grow_older, layers
+from utils.engine.base import Engine
+from utils.engine.first_layer import HalfLayer
+
+SLOW: dict[str, Any] = {"old_synapse_lr": 0.0, "weight_decay": 0.0}
+
+
+def model_of(experiment: Callable, **changes: Any) -> MLP:
+    torch.manual_seed(0)
+    return make_model(experiment(**SLOW | changes), (1, 28, 28), [10])
+
+
+def test_a_synapse_is_used_when_its_input_is_on_and_its_unit_wins(experiment: Callable) -> None:
+    model = model_of(experiment, weight_sparsity_fc=0.5)
+    x = torch.rand(40, 784) * (torch.rand(40, 784) < 0.1)
+    use = activity(model, x, 0)
+    block = model.blocks[0]
+    won = block.activation(block.linear(x)) != 0
+    expected = torch.zeros(64, 784)
+    for picture, winners in zip(x, won, strict=True):
+        expected[winners] += picture / 40
+    expected[block.linear.zero_mask] = 0
+    torch.testing.assert_close(use[block.linear.weight], expected)
+    torch.testing.assert_close(use[block.linear.bias], won.float().mean(0))
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"), [("used", [0, 1, 1, 1]), ("usage", [0, 0.25, 0.5, 1])]
+)
+def test_how_old(experiment: Callable, rule: str, expected: list[float]) -> None:
+    model = model_of(experiment)
+    weight = model.hidden[0].linear.weight
+    use = torch.zeros_like(weight)
+    use[0, :4] = torch.tensor([0.0, 1.0, 2.0, 9.0])  # the average of what is used is 4
+    grow_older(model, {weight: use}, rule)
+    grow_older(model, {weight: torch.zeros_like(weight)}, rule)  # a task that uses nothing
+    assert layers(model)[0].used[0, :4].tolist() == expected
+    slow = factors(model, rate=0.2)[weight][0, :4]
+    torch.testing.assert_close(slow, 1 - 0.8 * torch.tensor(expected))
+
+
+def momenta(engine: Engine, name: str) -> Tensor:
+    """The momentum of the first hidden layer's weights, [units, inputs]."""
+    inner: Any = engine
+    while hasattr(inner, "inner"):
+        inner = inner.inner
+    if name == "sparse" and isinstance(inner.first, HalfLayer):
+        return inner.first.matrix.momentum()
+    weight = inner.model.hidden[0].linear.weight
+    return inner.sgd.momentum(weight) if name != "reference" else inner._momenta()[weight]
+
+
+def train(engine: Engine, task: Task) -> None:
+    engine.begin_epoch(10)
+    for start in range(0, 320, 32):
+        engine.step(task.train.take(slice(start, start + 32)), 0)
+
+
+@pytest.mark.parametrize("engine", ["reference", "dense", "sparse"])
+@pytest.mark.parametrize("rule", ["used", "usage", "importance"])
+@pytest.mark.parametrize("keys", [{}, {"hidden_layers": 2, "weight_sparsity_fc": 0.3}])
+def test_frozen_synapses_stay_to_the_bit(
+    experiment: Callable,
+    stream_of: Callable,
+    built: Callable,
+    engine: str,
+    rule: str,
+    keys: dict[str, Any],
+) -> None:
+    if rule == "importance" and engine == "sparse":
+        pytest.skip("not computed by the sparse engine")
+    exp = experiment(**SLOW, **keys, engine=engine, old_synapse_rule=rule)
+    stream = stream_of(exp, train=320)
+    some, _ = built(exp, stream)
+    train(some, stream.tasks[0])
+    some.begin_epoch(1)
+    some.step(stream.tasks[1].train.take(slice(32)), 0)  # the second task has begun
+    before = [p.detach().clone() for p in some.model.parameters()]
+    slow = old_synapses.factors(some.model, 0.0)
+    train(some, stream.tasks[1])
+    frozen = 0
+    for p, then in zip(some.model.parameters(), before, strict=True):
+        still = slow[p] == 0
+        frozen += int(still.sum())
+        assert torch.equal(p[still], then[still])
+        assert not torch.equal(p, then) or bool(still.all())
+    assert frozen > 500
+    first = slow[some.model.hidden[0].linear.weight] == 0
+    assert (momenta(some, engine)[first] == 0).all()
+
+
+@pytest.mark.parametrize("engine", ["dense", "sparse"])
+def test_all_engines_slow_down_alike(
+    experiment: Callable, stream_of: Callable, built: Callable, engine: str
+) -> None:
+    keys = SLOW | {"old_synapse_lr": 0.3, "dropout": 0.0, "hidden_layers": 2}
+    exp = experiment(**keys, boost_strength=0.0)
+    stream = stream_of(exp, train=320)
+    one, _ = built(experiment(**keys, boost_strength=0.0, engine="reference"), stream)
+    two, _ = built(experiment(**keys, boost_strength=0.0, engine=engine), stream)
+    for task in stream.tasks:
+        train(one, task)
+        train(two, task)
+    for p, q in zip(one.model.parameters(), two.model.parameters(), strict=True):
+        torch.testing.assert_close(p, q, rtol=0, atol=2e-4)
+
+
+def test_importance_is_the_path_integral(
+    experiment: Callable, stream_of: Callable, built: Callable
+) -> None:
+    """Along a straight descent of a quadratic loss the integral is what the loss fell by."""
+    model = model_of(experiment)
+    weight = model.hidden[0].linear.weight
+    path, start = old_synapses.Path(model), weight.detach().clone()
+    for _ in range(1000):
+        weight.grad = weight.detach().clone()  # of half the square
+        with torch.no_grad():
+            weight.sub_(weight.grad, alpha=1e-3)
+        path.add()
+    fallen = (start**2 - weight.detach() ** 2) / 2
+    torch.testing.assert_close(path.total[0], fallen, rtol=1e-3, atol=1e-6)
+    moved = (weight.detach() - start) ** 2
+    expected = path.total[0] / (moved + old_synapses.DAMPING)
+    torch.testing.assert_close(path.importance()[weight], expected)

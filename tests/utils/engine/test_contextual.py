@@ -1,0 +1,119 @@
+"""Contexts compute what the whole network would, with all other units out of the competition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from models.functional import boosted
+from utils.engine.contextual import ContextEngine
+
+CONTEXT: dict[str, Any] = {"context": "prototype", "context_units": 16, "dropout": 0.0}
+PLAIN = {"momentum": 0.0, "nesterov": False, "boost_strength": 0.0}
+
+
+def forward(model: Any, x: Tensor, units: Tensor, bias: Tensor, k: int) -> Tensor:
+    """Logits when only these units may win, by the whole weights."""
+    for block, allowed in zip(model.blocks, units, strict=True):
+        values = block.linear(x)
+        rivals = torch.full_like(values, -torch.inf)
+        rivals[:, allowed] = boosted(
+            values, block.activation.duty_cycle, block.activation.boost_strength
+        )[:, allowed]
+        x = values.masked_fill(rivals < rivals.topk(k, 1).values[:, -1:], 0)
+    return x @ model.heads[0].weight.t() + bias
+
+
+@pytest.mark.parametrize("engine", ["reference", "dense", "sparse"])
+@pytest.mark.parametrize("layers", [1, 2])
+def test_it_is_the_whole_network_with_the_others_silent(
+    experiment: Callable, stream_of: Callable, built: Callable, engine: str, layers: int
+) -> None:
+    exp = experiment(**CONTEXT, **PLAIN, engine=engine, hidden_layers=layers, weight_decay=0.0)
+    stream = stream_of(exp, train=320)
+    fast, _ = built(exp, stream)
+    slow, _ = built(exp, stream)
+    model, parameters = slow.model, list(slow.model.parameters())
+    for task in stream.tasks:
+        bias = model.heads[0].bias.detach().clone().requires_grad_()
+        fast.begin_epoch(10)
+        for start in range(0, 320, 32):
+            samples = task.train.take(slice(start, start + 32))
+            fast.step(samples, 0)
+            units = fast.contexts.units[task.train.view]
+            x = stream.inputs(stream.train, samples).flatten(1)
+            loss = cross_entropy(
+                forward(model, x, units, bias, 8), stream.labels(stream.train, samples)
+            )
+            gradients = torch.autograd.grad(loss, [bias, *parameters], allow_unused=True)
+            with torch.no_grad():
+                for p, g in zip([bias, *parameters], gradients, strict=True):
+                    if g is not None:
+                        p -= exp.lr * g
+    for (name, one), two in zip(fast.model.named_parameters(), parameters, strict=True):
+        if not name.startswith("heads") or name.endswith("weight"):
+            torch.testing.assert_close(one, two, rtol=0, atol=1e-5, msg=lambda m, n=name: n + m)
+    torch.testing.assert_close(fast.biases[0][-1], bias.detach(), rtol=0, atol=1e-5)
+    samples = stream.tasks[0].test
+    x = stream.inputs(stream.test, samples).flatten(1)
+    logits, _ = fast.logits(samples, 0)
+    for context in fast.found.unique().tolist():
+        expected = forward(model, x, fast.contexts.units[context], fast.biases[0][context], 8)
+        here = fast.found == context
+        torch.testing.assert_close(logits[here], expected[here].detach(), rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("engine", ["reference", "dense", "sparse"])
+def test_what_other_contexts_learnt_stays_to_the_bit(
+    experiment: Callable, stream_of: Callable, trained: Callable, built: Callable, engine: str
+) -> None:
+    """With momentum, weight decay, boosting and dropout: nothing of the first task moves."""
+    exp = experiment(**CONTEXT | {"dropout": 0.5}, engine=engine, weight_decay=0.01)
+    stream = stream_of(exp, train=2000, test=300)
+    record, after = trained(exp, stream)
+    assert isinstance(after, ContextEngine)
+    first, second = after.contexts.units[:, 0]
+    assert not set(first.tolist()) & set(second.tolist())
+    before, _ = built(exp, stream)
+    before.begin_epoch(63)
+    for start in range(0, 2000, 32):
+        before.step(stream.tasks[0].train.take(slice(start, start + 32)), 0)
+    learnt = before.model.hidden[0].linear.weight.detach().clone()
+    bits = learnt[first].clone()
+    before.begin_epoch(63)
+    for start in range(0, 2000, 32):
+        before.step(stream.tasks[1].train.take(slice(start, start + 32)), 0)
+    now = before.model.hidden[0].linear.weight
+    assert torch.equal(now[first], bits)
+    assert not torch.equal(now[second], learnt[second])
+    assert record.accs[1, 0] == record.accs[0, 0]  # no forgetting
+    np.testing.assert_array_equal(record.context_right, [[1, 0], [1, 1]])
+
+
+def test_what_is_measured(experiment: Callable, stream_of: Callable, trained: Callable) -> None:
+    exp = experiment(**CONTEXT, hidden_units=40, percent_on_fc=0.1, context_overlap=0.25)
+    record, engine = trained(exp, stream_of(exp, train=200))
+    stats = record.stats()
+    assert stats["fresh_units"].tolist() == [[16], [12]]
+    per_unit = 784 + 10
+    assert stats["synapses_in_use"].tolist() == [16 * per_unit, 28 * per_unit]
+    on = stats["on_idxs"]
+    assert ((on > 0).sum(1) <= 16).all() and on.shape == (2, 40)
+    assert stats["perc_on_avg"] == pytest.approx(10, abs=0.1)  # 4 of all 40
+    assert engine.name == "dense, by context"
+
+
+def test_masks_are_those_of_the_whole_network(
+    experiment: Callable, stream_of: Callable, trained: Callable
+) -> None:
+    exp = experiment(**CONTEXT, hidden_layers=2, weight_sparsity_fc=0.25)
+    record, engine = trained(exp, stream_of(exp, train=200))
+    for block in engine.model.blocks:
+        assert (block.linear.weight[block.linear.zero_mask] == 0).all()
+    assert record.weight_density["hidden.1.linear"] == pytest.approx(0.25)
