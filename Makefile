@@ -43,7 +43,7 @@ $(VENV)/run.stamp: $(VENV)/venv.stamp requirements.txt
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(VENV)/test.stamp: $(VENV)/venv.stamp requirements.txt requirements-dev.txt
+$(VENV)/test.stamp: $(VENV)/venv.stamp $(wildcard requirements*.txt)
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-dev.txt
 	touch $@
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from exps import cli, config
 from utils.failures import OutOfMemory, memory_explained, unexpected
 from utils.log import RunLog, say, warn
-from utils.stopping import Signals, Stopped
+from utils.stopping import Signals, Stopped, end_with_input
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -30,15 +30,34 @@ def main(argv: list[str] | None = None) -> int:
             return cli.check_file(args.config)
         if args.list_runs:
             return show_runs(args.results_dir)
+        if args.check_results is not None:
+            return check_results(Path(args.check_results or args.results_dir))
     except config.ConfigError as error:
         return cli.fail(error, status=2)
     with RunLog(args.log_level) as log, Signals() as signals, ExitStack() as stack:
         try:
-            return run(args, log, signals, stack)
+            if args.worker:
+                end_with_input()
+            if cli.wants_many(args):
+                from utils.many import run_many
+
+                status = run_many(args, log, signals)
+            else:
+                status = run(args, log, signals, stack)
         except Stopped as stop:
             return cli.fail(stop, status=stop.status)
         except Exception as error:
             return cli.fail(unexpected(error, log, args.results_dir), status=1)
+    if args.report and not args.dry_run and status in (0, 1):
+        return show_report(args) or status
+    return status
+
+
+def show_report(args: Namespace) -> int:
+    """Report on all results of the folder; 1 if one of them cannot be read."""
+    from utils.report.terminal import show
+
+    return show([args.results_dir], quiet=args.quiet)
 
 
 def show_runs(results_dir: Path) -> int:
@@ -47,6 +66,18 @@ def show_runs(results_dir: Path) -> int:
 
     print(runs.table(results_dir))
     return 0
+
+
+def check_results(folder: Path) -> int:
+    """Print which results are as expected; 0 when all are, 1 when not, 2 when there are none."""
+    from utils import expected
+
+    try:
+        table, good = expected.check(folder)
+    except expected.NothingToCheckError as error:
+        return cli.fail(error, status=2)
+    print(table)
+    return 0 if good else 1
 
 
 def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int:
@@ -69,6 +100,8 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
     from models import ModelError, make_model
     from utils import summary
     from utils.engine import EngineError, make_engine, slow_precision
+    from utils.live.base import LiveError
+    from utils.live.live import check as check_live
     from utils.results import ResultsError, check_writable
     from utils.runtime import DeviceError, data_device, keep_memory, pick_device, seed_everything
     from utils.session import Session
@@ -84,13 +117,16 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
                 say(summary.plan(exp, stream, model))
                 return 0
             check_writable(args.results_dir)
+            check_live(args, model, len(stream.tasks))
             stream = stream.to(data_device(device, stream.train.x.nbytes + stream.test.x.nbytes))
             engine = make_engine(exp, model, stream, device)
         for text in slow_precision(exp, device):
             warn(text)
         session = Session(exp, stream, engine, order, args)
         stack.enter_context(session.opened(unfinished, log))
-    except (DataError, ModelError, DeviceError, EngineError, ResultsError, OutOfMemory) as error:
+    except (DataError, ModelError, DeviceError, EngineError, OutOfMemory) as error:
+        return cli.fail(error, status=1)
+    except (ResultsError, LiveError) as error:
         return cli.fail(error, status=1)
     except RunError as error:
         return cli.fail(error, status=2)

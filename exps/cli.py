@@ -10,6 +10,7 @@ from pathlib import Path
 from exps import VERSION, config
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
+PER_RUN = ("log_level", "tensorboard", "csv")  # options that each of many runs is given too
 _LOG = logging.getLogger("sparse_syn")
 _LOG.addHandler(logging.NullHandler())  # without a log, nothing is said twice
 
@@ -23,7 +24,9 @@ def parser(results: Path) -> argparse.ArgumentParser:
         epilog="Without --name the section [DEFAULT] is run. --explain says what each key means.",
         allow_abbrev=False,
     )
-    p.add_argument("--name", metavar="NAME", help="the section to run")
+    p.add_argument(
+        "--name", action="append", metavar="NAME", help="the section to run; may be repeated"
+    )
     p.add_argument(
         "--set",
         action="append",
@@ -50,6 +53,17 @@ def parser(results: Path) -> argparse.ArgumentParser:
         help="where the result is written",
     )
     p.add_argument(
+        "--tensorboard",
+        metavar="DIR",
+        help="what is measured, while the run goes on, for TensorBoard: a folder a run below DIR",
+    )
+    p.add_argument(
+        "--csv",
+        metavar="FILE",
+        help="the same as lines of a CSV file, one an epoch and one a test; FILE/ with a slash"
+        " behind it: a folder with a file a run",
+    )
+    p.add_argument(
         "--quiet", action="store_true", help="print only the path of the result, and errors"
     )
     p.add_argument(
@@ -69,11 +83,25 @@ def parser(results: Path) -> argparse.ArgumentParser:
         choices=LOG_LEVELS,
         help="how much goes into the log beside the result (default: info)",
     )
+    p.add_argument(
+        "--report",
+        action="store_true",
+        help="after the run, report on all results of the folder (as python -m utils.report DIR)",
+    )
+    _add_many(p)
     p.add_argument("--list", action="store_true", help="the sections, with a line on each")
     p.add_argument(
         "--list-runs", action="store_true", help="unfinished runs, with progress and age"
     )
     p.add_argument("--check", action="store_true", help="check every section of the file")
+    p.add_argument(
+        "--check-results",
+        nargs="?",
+        const="",
+        metavar="DIR",
+        help="whether the results in a folder (without DIR: in that of --results-dir) have the"
+        " accuracy that their sections expect",
+    )
     p.add_argument(
         "--explain",
         nargs="?",
@@ -83,6 +111,74 @@ def parser(results: Path) -> argparse.ArgumentParser:
     )
     p.add_argument("--version", action="version", version=f"sparse-syn {VERSION}")
     return p
+
+
+def _add_many(p: argparse.ArgumentParser) -> None:
+    """The options that ask for several runs."""
+    g = p.add_argument_group(
+        "many runs",
+        "Every --name with every value of --grid and every seed. What is done already is skipped,"
+        " what is unfinished is gone on with (docs/many.md).",
+    )
+    g.add_argument("--seeds", metavar="LIST", help="seeds and ranges of them, such as 0-4,7")
+    g.add_argument(
+        "--grid",
+        action="append",
+        default=[],
+        metavar="KEY=A,B,...",
+        help="values of a key; may be repeated for other keys (values with commas: KEY=A;B)",
+    )
+    g.add_argument(
+        "--jobs",
+        type=_count,
+        metavar="N",
+        help="runs at a time (default: one a GPU, without GPUs one; with Ray what the cluster can)",
+    )
+    g.add_argument(
+        "--threads",
+        type=_count,
+        metavar="N",
+        help="threads of each run (default: the cores divided by --jobs; with Ray 1)",
+    )
+    g.add_argument("--again", action="store_true", help="repeat runs that are done already")
+    g.add_argument(
+        "--executor",
+        choices=("local", "ray"),
+        help="where runs are worked on: processes on this machine (default), or a Ray cluster",
+    )
+    g.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT (default: $RAY_ADDRESS, or"
+        " a Ray of its own on this machine)",
+    )
+    p.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # see utils/many
+
+
+def _count(text: str) -> int:
+    """A whole number from 1 to 10,000."""
+    if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 10_000):
+        raise argparse.ArgumentTypeError(f"{text!r}: choose a whole number from 1 to 10000")
+    return int(text)
+
+
+def wants_many(args: argparse.Namespace) -> bool:
+    """Whether any option of many runs is given, or several names."""
+    options = ("seeds", "grid", "jobs", "threads", "again", "executor", "address")
+    given = [getattr(args, option) for option in options]
+    return len(args.name or []) > 1 or any(value not in (None, False, []) for value in given)
+
+
+def handed_on(args: argparse.Namespace) -> list[str]:
+    """The options of PER_RUN that are given, as the command line of each of many runs has them."""
+    words: list[str] = []
+    for name in PER_RUN:
+        option, value = "--" + name.replace("_", "-"), getattr(args, name)
+        if value is True:
+            words.append(option)
+        elif value is not None and value is not False:
+            words += [option, str(value)]
+    return words
 
 
 def overrides(args: argparse.Namespace) -> list[str]:

@@ -7,18 +7,19 @@ Nothing behind this module sees a parser or casts a value. It imports no torch, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from exps.experiment import KEYS, Experiment
+from exps.experiment import ABOUT, KEYS, REPEATS, Experiment
 from exps.kinds import Value
 from exps.manual import as_text, explain, markdown_table
-from exps.messages import ConfigError, did_you_mean, quoted, shown, shown_path
+from exps.messages import ConfigError, all_of, did_you_mean, quoted, shown, shown_path
 from exps.reader import Entry, Sections, parse_override, read
 from exps.rules import Finding, contradictions, doubts
 
 __all__ = [
+    "ABOUT",
     "DEFAULT_FILE",
     "KEYS",
     "ConfigError",
@@ -38,16 +39,17 @@ DEFAULT_FILE = Path(__file__).with_name("exps_params.cfg")
 
 
 def load(
-    name: str = "DEFAULT", path: Path | str = DEFAULT_FILE, overrides: Sequence[str] = ()
+    name: str = "DEFAULT", path: Path | str = DEFAULT_FILE, overrides: Sequence[str | Entry] = ()
 ) -> tuple[Experiment, list[str]]:
     """The experiment of a section, and warnings about keys that do nothing in it.
 
-    overrides: `key=value` strings as --set takes them; the last one of a key counts. What neither
-    they nor the section nor [DEFAULT] set has the default of its definition. Raises ConfigError for
-    the first fault in these; other sections are only parsed.
+    overrides: `key=value` strings as --set takes them, or entries that say where else they were
+    written; the last one of a key counts. What neither they nor the section nor [DEFAULT] set has
+    the default of its definition. Raises ConfigError for the first fault in these; other sections
+    are only parsed.
     """
     file = read(Path(path))
-    given = [parse_override(o) for o in overrides]
+    given = [o if isinstance(o, Entry) else parse_override(o) for o in overrides]
     if name not in file:
         guess = did_you_mean(name, file) or ";"
         raise ConfigError(
@@ -65,9 +67,9 @@ def from_texts(name: str, texts: Mapping[str, str], overrides: Sequence[str] = (
 
     overrides: as for `load`. Raises ConfigError.
     """
-    values = [Entry(k, text, f"{shown(k)} = {quoted(text)}") for k, text in texts.items()]
+    values = {k: Entry(k, text, f"{shown(k)} = {quoted(text)}") for k, text in texts.items()}
     given = [parse_override(o) for o in overrides]
-    resolved = _resolve(name, {name: {}}, [*values, *given])
+    resolved = _resolve(name, {name: values}, given)
     if resolved.experiment is None:
         raise ConfigError(resolved.errors[0])
     return resolved.experiment
@@ -98,7 +100,7 @@ def check_warnings(path: Path | str = DEFAULT_FILE) -> list[str]:
 
 def as_dict(exp: Experiment) -> dict[str, Any]:
     """The name and every key with its value, in plain Python."""
-    return asdict(exp)
+    return {name: value for name, value in asdict(exp).items() if name in ("name", *KEYS)}
 
 
 @dataclass
@@ -112,7 +114,7 @@ class _Resolved:
 
 def _resolve(name: str, file: Sections, given: Sequence[Entry] = ()) -> _Resolved:
     default = file.get("DEFAULT", {}).values() if name != "DEFAULT" else ()
-    inherited = [e for e in default if e.key != "description"]
+    inherited = [e for e in default if e.key not in ABOUT]
     own = [*file[name].values(), *given]
 
     resolved = _Resolved()
@@ -129,9 +131,34 @@ def _resolve(name: str, file: Sections, given: Sequence[Entry] = ()) -> _Resolve
     said = _Said(inherited, own)
     resolved.errors = [said.at(finding) for finding in contradictions(exp)]
     if not resolved.errors:
-        resolved.experiment = exp
+        section = {**_values(inherited), **_values(file[name].values())}
+        resolved.experiment = replace(exp, changed=_changed(name, section, given, exp))
         resolved.warnings = said.idle(exp) + [said.at(finding) for finding in doubts(exp)]
     return resolved
+
+
+def _values(entries: Iterable[Entry]) -> dict[str, Any]:
+    return {entry.key: _value(entry) for entry in entries}
+
+
+def _changed(
+    name: str, section: dict[str, Any], given: Sequence[Entry], exp: Experiment
+) -> tuple[str, ...]:
+    """The keys given whose values are not the section's, where an accuracy may depend on them.
+
+    None where the accuracy that is expected is given as well: it is expected of just this run.
+    """
+    keys = dict.fromkeys(entry.key for entry in given)
+    if "expected_acc" in keys:
+        return ()
+    own = Experiment(name=name, **section)
+    return tuple(
+        key
+        for key in keys
+        if key not in REPEATS
+        and KEYS[key].when.holds(exp)
+        and getattr(own, key) != getattr(exp, key)
+    )
 
 
 def _value(entry: Entry) -> Value:
@@ -167,12 +194,21 @@ class _Said:
         return f"{entry.written}: {reason}"
 
     def idle(self, exp: Experiment) -> list[str]:
-        """A warning for every key that was set for this experiment and does nothing in it."""
-        return [
-            f"{entry.written}: does nothing here; it counts only with {KEYS[name].when.text}"
-            for name, entry in self._own.items()
-            if not KEYS[name].when.holds(exp)
-        ]
+        """A warning that names every key that was set for this experiment and does nothing in it,
+        if there is one."""
+        idle = [name for name in self._own if not KEYS[name].when.holds(exp)]
+        if not idle:
+            return []
+        first, *others = idle
+        nor = f" (nor {'do' if len(others) > 1 else 'does'} {all_of(others)})" if others else ""
+        counts = "they count" if others else "it counts"
+        reason = KEYS[first].when.text
+        text = f"{self._own[first].written}: does nothing here{nor}; {counts} only with {reason}"
+        for other in dict.fromkeys(KEYS[name].when.text for name in others):
+            if other != reason:
+                names = [name for name in others if KEYS[name].when.text == other]
+                text += f"; {all_of(names)} only with {other}"
+        return [text]
 
 
 def _once(messages: Iterable[str]) -> list[str]:

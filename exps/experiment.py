@@ -17,6 +17,7 @@ from exps.kinds import (
     Kind,
     Line,
     Number,
+    OrNone,
     Switch,
     Value,
     Whole,
@@ -55,6 +56,7 @@ STATIC = When("sparsify and dynamic = none", lambda e: e.sparsify and e.dynamic 
 GROWING = When("dynamic = grow", lambda e: e.dynamic == "grow")
 SLOWED = When("an old_synapse_lr below 1", lambda e: e.old_synapse_lr < 1)
 CONTEXTS = When("context = prototype", lambda e: e.context != "none")
+EXPECTING = When("expected_acc", lambda e: e.expected_acc is not None)
 LATER_TASKS = When(
     "more than one task and without cumul", lambda e: e.num_batch > 1 and not e.cumul
 )
@@ -73,10 +75,27 @@ class Experiment:
     """One experiment, typed and complete. Its field defaults are the default experiment.
 
     `name` is the section's. `scenario` never holds auto: that is resolved when the record is made.
+    `changed` names the keys that the command line set to another value than the section's, of
+    those that can change the accuracy.
     """
 
     name: str
     description: str = key("", Line(), "what the experiment is, on one line; not inherited")
+    expected_acc: float | None = key(
+        None,
+        OrNone(Number(0, 100, unit="percent")),
+        "the mean accuracy after the last task that the section's values should give; the end of a "
+        "run and --check-results say whether it was met; not inherited",
+    )
+    expected_tol: float | None = key(
+        None,
+        OrNone(Number(0, 100, unit="points")),
+        "by how much the accuracy may lie above or below expected_acc; not inherited",
+        EXPECTING,
+    )
+    expected_source: str = key(
+        "", Line(), "where expected_acc is from, on one line; not inherited", EXPECTING
+    )
 
     benchmark: str = key("mnist", Choice(("mnist", "cifar", "cifar100")), "the data set")
     mnist_mode: str = key(
@@ -299,6 +318,8 @@ class Experiment:
         "in any case; 0: only then",
     )
 
+    changed: tuple[str, ...] = field(default=(), compare=False)
+
     def __post_init__(self) -> None:
         if self.scenario == "auto":
             object.__setattr__(self, "scenario", "domain" if self.permuted else "task")
@@ -312,3 +333,16 @@ class Experiment:
 KEYS: dict[str, Key] = {
     f.name: f.metadata["key"] for f in fields(Experiment) if "key" in f.metadata
 }
+
+# Keys that tell about a section, which alone has them: other sections do not inherit them.
+ABOUT = ("description", "expected_acc", "expected_tol", "expected_source")
+
+# Keys that change no number, and so are no part of what a run is; the data themselves are compared.
+FREE = ("checkpoint_every", "data_dir", *ABOUT)
+
+# Keys that an expected accuracy does not depend on: another run of the same experiment.
+REPEATS = (
+    *ABOUT,
+    *("seed", "device", "engine", "precision", "data_dir"),
+    *("eval_tasks", "record_stats", "checkpoint_every"),
+)

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from exps.messages import did_you_mean, either
 
-Value = bool | int | float | str | tuple[int, ...]
+Value = bool | int | float | str | tuple[int, ...] | None
 
 
 class Kind(Protocol):
@@ -84,6 +84,25 @@ class Number:
         over = value > self.low if self.above else value >= self.low
         under = value < self.high if self.below else value <= self.high
         return math.isfinite(value) and over and under
+
+
+@dataclass(frozen=True)
+class OrNone:
+    """What another kind takes, or none, in any case: no value."""
+
+    kind: Number
+
+    @property
+    def expects(self) -> str:
+        return f"{self.kind.expects}, or none"
+
+    def parse(self, text: str) -> float | None:
+        if text.lower() == "none":
+            return None
+        try:
+            return self.kind.parse(text)
+        except ValueError as error:
+            raise ValueError(f"{error}, or none") from None
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,8 @@ def as_text(value: Value) -> str:
     """The value as a configuration file writes it."""
     if isinstance(value, bool):
         return "true" if value else "false"
+    if value is None:
+        return "none"
     if isinstance(value, tuple):
         return ", ".join(map(str, value))
     return str(value)

@@ -45,6 +45,12 @@ def either(names: Sequence[object]) -> str:
     return f"{', '.join(most)} or {last}" if most else last
 
 
+def all_of(names: Sequence[str]) -> str:
+    """'a, b and c'."""
+    *most, last = names
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def three_lines(what: str, why: str, remedy: str) -> str:
     """What happened, why, and what to do about it: a line each."""
     return f"{what}\n  why: {why}\n  what to do: {remedy}"

@@ -33,6 +33,7 @@ def contradictions(exp: Experiment) -> Iterator[Finding]:
     yield from _context(exp)
     yield from _old_synapses(exp)
     yield from _dynamic(exp)
+    yield from _no_tolerance(exp)
 
 
 def doubts(exp: Experiment) -> Iterator[Finding]:
@@ -245,6 +246,15 @@ def _no_weight(exp: Experiment) -> Iterator[Finding]:
     for keys, density, inputs in layers:
         if round(inputs * density) < 1:
             yield keys, f"{keys[0]} = {density:g} leaves no weight for a unit of {inputs} inputs"
+
+
+def _no_tolerance(exp: Experiment) -> Iterator[Finding]:
+    if exp.expected_acc is not None and exp.expected_tol is None:
+        yield (
+            ("expected_acc",),
+            "say with expected_tol by how many points an accuracy may miss it and still be as "
+            "expected",
+        )
 
 
 def _fc_inputs(exp: Experiment) -> list[int]:

@@ -70,6 +70,10 @@ def only_result(folder: Path) -> Path:
     return path
 
 
+def only_loss(folder: Path) -> float:
+    return float(load_results(only_result(folder))[1]["loss"][-1])
+
+
 def test_a_run_from_another_folder(tmp_path: Path) -> None:
     """Relative folders are those of the user; the result is where the last line says."""
     status, out, err = in_a_process(*TINY, "--results-dir", "my results", cwd=tmp_path)
@@ -421,6 +425,7 @@ def test_bars_on_a_terminal(tmp_path: Path) -> None:
     assert status == 0
     for bar in ("tasks:", "task 5/5, epoch 1/1:", "task 5/5, testing:"):
         assert f"\r{bar}" in shown
+    assert f", loss {only_loss(tmp_path / 'r'):.4g}]" in shown  # of the last epoch
     assert "training accuracy" not in shown  # details are for where there are no bars
     path = only_result(tmp_path / "r")
     assert shown.endswith(f"result: {path.relative_to(tmp_path)}\r\n")
@@ -434,3 +439,17 @@ def test_bars_are_gone_before_an_error_is_shown(tmp_path: Path) -> None:
     bars, error = shown.split("error: ")
     assert bars.endswith(" \r")  # an empty line
     assert "|" not in error.split("time: ")[0]
+
+
+def test_a_report_after_the_run(run: Run, tmp_path: Path) -> None:
+    assert run(*TINY, "--seed", "1", "--quiet")[0] == 0
+    status, out, err = run(*TINY, "--seed", "2", "--report")
+    assert (status, "error" in err) == (0, False)
+    assert "Smoke reaches an average accuracy of " in out
+    assert "(n = 2)" in out
+    assert (tmp_path / "results" / "report" / "report.html").exists()
+
+
+def test_no_report_without_a_run(run: Run, tmp_path: Path) -> None:
+    assert run(*TINY, "--dry-run", "--report")[0] == 0
+    assert not (tmp_path / "results").exists()

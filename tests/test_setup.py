@@ -88,6 +88,14 @@ def test_every_python_gets_every_package_once(python: tuple[int, int]) -> None:
         "hypothesis",
     }
     assert "-r requirements.txt" in lines("requirements-dev.txt")
+    assert "-r requirements-tensorboard.txt" in lines("requirements-dev.txt")
+    assert set(requirements("requirements-tensorboard.txt", python)) == {"tensorboard"}
+
+
+def test_what_ray_needs() -> None:
+    assert set(requirements("requirements-ray.txt", DEFAULT_PYTHON)) == {"ray[default,client]"}
+    assert "-r requirements.txt" in lines("requirements-ray.txt")
+    assert "-r requirements-ray.txt" in lines("requirements-dev.txt")
 
 
 def test_what_fuzzing_needs() -> None:
@@ -121,7 +129,7 @@ esac
 @pytest.fixture
 def clone(tmp_path: Path) -> Path:
     """The set-up files beside a stand-in for python."""
-    for name in ("Makefile", "requirements.txt", "requirements-dev.txt"):
+    for name in ("Makefile", *(path.name for path in ROOT.glob("requirements*.txt"))):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "python").write_text(FAKE_PYTHON)
     (tmp_path / "python").chmod(0o755)

@@ -37,7 +37,7 @@ def memory_explained(exp: Experiment, where: str = "setting up") -> Iterator[Non
         raise OutOfMemory(
             three_lines(
                 f"{exp.name}: memory ran out in {where}",
-                _reason(error),
+                reason_of(error),
                 f"lower mb_size (now {exp.mb_size}), hidden_units (now {exp.hidden_units}) or"
                 f" hidden_layers (now {exp.hidden_layers}), or free memory on this machine",
             )
@@ -50,14 +50,15 @@ def unexpected(error: Exception, log: RunLog, results_dir: Path) -> str:
     path = log.path or log.open_anywhere(results_dir)
     seen = f"see the traceback in {path}" if path else "repeat it where a log can be written"
     if is_out_of_memory(error):
-        return three_lines("memory ran out", _reason(error), "free memory on this machine")
+        return three_lines("memory ran out", reason_of(error), "free memory on this machine")
     return three_lines(
         "an error in the program",
-        f"{type(error).__name__}: {_reason(error)}",
+        f"{type(error).__name__}: {reason_of(error)}",
         f"{seen}; where an unfinished run is left (--list-runs), --resume goes on with it",
     )
 
 
-def _reason(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
+    """What an error says, on one line."""
     text = str(error).strip() or type(error).__name__
     return shown(text.splitlines()[0], 300)

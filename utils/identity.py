@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from exps.config import Experiment, as_dict, as_text
+from exps.experiment import FREE as FREE
 from exps.messages import shown
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = ("run_exps.py", "benchmarks", "exps", "models", "utils")
-FREE = ("checkpoint_every", "data_dir")  # keys that change no number: the data are compared
+# Parts that only look at runs, or start them: results stay the same whatever changes there.
+APART = ("utils/live/", "utils/many/", "utils/report/", "utils/metrics.py", "utils/expected.py")
 NAMES = {"code": "the program's code (SHA-256)", "data": "the data (SHA-256)"}
 
 
@@ -36,12 +40,20 @@ def differences(there: Any, here: dict[str, dict[str, str]]) -> list[str]:
     return [] if len(found) == 1 and found[0].startswith("commit: ") else found
 
 
+def fingerprint(texts: Mapping[str, str]) -> str:
+    """SHA-256 over what `configuration` gives, without the keys that change no number."""
+    told = sorted((name, text) for name, text in texts.items() if name not in FREE)
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
 def code_digest() -> str:
-    """SHA-256 over the program's source, whatever the line ends."""
+    """SHA-256 over the source of what makes results, whatever the line ends."""
     digest = hashlib.sha256()
     for part in PROGRAM:
         path = ROOT / part
         for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
-            text = file.read_bytes().replace(b"\r\n", b"\n")
-            digest.update(f"{file.relative_to(ROOT).as_posix()}\0{len(text)}\0".encode() + text)
+            name = file.relative_to(ROOT).as_posix()
+            if not name.startswith(APART):
+                text = file.read_bytes().replace(b"\r\n", b"\n")
+                digest.update(f"{name}\0{len(text)}\0".encode() + text)
     return digest.hexdigest()

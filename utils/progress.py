@@ -51,8 +51,9 @@ class Progress:
         """So many more of them are done."""
         self.now.update(count)
 
-    def detail(self, text: str) -> None:
-        """A line of detail: shown where there are no bars."""
+    def detail(self, text: str, *, on_bars: str) -> None:
+        """A line of detail: shown where there are no bars; these have `on_bars` instead."""
+        self.tasks.set_postfix_str(on_bars)
         say(text, quiet=self.quiet or self.bars)
 
     def task_done(self, text: str) -> None:

@@ -45,7 +45,7 @@ def require_same(run: Run, there: Any, exp: Experiment, **here: dict[str, str]) 
 
 
 def _asked_for(args: Namespace) -> tuple[Experiment, list[str]]:
-    return config.load(args.name or "DEFAULT", args.config, cli.overrides(args))
+    return config.load((args.name or ["DEFAULT"])[0], args.config, cli.overrides(args))
 
 
 def _own(run: Run, there: Any, overrides: list[str]) -> Experiment:

@@ -20,12 +20,14 @@ from benchmarks.stream import TaskStream
 from exps import VERSION, cli, config
 from exps.config import Experiment
 from exps.messages import shown, shown_path
-from utils import checkpoint, results, runs
+from utils import checkpoint, expected, results, runs
 from utils.checkpoint_file import CheckpointError
 from utils.engine.base import Engine
 from utils.failures import OutOfMemory, memory_explained, unexpected
 from utils.identity import code_digest, configuration
 from utils.keeper import Keeper
+from utils.live.live import Live, live, options
+from utils.live.past import before_tests, past
 from utils.log import LOG, RunLog, say, warn
 from utils.progress import Progress
 from utils.results import ResultsError, os_errors_explained, result_name
@@ -55,6 +57,7 @@ class Session:
         self.record = empty_record(stream, engine.model)
         self.meta = facts(engine.device, exp.seed, stream.source, datetime.now())
         self.meta["engine"], self.meta["code"] = engine.name, code_digest()
+        self.meta["changed"] = list(exp.changed)
         self.resumed, self.serial, self.status = 0, 0, "running"
         self.identity = {
             "config": configuration(exp),
@@ -120,6 +123,7 @@ class Session:
         try:
             self.resumed, self.serial = int(found["resumed"]) + 1, int(found["serial"])
             self.meta["started"] = datetime.fromisoformat(found["started"]).isoformat()
+            self.meta["changed"] = [str(key) for key in found["changed"]]
             self._same_machine(int(found["threads"]), str(found["machine"]))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"it lacks what a checkpoint has ({error!r:.100})") from error
@@ -129,6 +133,7 @@ class Session:
         facts = {
             "identity": self.identity,
             "started": self.meta["started"],
+            "changed": self.meta["changed"],
             "machine": self.meta["device_name"],
             "threads": torch.get_num_threads(),
             "resumed": self.resumed,
@@ -145,24 +150,44 @@ class Session:
             progress.say(headline(self.exp, self.stream, self.engine))
             if self.resumed:
                 progress.say(f"going on with {self.run.name}: {self.where()}")
+            told = self._listeners()
             with Keeper(self.take, self.run.write, self.exp.checkpoint_every, signals) as keeper:
-                status, message = self._train(signals, progress, keeper)
+                status, message = self._train(signals, progress, keeper, told)
+            told.end()
         signals.deaf = True  # what is left takes no time, and must not be lost
         if message:  # now that there are no bars any more
             print(message, file=sys.stderr)
         self.meta["checkpoints"] = keeper.costs()
         LOG.debug("checkpoints: %s", self.meta["checkpoints"])
         say(run_summary(self.record), quiet=quiet)
+        if met := self._as_expected():
+            say(met, quiet=quiet)
         return self._end(status)
 
-    def _train(self, signals: Signals, progress: Progress, keeper: Keeper) -> tuple[int, str]:
+    def _as_expected(self) -> str:
+        """Whether the accuracy is the expected one, if there is one."""
+        meta = self.meta | {"status": self.status}
+        measured = {"accs": self.record.accs, "meta": meta}
+        return expected.sentence(config.as_dict(self.exp), measured)
+
+    def _listeners(self) -> Live:
+        """Those who look on, with what has been before told."""
+        model, tasks = self.engine.model, len(self.stream.tasks)
+        told = live(self.args, self.run.name, self.exp, model, tasks)
+        parts = self.exp, self.record, self.place
+        told.begin(past(*parts), before_tests(*parts))
+        return told
+
+    def _train(
+        self, signals: Signals, progress: Progress, keeper: Keeper, told: Live
+    ) -> tuple[int, str]:
         """The exit status, and what to tell people of a bad end; `self.status` has it in a word."""
         signals.patient = True
         parts = self.exp, self.stream, self.engine, self.order, self.record, progress
         message = ""
         try:
             with memory_explained(self.exp, "training"):
-                run_stream(*parts, self.place, keeper)
+                run_stream(*parts, self.place, keeper, told)
         except Stopped as stop:
             if stop.in_training:
                 raise
@@ -195,7 +220,8 @@ class Session:
             if self.status in ("complete", "diverged"):
                 self.run.remove()
         if self.run.begun():
-            print(f"to go on: {resume_command(self.run)}", file=sys.stderr)
+            more = options(self.args)
+            print(f"to go on: {resume_command(self.run)}{more}", file=sys.stderr)
         if path is not None:
             say(f"result: {path}", quiet=self.args.quiet)
             if self.args.quiet:

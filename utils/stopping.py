@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import threading
+import time
 from types import FrameType, TracebackType
 from typing import Any
+
+GRACE = 120  # seconds to end in order
 
 
 class Stopped(BaseException):
@@ -64,3 +69,20 @@ class Signals:
         if self.deaf or (self.patient and not (again and number == signal.SIGINT)):
             return
         raise Stopped(number, in_training=self.patient)
+
+
+def end_with_input() -> None:
+    """Treat the end of standard input as SIGTERM: whoever started this process has gone.
+
+    A process that has not ended a while after that is stuck, and ends at once.
+    """
+
+    def watch() -> None:
+        with contextlib.suppress(OSError):
+            while os.read(0, 1):
+                pass
+        signal.raise_signal(signal.SIGTERM)
+        time.sleep(GRACE)
+        os._exit(128 + signal.SIGTERM)
+
+    threading.Thread(target=watch, name="input", daemon=True).start()

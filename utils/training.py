@@ -17,6 +17,7 @@ from exps.messages import three_lines
 from models.mlp import MLP
 from utils.engine.base import Engine
 from utils.evaluation import accuracies
+from utils.live.live import Live
 from utils.meter import EpochRecord
 from utils.progress import Progress
 from utils.sparsity import k_winner_layers, layer_costs, max_entropies, weight_density
@@ -129,13 +130,14 @@ def run_stream(
     progress: Progress,
     place: Place | None = None,
     keep: Callable[[bool], None] = _keep_nothing,
+    live: Live | None = None,
 ) -> None:
     """Train on each task of the stream in turn and test after each, filling `record` as it goes.
 
     `order` gives every epoch a fresh shuffle. `place` is where to begin, and moves along. `keep`
     is called after every step and every batch tested, with True when a task is done: it may write
-    a checkpoint, or raise. Raises DivergedError when a loss is not finite; whatever ends the run
-    early, `record` holds what was measured until then.
+    a checkpoint, or raise. `live` tells others what is done. Raises DivergedError when a loss is
+    not finite; whatever ends the run early, `record` holds what was measured until then.
     """
     before, began = record.elapsed, time.perf_counter()
 
@@ -143,7 +145,7 @@ def run_stream(
         record.elapsed = before + time.perf_counter() - began
         keep(done)
 
-    run = _Run(exp, stream, engine, order, record, progress, place or Place(), note)
+    run = _Run(exp, stream, engine, order, record, progress, place or Place(), note, live or Live())
     try:
         run.go_on()
     finally:
@@ -162,6 +164,7 @@ class _Run:
     progress: Progress
     place: Place
     note: Callable[[bool], None]
+    live: Live
 
     def go_on(self) -> None:
         place, count = self.place, len(self.stream.training)
@@ -180,6 +183,7 @@ class _Run:
             self._count()
             self._test(where)
             self.progress.task_done(f"{where} ({task.name}): {_summary(self.record, place.task)}")
+            self.live.tested(place.task, place.epoch, self.record.accs)
             place.task, place.epoch, place.unit_on = place.task + 1, 0, None
             self.note(place.task < count)  # after the last the result is written at once
 
@@ -211,8 +215,10 @@ class _Run:
         self.record.epochs.append(done)
         place.epoch, place.step, place.order = place.epoch + 1, 0, self.order.get_state()
         place.unit_on += done.unit_on
-        text = f"loss {done.loss:.4g}, training accuracy {100 * done.accuracy:.1f} %"
-        self.progress.detail(f"{label}: {text}")
+        loss = f"loss {done.loss:.4g}"
+        text = f"{loss}, training accuracy {100 * done.accuracy:.1f} %"
+        self.progress.detail(f"{label}: {text}", on_bars=loss)
+        self.live.epoch(place.task, place.epoch, done)
 
     def _test(self, where: str) -> None:
         """Fill in the accuracy on every task; NaN stays for those not to be tested yet."""

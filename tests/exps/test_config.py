@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 import subprocess
 import sys
@@ -179,17 +180,86 @@ def test_sections_and_their_own_descriptions(written: Write) -> None:
     ],
 )
 def test_keys_that_do_nothing(written: Write, lines: str, idle: list[str]) -> None:
-    """A warning where they are set, in the section or by --set, but none where inherited."""
+    """One warning where they are set, in the section or by --set, but none where inherited."""
     path = written(f"[A]\n{lines}\n[DEFAULT]\n")
     warnings = config.load("A", path)[1]
-    assert [w.split("]: ")[1].split(" =")[0] for w in warnings] == idle
-    assert all(": does nothing here; it counts only with " in w for w in warnings)
+    assert [named(w.split("]: ")[1].split(" =")[0], w) for w in warnings] == [idle] * bool(idle)
 
     overrides = lines.split("\n")
     warnings = config.load("DEFAULT", path, overrides)[1]
-    assert [w.removeprefix("--set ").split("=")[0] for w in warnings] == idle
+    found = [named(w.removeprefix("--set ").split("=")[0], w) for w in warnings]
+    assert found == [idle] * bool(idle)
 
     assert config.load("A", written(f"[DEFAULT]\n{lines}\n[A]\n"))[1] == []
+
+
+def named(first: str, warning: str) -> list[str]:
+    """The keys that a warning says do nothing: the first one, and those between brackets."""
+    match = re.search(r": does nothing here(?: \(nor do(?:es)? (.*?)\))?; ", warning)
+    assert match, warning
+    assert "count only with " in warning or "counts only with " in warning
+    return [first, *(re.split(", | and ", match[1]) if match[1] else [])]
+
+
+def test_keys_that_do_nothing_are_one_warning_with_all_reasons(written: Write) -> None:
+    lines = "percent_on_fc = 1\nboost_strength = 1\nduty_cycle_period = 9\ndata = full\n"
+    path = written(f"[A]\n{lines}")
+    assert config.load("A", path, ["sparsify=false"])[1] == [
+        f"{path}, line 2 [A]: percent_on_fc = '1': does nothing here (nor do boost_strength,"
+        " duty_cycle_period and data); they count only with sparsify; duty_cycle_period only with"
+        " sparsify and a boost_strength above 0; data only with benchmark = cifar"
+    ]
+
+
+def test_what_tells_about_a_section_is_its_own(written: Write) -> None:
+    about = "expected_acc = 90\nexpected_tol = 2.5\nexpected_source = a paper\n"
+    path = written(f"[DEFAULT]\n{about}[A]\nlr = 1\n[B]\n{about}")
+    for name, expected in (("DEFAULT", (90.0, 2.5, "a paper")), ("A", (None, None, ""))):
+        exp, warnings = config.load(name, path)
+        assert (exp.expected_acc, exp.expected_tol, exp.expected_source) == expected
+        assert warnings == []
+    assert config.load("B", path)[0].expected_acc == 90
+    exp, _ = config.load("B", path, ["expected_acc=None", "expected_tol=none"])
+    assert (exp.expected_acc, exp.expected_tol) == (None, None)
+
+
+def test_an_expected_accuracy_needs_a_tolerance(written: Write) -> None:
+    message = error(written("[A]\nexpected_acc = 90\n"))
+    assert message.startswith(", line 2 [A]: expected_acc = '90': say with expected_tol by how")
+    [warning] = config.load("A", written("[A]\nexpected_tol = 2\n"))[1]
+    assert "expected_tol = '2': does nothing here; it counts only with expected_acc" in warning
+    assert "or none" in error(written("[A]\nexpected_acc = high\n"))
+    assert "or none" in error(written("[A]\nexpected_acc = 101\n"))
+
+
+@pytest.mark.parametrize(
+    ("overrides", "changed"),
+    [
+        ([], ()),
+        (["lr=0.5"], ()),  # as in the section
+        (["lr=0.1", "lr=0.5"], ()),
+        (["lr=0.5", "lr=0.1"], ("lr",)),
+        (["seed=7", "device=cpu", "engine=dense", "precision=bf16", "eval_tasks=seen"], ()),
+        (["checkpoint_every=0", "record_stats=false", "data_dir=elsewhere"], ()),
+        (["scenario=domain"], ()),  # what auto stands for
+        (["scenario=class", "mb_size=64"], ("scenario", "mb_size")),
+        (["percent_on_conv=0.5"], ()),  # does nothing
+        (["sparsify=false"], ("sparsify",)),
+        (["lr=0.1", "expected_acc=80", "expected_tol=1"], ()),  # expected of just this
+    ],
+)
+def test_keys_that_the_command_line_changed(
+    written: Write, overrides: list[str], changed: tuple[str, ...]
+) -> None:
+    path = written("[A]\nlr = 0.5\n[DEFAULT]\nlr = 0.2\n")
+    exp = config.load("A", path, overrides)[0]
+    assert exp.changed == changed
+    assert "changed" not in config.as_dict(exp)
+
+
+def test_an_experiment_of_texts_changes_only_by_what_is_given() -> None:
+    assert config.from_texts("A", {"lr": "0.5"}).changed == ()
+    assert config.from_texts("A", {"lr": "0.5"}, ["lr=0.4"]).changed == ("lr",)
 
 
 def test_a_run_that_measures_nothing_gives_a_warning(written: Write) -> None:
@@ -254,6 +324,8 @@ def values(kind: kinds.Kind) -> st.SearchStrategy[Any]:
             return st.integers(kind.low, kind.high)
         case kinds.Number():
             return st.floats(kind.low, kind.high, exclude_min=kind.above, exclude_max=kind.below)
+        case kinds.OrNone():
+            return st.none() | values(kind.kind)
         case kinds.Choice():
             return st.sampled_from(kind.names)
         case kinds.Device():

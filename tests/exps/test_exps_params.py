@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import sqrt
+from statistics import mean, variance
 from typing import Any
 
 import pytest
 
 from exps import config
-from exps.config import Experiment
+from exps.config import ABOUT, KEYS, Experiment
 
 PERMUTED = {
     "benchmark": "mnist",
@@ -135,6 +137,33 @@ def test_values(name: str) -> None:
 def test_the_default_section_holds_the_defaults() -> None:
     """So a file without [DEFAULT] has the same ones."""
     exp, _ = config.load()
-    assert replace(exp, description="") == Experiment(name="DEFAULT")
+    about = {key: KEYS[key].default for key in ABOUT}
+    assert replace(exp, **about) == Experiment(name="DEFAULT")
     twin, _ = config.load("MLP_1LayerSparse")
-    assert replace(twin, name="DEFAULT", description="") == Experiment(name="DEFAULT")
+    assert replace(twin, name="DEFAULT", description=exp.description) == exp
+
+
+FIGURES_OF_2019 = {
+    "DEFAULT": 86.6,
+    "MLP_1Layer": 65.7,
+    "MLP_1LayerSparse": 86.6,
+    "MLP_2Layers": 48.0,
+    "MLP_2LayersSparse": 61.0,
+}
+
+
+def test_the_accuracies_that_are_expected() -> None:
+    """Those of the result files of 2019, as docs/experiments.md has them too."""
+    found = {name: config.load(name)[0] for name in config.sections()}
+    stated = {name: exp.expected_acc for name, exp in found.items() if exp.expected_acc is not None}
+    assert stated == FIGURES_OF_2019
+    assert {found[name].expected_tol for name in stated} == {5.0}
+    assert {found[name].expected_source for name in stated} == {"2019 result, one run"}
+
+
+def test_the_tolerance_is_what_the_file_says() -> None:
+    """95 % of the differences between two single runs, by the spread of seeds 0, 1 and 2."""
+    seeds = [[84.50, 83.21, 84.98], [62.14, 59.28, 61.62]]
+    spread = sqrt(mean(variance(accs) for accs in seeds))
+    assert round(spread, 2) == 1.26
+    assert round(2.78 * sqrt(2) * spread) == 5

@@ -24,7 +24,8 @@ from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, str(ROOT / "run_exps.py")]
-SAME = ("accs", "perc_on_avg", "perc_on_std", "on_idxs", "loss", "train_acc", "weight_density")
+SAME = ("accs", "untrained", "perc_on_avg", "perc_on_std", "on_idxs", "loss", "train_acc", "entropy")
+SAME += ("max_entropy", "weight_density", "costs")
 
 
 def main() -> int:

@@ -22,7 +22,7 @@ def a_run(*, quiet: bool = False) -> None:
             progress.begin(f"epoch of {task}", 3, "step")
             for _ in range(3):
                 progress.advance()
-            progress.detail(f"loss of {task}")
+            progress.detail(f"loss of {task}", on_bars=f"short {task}")
             progress.begin(f"testing {task}", 100, "picture")
             progress.advance(100)
             progress.task_done(f"accuracy of {task}")
@@ -62,6 +62,8 @@ def test_bars_on_a_terminal(
     assert "tasks:" in bars
     assert "2/2" in bars
     assert "testing two:" in bars
+    assert ", short one]" in bars
+    assert ", short two]" in bars
     # The lines that stay; details are in the bars.
     said = capsys.readouterr().out.splitlines()
     assert said == ["headline", "accuracy of one", "accuracy of two"]

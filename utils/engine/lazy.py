@@ -73,16 +73,17 @@ class LazyMatrix:
         """weight, momentum (None: zero): float32 [rows, columns]; both are copied."""
         self.basis = basis
         weight = weight.contiguous()
-        self.basis = basis
         self.scale = [1.0, 1.0]
         slope1, slope2 = basis.slope
         if not basis.decay[1]:
-            self.parts = [weight.clone()]
+            self.stacked = weight.clone().unsqueeze(0)
+            self.parts = list(self.stacked)
             return
         q = weight * (-slope1 / (slope2 - slope1))
         if momentum is not None:
             q.add_(momentum, alpha=1 / (slope2 - slope1))
-        self.parts = [weight - q, q]
+        self.stacked = torch.stack([weight - q, q])
+        self.parts = list(self.stacked)
 
     @property
     def columns(self) -> int:
@@ -142,12 +143,15 @@ class LazyMatrix:
         on = factors != 0  # dropout leaves a part of them
         ends = on.sum(1).cumsum(0)
         starts = nn.functional.pad(ends[:-1], (1, 0))
-        rows, factors = rows[on], factors[on]
-        shares = [
-            embedding_bag(rows, part, starts, mode="sum", per_sample_weights=factors * scale)
-            for part, scale in zip(self.parts, self.scale, strict=False)
-        ]
-        return shares[0].add_(shares[1]) if len(shares) > 1 else shares[0]
+        rows, factors = rows[on].unsqueeze(1), factors[on].unsqueeze(1)
+        parts, count, columns = self.stacked.shape
+        return embedding_bag(
+            (rows + torch.arange(parts) * count).flatten(),
+            self.stacked.view(-1, columns),
+            starts * parts,
+            mode="sum",
+            per_sample_weights=(factors * factors.new_tensor(self.scale[:parts])).flatten(),
+        )
 
     def entries(self, where: Tensor) -> Tensor:
         """The weights at the entries int64 [...]."""

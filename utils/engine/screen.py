@@ -116,11 +116,13 @@ class Screen:
 
     def winners(self, x: Tensor, scales: list[float], boost: Tensor | None, k: int) -> Winners:
         """The k-winners of x [batch, inputs], with `boost` [units] or None as in `choose`."""
-        bound = torch.add(self.bias, self._products(x, scales), alpha=scales[0] * self.unit)
+        products, scale = self._products(x, scales), scales[0] * self.unit
+        if not self.exact or boost is None:
+            bound = torch.add(self.bias, products, alpha=scale)
+        else:
+            bound = torch.addcmul(self.bias * boost, products.float(), boost, value=scale)
         if not self.exact:
             return choose(bound, boost, k)
-        if boost is not None:
-            bound.mul_(boost)
         # A product was rounded to bf16 before the bias came.
         asked = _Asked(x, bound, scales, boost, k, 2 * ROUNDING * self.bias.abs().max())
         found, unsure = self._among(asked, k + 2)

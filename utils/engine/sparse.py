@@ -63,6 +63,7 @@ class SparseEngine:
         self.hidden = [HiddenLayer(weights, self.sgd, basis) for weights in others]
         self.heads = [Weights.of(head) for head in model.heads]
         self.dropout = [block.dropout.p for block in model.blocks]
+        self.ahead = False  # of the weights that the model holds
         self.keep: Callable[[int, Tensor], Tensor] = self._draw
 
     @staticmethod
@@ -80,9 +81,11 @@ class SparseEngine:
     @property
     def model(self) -> MLP:
         """The model, with the weights as they are now."""
-        self.first.write_back()
-        for layer in self.hidden:
-            layer.write_back()
+        if self.ahead:
+            self.first.write_back()
+            for layer in self.hidden:
+                layer.write_back()
+            self.ahead = False
         return self._model
 
     def begin_epoch(self, steps: int) -> None:
@@ -92,6 +95,7 @@ class SparseEngine:
     @torch.no_grad()
     def step(self, samples: Samples, head: int) -> None:
         """One step of SGD on a mini-batch of the training pictures."""
+        self.ahead = True
         x = self.stream.inputs(self.stream.train, samples).flatten(1)
         labels = self.stream.labels(self.stream.train, samples)
         outputs, scales = self._forward(x)
@@ -136,6 +140,7 @@ class SparseEngine:
             layer.matrix.restore(matrix)
             layer.follow_mask()
         self.first.restore(state["first"])
+        self.ahead = True
         self.meter.restore(state["meter"])
 
     def slow(self, factors: dict[Tensor, Tensor]) -> None:

@@ -1,0 +1,181 @@
+"""Many runs as a user meets them: what is printed, skipped, gone on with, and left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import run_exps
+from utils.results import load_results
+
+Words = Callable[..., list[str]]
+LONG = ["--set", "train_ep=100", "--set", "train_ep_inc=20"]
+IN_PROC = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
+
+
+@pytest.fixture
+def call(
+    command: Words, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """The command in this process: quicker where no run begins. Status, output, errors."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+
+    def call(*arguments: str, results: str = "r") -> tuple[int, str, str]:
+        status = run_exps.main(command(*arguments, results=results)[2:])
+        return status, *capfd.readouterr()
+
+    return call
+
+
+def test_from_the_first_command_to_the_last(
+    tmp_path: Path, command: Words, call: Any, finish: Any, bits: Any
+) -> None:
+    """A diverging run is no harm to the others; the rest is done once, whatever is asked again."""
+    folder = tmp_path / "r"
+    few = ["--name", "Sparse", "--name", "Dense", "--seeds", "0"]
+    status, out, err = call(*few, "--jobs", "2")
+    assert (status, err) == (0, "")
+    assert "2 runs: 2 done\n  done: Sparse seed 0: " in out
+    first = list(folder.glob("*.pkl"))
+    mean = 100 * load_results(next(folder.glob("Dense*.pkl")))[1]["accs"][-1].mean()
+    assert f"Dense seed 0: mean accuracy {mean:.2f} %" in out
+
+    more = [*few, "--grid", "lr=0.02,100"]
+    status, out, err = call(*more, "--dry-run")
+    assert (status, err) == (0, "")
+    assert out.startswith("4 runs: 2 done already, 2 to do\n  done        Sparse lr=0.02 seed 0  ")
+    assert "  new         Dense lr=100.0 seed 0\n" in out
+    status, out, err = call(*more, "--quiet")
+    assert status == 1
+    assert set(out.splitlines()) == set(map(str, first))
+    assert "4 runs: 2 skipped, 2 failed\n" in err
+    assert "  failed: Sparse lr=100.0 seed 0\n    task " in err
+    assert "(lr = 100)\n    result so far: " in err
+
+    status, out, err = call(*more)
+    assert (status, err) == (1, "")
+    assert "2 of 4 runs are done already, 2 diverged before" in out
+    assert len(list(folder.glob("*.pkl"))) == 4
+
+    status, out, _ = call(*few, "--again")
+    assert status == 0
+    assert "2 runs: 2 done\n" in out
+    assert len(list(folder.glob("*.pkl"))) == 6
+    assert finish(command("--name", "Sparse", "--seed", "0", results="single"))[0] == 0
+    (single,) = bits(tmp_path / "single").items()
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    for path in folder.glob("Sparse*.pkl"):
+        if load_results(path)[1]["meta"]["status"] == "complete":
+            path.replace(alone / "a.pkl")
+            assert list(bits(alone).items()) == [single]
+
+
+@IN_PROC
+def test_killed_interrupted_and_gone_on_with(
+    tmp_path: Path,
+    command: Words,
+    start: Any,
+    finish: Any,
+    bits: Any,
+    workers: Any,
+    wait_until: Any,
+) -> None:
+    """kill -9 of a run, of the command itself, and Ctrl-C: nothing is lost, no process is left."""
+    folder = tmp_path / "r"
+    two = ["--name", "Sparse", "--seeds", "0-1", "--jobs", "2", *LONG]
+    words = command(*two)
+
+    def training() -> list[Path]:
+        """Those that have written some checkpoints since the last look."""
+        return [p for p in folder.glob(".runs/*/*.ckpt") if int(p.stem) > newest[0] + 2]
+
+    newest = [0]
+    process = start(words)
+    wait_until(training, process)
+    os.kill(workers(folder)[0], signal.SIGKILL)
+    wait_until(lambda: len(workers(folder)) == 2, process)
+    newest = [max(int(p.stem) for p in folder.glob(".runs/*/*.ckpt"))]
+    wait_until(training, process)
+    process.kill()
+    process.communicate()
+    while workers(folder):  # they write a last checkpoint
+        pass
+
+    newest = [max(int(p.stem) for p in folder.glob(".runs/*/*.ckpt"))]
+    process = start(words)
+    wait_until(training, process)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate()
+    assert process.returncode == 130
+    assert "stopping: runs write their checkpoints" in out
+    assert out.endswith("interrupted; to go on: the same command again\n")
+    assert not workers(folder)
+
+    status, out = finish(words)
+    assert status == 0
+    assert "failed" not in out
+    assert not list(folder.glob(".runs/*/*.ckpt"))
+    assert finish(command(*two, results="plain"))[0] == 0
+    assert bits(folder) == bits(tmp_path / "plain")
+
+
+@IN_PROC
+def test_what_another_process_works_on_is_left_to_it(
+    tmp_path: Path, command: Words, start: Any, call: Any, wait_until: Any
+) -> None:
+    endless = ["--name", "Sparse", "--set", "train_ep=100000"]
+    process = start(command(*endless))
+    wait_until(lambda: list((tmp_path / "r").glob(".runs/*/*.ckpt")), process)
+    status, out, _ = call(*endless, "--seeds", "0", "--dry-run")
+    assert "in use      Sparse seed 0" in out
+    status, out, err = call(*endless, "--seeds", "0")
+    process.kill()
+    process.communicate()
+    assert (status, err) == (0, "")
+    assert "1 run: 1 left to another process\n" in out
+    assert f"running on host '{os.uname().nodename}', process {process.pid}" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--grid", "lrr=1"], "error: --grid lrr=1: there is no key 'lrr'; did you mean 'lr'?"),
+        (["--seeds", "0-"], "error: --seeds '0-': '0-' is neither a seed nor a range"),
+        (["--seeds", "0", "--config", "nowhere.cfg"], "nowhere.cfg: there is no such file\n"),
+    ],
+)
+def test_wrong_input_begins_nothing(
+    tmp_path: Path, call: Any, arguments: list[str], message: str
+) -> None:
+    status, out, err = call("--name", "Sparse", *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_results_folder_that_cannot_be_one(tmp_path: Path, call: Any) -> None:
+    (tmp_path / "r").touch()
+    status, out, err = call("--name", "Sparse", "--seeds", "0-1")
+    assert (status, out) == (1, "")
+    assert "results cannot be written there" in err
+
+
+def test_a_run_that_cannot_begin_is_a_failure_of_its_own(tmp_path: Path, call: Any) -> None:
+    """Its reason is shown as a single run shows it, and the worker's words are in the log."""
+    arguments = ["--name", "Dense", "--grid", "data=sample,full", "--seeds", "0"]
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/cifar10.npz").write_bytes(b"not an npz file")
+    status, out, _ = call(*arguments, "--set", f"data_dir={tmp_path / 'data'}")
+    assert status == 1
+    assert "2 runs: 1 done, 1 failed\n" in out
+    assert f"  failed: Dense data=full seed 0\n    {tmp_path / 'data/cifar10.npz'}" in out
+    (log,) = (tmp_path / "r").glob("many_*.log")
+    assert "exit status 1" in log.read_text()
+    assert not list((tmp_path / "r").glob(".runs/*"))

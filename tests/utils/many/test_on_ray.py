@@ -1,0 +1,136 @@
+"""Many runs on a real Ray cluster of two nodes, of which one dies in the middle."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [
+    pytest.mark.skipif(
+        importlib.util.find_spec("ray") is None, reason="needs Ray (requirements-ray.txt)"
+    ),
+    pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc"),
+]
+MANY = ["--name", "Sparse", "--seeds", "0-2"]
+Words = Callable[..., list[str]]
+LONG = ["--set", "train_ep=100", "--set", "train_ep_inc=10"]
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head and another node, with a CPU each."""
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(
+        initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
+    )
+    cluster.add_node(num_cpus=1)
+    yield cluster
+    cluster.shutdown()
+
+
+def parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()[1])
+
+
+def under_way(found: list[int], folder: Path, count: int) -> list[int]:
+    """The workers, once so many of them have trained for a while."""
+    begun = [p for p in folder.glob(".runs/*/*.ckpt") if int(p.stem) >= 2]
+    return found if len({p.parent for p in begun}) >= count and len(found) >= count else []
+
+
+def test_workers_and_a_node_die_and_nothing_is_lost(
+    cluster: Any,
+    tmp_path: Path,
+    command: Words,
+    start: Any,
+    finish: Any,
+    bits: Any,
+    workers: Any,
+    wait_until: Any,
+) -> None:
+    folder = tmp_path / "r"
+    process = start(command(*MANY, *LONG, "--executor", "ray", "--address", cluster.address))
+
+    first, second = wait_until(lambda: under_way(workers(folder), folder, 2), process)
+    os.kill(first, signal.SIGKILL)  # a run
+    os.kill(parent(second), signal.SIGKILL)  # a worker process of Ray, which has a run
+    wait_until(lambda: len(set(workers(folder)) - {first, second}) == 2, process)
+    cluster.remove_node(cluster.worker_nodes.copy().pop(), allow_graceful=False)
+    out, _ = process.communicate()
+
+    assert process.returncode == 0, out
+    assert "3 runs: 3 done\n" in out
+    assert not workers(folder)
+    assert sorted(p.suffix for p in folder.iterdir()) == [".log"] * 4 + [".pkl"] * 3
+
+    status, out = finish(command(*MANY, *LONG, "--jobs", "2", results="plain"))
+    assert status == 0, out
+    assert bits(folder) == bits(tmp_path / "plain")
+
+
+def test_what_is_begun_in_folders_of_nodes_comes_back(
+    cluster: Any,
+    tmp_path: Path,
+    command: Words,
+    finish: Any,
+    bits: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """As on machines that do not share the results folder: interrupted, and gone on with."""
+    import run_exps
+    from utils.many import on_ray
+
+    @contextlib.contextmanager
+    def unmarked(results_dir: Path) -> Iterator[Path]:
+        yield results_dir / ".runs" / "nowhere"
+
+    monkeypatch.setattr(on_ray, "_marked", unmarked)
+    one = ["--name", "Sparse", "--seeds", "7", *LONG]
+    words = command(*one, "--executor", "ray", "--address", cluster.address)[2:]
+
+    with interrupted_when_under_way():
+        assert run_exps.main(words) == 130
+    assert "to go on: the same command again" in capfd.readouterr().err
+    assert list(tmp_path.glob("r/.runs/Sparse_*/*.ckpt"))
+
+    assert run_exps.main(words) == 0
+    assert "1 run: 1 done\n" in capfd.readouterr().out
+    assert not (tmp_path / "r/.runs").exists()
+    assert finish(command(*one, results="plain"))[0] == 0
+    assert bits(tmp_path / "r") == bits(tmp_path / "plain")
+
+
+@contextlib.contextmanager
+def interrupted_when_under_way() -> Iterator[None]:
+    """Ctrl-C once a run trains, in whichever folder."""
+
+    def watch() -> None:
+        folder = Path(tempfile.gettempdir())
+        while not list(folder.glob("sparse-syn-*/.runs/Sparse_*/0000001?.ckpt")):
+            time.sleep(0.02)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=watch, daemon=True).start()
+    yield
+
+
+def test_a_cluster_that_there_is_not(finish: Any, command: Words) -> None:
+    words = command("--name", "Sparse", "--executor", "ray", "--address", "127.0.0.1:1")
+    status, out = finish(words)
+    assert status == 1
+    assert "error: --executor ray: no Ray cluster at 127.0.0.1:1\n  why: " in out
+    assert "Traceback" not in out

@@ -1,0 +1,173 @@
+"""TensorBoard: what was measured as scalars, duty cycles as histograms, the matrix as an image.
+
+Events are made by `torch.utils.tensorboard` and written here, a moment at a time: its own writer
+has a thread that dies with a traceback when the disk is full. The step of all is the number of
+epochs, so that a run that is gone on with can take back what came after its checkpoint.
+"""
+
+from __future__ import annotations
+
+import importlib
+import io
+import os
+import re
+import socket
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from utils.live.append import append, require_still_there, require_writable
+from utils.live.base import EpochDone, LiveError, Moment, TaskTested
+
+WAITING = 1000  # moments that are kept while nothing can be written
+
+
+def check(folder: Path) -> None:
+    """Raise LiveError unless TensorBoard is installed and the folder can be written."""
+    try:
+        importlib.import_module("torch.utils.tensorboard")
+    except ImportError as error:
+        raise LiveError(
+            "--tensorboard: TensorBoard is not installed",
+            str(error),
+            "install it with pip install -r requirements-tensorboard.txt, or use --csv",
+        ) from error
+    try:
+        require_writable(folder)
+    except OSError as error:
+        why = f"it cannot be written ({error.strerror or error})"
+        raise LiveError(f"--tensorboard {folder}", why, "name another folder") from error
+
+
+class Board:
+    """The event files of one run, in a folder of its own below that of all runs."""
+
+    def __init__(self, folder: Path, run: str, about: str) -> None:
+        """about: of the run, as Markdown."""
+        self.path = folder / run
+        self.about = about
+        self.file: Path | None = None
+        self.purge = 0  # events of this step and later ones that are there do not count
+        self.waiting: deque[bytes] = deque(maxlen=WAITING)
+
+    def begin(self, past: Sequence[Moment], resumed: Moment | None) -> None:
+        """Go on behind what is there; where there is nothing, tell all of the past but its duty
+        cycles, which are not kept."""
+        if self._newest() is None:
+            for moment in past:
+                self.add(moment)
+        elif resumed is not None:
+            self.purge = resumed.number
+            self.add(resumed)
+        elif past:
+            self.purge = past[-1].number + 1
+
+    def add(self, moment: Moment) -> None:
+        """All events of this moment."""
+        summaries = _of_epoch(moment) if isinstance(moment, EpochDone) else _of_tests(moment)
+        self.waiting.append(_records(*summaries, step=moment.number))
+
+    def write(self) -> None:
+        """Add the events that wait to the file. Raises OSError."""
+        if self.file is not None:
+            file, self.file = self.file, None  # begun anew next time if it has vanished
+            require_still_there(file)
+        else:
+            file = self._new_file()
+            first = [] if self._newest() else [_text("configuration", self.about)]
+            append(file, _head(self.purge) + _records(*first, step=0))
+        self.file = file
+        append(file, b"".join(self.waiting))
+        self.waiting.clear()
+
+    def _new_file(self) -> Path:
+        """A name behind all that are there, for they are read in the order of their names."""
+        newest = self._newest()
+        now = int(time.time())
+        if newest is not None:
+            now = max(now, 1 + int(newest.name.split(".")[3]))
+        name = f"events.out.tfevents.{now:010d}.{socket.gethostname()}.{os.getpid()}"
+        return self.path / name
+
+    def _newest(self) -> Path | None:
+        pattern = r"events\.out\.tfevents\.[0-9]{10}\..*"
+        found = [p for p in self.path.glob("events.*") if re.fullmatch(pattern, p.name)]
+        return max(found, default=None)
+
+
+def _of_epoch(moment: EpochDone) -> list[Any]:
+    summaries = [
+        _scalar("train/loss", moment.loss),
+        _scalar("train/accuracy", moment.accuracy),
+        *(_scalar(f"entropy/{name}", bits) for name, bits in moment.entropy.items()),
+        *(_histogram(f"duty_cycle/{name}", duty) for name, duty in moment.duty_cycles.items()),
+    ]
+    if not np.isnan(moment.active):
+        summaries.append(_scalar("train/active_percent", moment.active))
+    return summaries
+
+
+def _of_tests(moment: TaskTested) -> list[Any]:
+    row, together = moment.row, len(moment.accs) == 1
+    seen = row if together else row[: moment.task]
+    by_task = [
+        _scalar(f"test_by_task/task_{i + 1}", acc) for i, acc in enumerate(row) if not np.isnan(acc)
+    ]
+    return [
+        _scalar("test/mean_accuracy", float(np.nanmean(row))),
+        _scalar("test/mean_accuracy_of_tasks_seen", float(seen.mean())),
+        *by_task,
+        _picture("test/accuracy_matrix", moment.accs),
+    ]
+
+
+def _scalar(tag: str, value: float) -> Any:
+    from torch.utils.tensorboard.summary import scalar
+
+    return scalar(tag, float(value))
+
+
+def _histogram(tag: str, values: np.ndarray) -> Any:
+    from torch.utils.tensorboard.summary import histogram
+
+    return histogram(tag, values, bins=np.linspace(0, max(values.max(), 1e-6), 51).tolist())
+
+
+def _picture(tag: str, accs: np.ndarray) -> Any:
+    from torch.utils.tensorboard.summary import image
+
+    from utils.live.picture import accuracy_picture  # matplotlib takes its time
+
+    return image(tag, accuracy_picture(accs), dataformats="HWC")
+
+
+def _text(tag: str, markdown: str) -> Any:
+    from torch.utils.tensorboard.summary import text
+
+    return text(tag, markdown)
+
+
+def _records(*summaries: Any, step: int) -> bytes:
+    return b"".join(_record(step=step, summary=summary) for summary in summaries)
+
+
+def _head(purge: int) -> bytes:
+    """What an event file begins with: of which version it is, and what before it does not count."""
+    from tensorboard.compat.proto.event_pb2 import SessionLog
+
+    version = _record(file_version="brain.Event:2")
+    return version + _record(step=purge, session_log=SessionLog(status=SessionLog.START))
+
+
+def _record(**event: Any) -> bytes:
+    """An event as it stands in a file, with its length and checksums."""
+    from tensorboard.compat.proto.event_pb2 import Event
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    written = io.BytesIO()
+    RecordWriter(written).write(Event(wall_time=time.time(), **event).SerializeToString())
+    return written.getvalue()

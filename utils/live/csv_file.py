@@ -1,0 +1,151 @@
+"""A file for those who tail it: a line an epoch, and one for the tests after each task."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import io
+import math
+import os
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from exps.messages import shown
+from utils.live.append import append, replace, require_still_there, require_writable
+from utils.live.base import EpochDone, LiveError, Moment, TaskTested
+
+KEY = ("run", "what", "task", "epoch")  # what no two lines have in common
+MEASURED = ("loss", "train_acc", "perc_on_avg")
+
+
+def columns(layers: Sequence[str], tasks: int) -> list[str]:
+    """The names of all columns: of a run with these k-winner layers and so many tasks."""
+    entropy = [f"entropy_{name}" for name in layers]
+    accs = [f"acc_{i + 1}" for i in range(tasks)]
+    return [*KEY, "time", *MEASURED, *entropy, "mean_acc", *accs]
+
+
+def file_of(wanted: str, run: str) -> Path:
+    """The file that --csv stands for: one of the run's own in a folder, or else just that one."""
+    return Path(wanted) / f"{run}.csv" if _is_folder(wanted) else Path(wanted)
+
+
+def check(wanted: str, names: list[str]) -> None:
+    """Raise LiveError unless lines with these columns can be added to what --csv names."""
+    try:
+        first = b"" if _is_folder(wanted) else _first_line(Path(wanted))
+        require_writable(Path(wanted) if _is_folder(wanted) else Path(wanted).parent)
+    except OSError as error:
+        why = f"it cannot be written ({error.strerror or error})"
+        raise LiveError(f"--csv {wanted}", why, _OTHER) from error
+    if first and _parsed(first) != names:
+        there = shown(first.decode(errors="replace").strip(), 100)
+        raise LiveError(f"--csv {wanted}", f"the file has other columns: {there}", _OTHER)
+
+
+def _is_folder(wanted: str) -> bool:
+    return Path(wanted).is_dir() or wanted.endswith(("/", os.sep))
+
+
+def _first_line(path: Path) -> bytes:
+    """Of a file that can be added to; nothing of one that is not there. Raises OSError."""
+    if not path.exists():
+        return b""
+    if not path.is_file():
+        raise OSError(errno.EINVAL, "not an ordinary file")
+    with path.open("r+b") as file:
+        return file.readline()
+
+
+_OTHER = "name another file, or a folder (with a / behind it) for a file of each run"
+
+
+class CsvFile:
+    """The lines of one run, in a file that may have those of other runs too."""
+
+    def __init__(self, path: Path, run: str, names: list[str]) -> None:
+        self.path, self.run, self.names = path, run, names
+        self.lines: list[bytes] = []  # of this run, all that there should be
+        self.on_disk = 0  # how many of them are
+        self.begun = False
+
+    def begin(self, past: Sequence[Moment], resumed: Moment | None) -> None:
+        """Keep the lines of the past that are in the file, and make those that are not."""
+        found = {_key(line): line for line in self._lines()}
+        cells = [self._cells(moment) for moment in past]
+        self.lines = [found.get(tuple(new[: len(KEY)])) or _line(new) for new in cells]
+
+    def add(self, moment: Moment) -> None:
+        """A line more."""
+        self.lines.append(_line(self._cells(moment)))
+
+    def write(self) -> None:
+        """Add the lines that are not in the file yet. Raises OSError."""
+        if self.begun:
+            self.begun = self.path.exists()
+            require_still_there(self.path)
+            append(self.path, b"".join(self.lines[self.on_disk :]))
+        else:
+            self._begin_file()
+            self.begun = True
+        self.on_disk = len(self.lines)
+
+    def _begin_file(self) -> None:
+        """The lines of others, and then those of this run and no more."""
+        before = self.path.read_bytes() if self.path.exists() else b""
+        others = [line for line in self._lines() if _key(line)[0] != self.run]
+        after = b"".join([_line(self.names), *others, *self.lines])
+        if after.startswith(before):  # others may be adding to it too
+            append(self.path, after[len(before) :])
+        else:
+            replace(self.path, after)
+
+    def _lines(self) -> list[bytes]:
+        """All whole lines of the file but the first, which has the columns' names."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_bytes().splitlines(keepends=True)[1:]
+        return [line for line in lines if line.endswith(b"\n")]
+
+    def _cells(self, moment: Moment) -> list[str]:
+        values: dict[str, Any] = {"run": self.run, "task": moment.task, "epoch": moment.epoch}
+        values["time"] = datetime.now().isoformat(timespec="seconds")
+        if isinstance(moment, EpochDone):
+            measured = (moment.loss, moment.accuracy, moment.active)
+            values |= {"what": "epoch", **dict(zip(MEASURED, measured, strict=True))}
+            values |= {f"entropy_{name}": bits for name, bits in moment.entropy.items()}
+        else:
+            accs = {f"acc_{i + 1}": acc for i, acc in enumerate(moment.row.tolist())}
+            values |= {"what": "test", "mean_acc": mean_of_tested(moment), **accs}
+        return [_cell(values.get(name, "")) for name in self.names]
+
+
+def mean_of_tested(moment: TaskTested) -> float:
+    """The mean accuracy on the tasks that were tested, 0 to 1."""
+    tested = [acc for acc in moment.row.tolist() if not math.isnan(acc)]
+    return sum(tested) / len(tested)
+
+
+def _cell(value: Any) -> str:
+    """A number with six digits, as none where it is NaN."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return str(value)
+
+
+def _line(cells: Sequence[str]) -> bytes:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue().encode()
+
+
+def _parsed(line: bytes) -> list[str]:
+    return next(csv.reader([line.decode(errors="replace").rstrip("\r\n")]), [])
+
+
+def _key(line: bytes) -> tuple[str, ...]:
+    """The cells that no two lines have in common; '' for all of a line that has too few."""
+    cells = _parsed(line)[: len(KEY)]
+    return tuple(cells) if len(cells) == len(KEY) else ("",) * len(KEY)

@@ -1,0 +1,126 @@
+"""Everybody who looks on while a run goes on. None of them can end it, or change a number."""
+
+from __future__ import annotations
+
+import shlex
+from argparse import Namespace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor, nn
+
+from exps.config import Experiment, as_dict, as_text
+from models.mlp import MLP
+from utils.live import board, csv_file
+from utils.live.base import EpochDone, Listener, Moment, TaskTested, epoch_done
+from utils.log import LOG, say, warn
+from utils.meter import EpochRecord
+from utils.sparsity import k_winner_layers
+
+
+class Live:
+    """Tells its listeners what a run has just done; warns once when one cannot be told."""
+
+    def __init__(
+        self, listeners: Sequence[Listener] = (), layers: Mapping[str, nn.Module] | None = None
+    ) -> None:
+        """layers: those with duty cycles, which are updated in place."""
+        self.listeners, self.layers = list(listeners), layers or {}
+        self.number = 0  # epochs so far
+        self.failing: set[Path] = set()
+
+    def begin(self, past: Sequence[Moment], testing: bool) -> None:
+        """What has been before, in order; testing: it was interrupted right after the last."""
+        moments = list(past)
+        resumed = None
+        if moments:
+            self.number = moments[-1].number
+            if testing and isinstance(last := moments[-1], EpochDone):
+                resumed = moments[-1] = replace(last, duty_cycles=self._duty_cycles())
+        self._tell(lambda listener: listener.begin(moments, resumed))
+
+    def epoch(self, task: int, epoch: int, done: EpochRecord) -> None:
+        """An epoch (its number within the task, from 1) of a task (from 0) has been trained."""
+        self.number += 1
+        if self.listeners:
+            measured = epoch_done(task, epoch, self.number, done, list(self.layers))
+            moment = replace(measured, duty_cycles=self._duty_cycles())
+            self._tell(lambda listener: listener.add(moment))
+
+    def tested(self, task: int, epoch: int, accs: np.ndarray) -> None:
+        """All tests after a task (from 0), of so many epochs, are done; accs [trained, tested]."""
+        moment = TaskTested(task + 1, epoch, self.number, accs.copy())
+        self._tell(lambda listener: listener.add(moment))
+
+    def end(self) -> None:
+        """A last chance for what could not be written."""
+        self._tell(lambda listener: None)
+
+    def _tell(self, note: Callable[[Listener], None]) -> None:
+        for listener in self.listeners[:]:
+            path = listener.path
+            try:
+                note(listener)
+                listener.write()
+            except OSError as error:
+                if path not in self.failing:
+                    self.failing.add(path)
+                    warn(
+                        f"{path} cannot be written ({error.strerror or error}): the run goes on,"
+                        " and what is missing follows when it can be written again"
+                    )
+            except Exception as error:  # nothing that only looks on may end a run
+                self.listeners.remove(listener)
+                warn(
+                    f"{path}: nothing more is written there ({type(error).__name__}: {error}); the"
+                    " run goes on"
+                )
+                LOG.debug("a listener failed", exc_info=True)
+            else:
+                if path in self.failing:
+                    self.failing.remove(path)
+                    say(f"{path} can be written again")
+
+    def _duty_cycles(self) -> dict[str, np.ndarray]:
+        return {
+            name: duty.detach().flatten().cpu().numpy().copy()
+            for name, layer in self.layers.items()
+            if isinstance(duty := layer.duty_cycle, Tensor)
+        }
+
+
+def check(args: Namespace, model: MLP, tasks: int) -> None:
+    """Raise LiveError when what the command line asks for cannot be done."""
+    if args.tensorboard is not None:
+        board.check(Path(args.tensorboard))
+    if args.csv is not None:
+        csv_file.check(args.csv, _columns(model, tasks))
+
+
+def live(args: Namespace, run: str, exp: Experiment, model: MLP, tasks: int) -> Live:
+    """Those whom the command line asks for; tasks: how many are tested."""
+    listeners: list[Listener] = []
+    if args.tensorboard is not None:
+        listeners.append(board.Board(Path(args.tensorboard), run, _about(exp)))
+    if args.csv is not None:
+        path = csv_file.file_of(args.csv, run)
+        listeners.append(csv_file.CsvFile(path, run, _columns(model, tasks)))
+    return Live(listeners, dict(k_winner_layers(model)))
+
+
+def options(args: Namespace) -> str:
+    """The part of a command line that asks for the same, with a space before it."""
+    asked = {"--tensorboard": args.tensorboard, "--csv": args.csv}
+    return "".join(f" {name} {shlex.quote(to)}" for name, to in asked.items() if to is not None)
+
+
+def _columns(model: MLP, tasks: int) -> list[str]:
+    return csv_file.columns([name for name, _ in k_winner_layers(model)], tasks)
+
+
+def _about(exp: Experiment) -> str:
+    """The configuration as a table in Markdown."""
+    rows = [f"| {name} | {as_text(value)} |" for name, value in as_dict(exp).items()]
+    return "\n".join(["| key | value |", "| --- | --- |", *rows])

@@ -1,0 +1,195 @@
+"""The command that does many runs, from its options to its exit status."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from exps import cli
+from exps.messages import ConfigError, shown_path
+from exps.plan import Planned, plan
+from utils.identity import code_digest, configuration, fingerprint
+from utils.log import LOG, RunLog, say, warn
+from utils.many.display import Display, summary, table
+from utils.many.executor import Executor, ExecutorError, make_executor
+from utils.many.order import DIVERGED, FAILED, INTERRUPTED, NOT_BEGUN, SKIPPED, Order, Outcome
+from utils.many.states import Folder, State
+from utils.results import ResultsError, check_writable, os_errors_explained
+from utils.stopping import Signals, Stopped
+
+ENDED = ("done", "diverged")  # states of runs that are not begun again
+
+
+@dataclass
+class Job:
+    """One run: what it is, how far it was, and what has become of it."""
+
+    planned: Planned
+    key: str
+    state: State
+    outcome: Outcome | None = None
+
+
+def run_many(args: Namespace, log: RunLog, signals: Signals) -> int:
+    """Do all runs that the command line asks for; the exit status.
+
+    0: all are done, or other processes work on them; 1: some failed; 2: a combination is wrong,
+    and nothing was begun; 130 or 143: interrupted.
+    """
+    try:
+        code = code_digest()
+        jobs = find_jobs(args, code)
+        if args.dry_run:
+            print(table([job.planned.label for job in jobs], [job.state for job in jobs]))
+            return 0
+        orders = make_orders(args, jobs, code)
+        if orders:
+            check_writable(args.results_dir)
+            executor = make_executor(args, [order.device for order in orders])
+            log.open(_log_path(args.results_dir))
+    except ConfigError as error:
+        return cli.fail(error, status=2)
+    except (ResultsError, ExecutorError) as error:
+        return cli.fail(error, status=1)
+    _show_skipped(jobs, quiet=args.quiet)
+    if orders:
+        say(f"{len(orders)} of {len(jobs)} runs to do, {executor}", quiet=args.quiet)
+        _work(jobs, orders, executor, signals, quiet=args.quiet)
+    return _finish(jobs, log, signals, quiet=args.quiet)
+
+
+def find_jobs(args: Namespace, code: str) -> list[Job]:
+    """All runs, and how far each is; prints warnings. Raises ConfigError when one is wrong."""
+    planned, notes = plan(args)
+    folder = Folder(args.results_dir)
+    keys = [fingerprint(configuration(p.exp)) for p in planned]
+    states = [folder.state(key, code, again=args.again) for key in keys]
+    found = [Job(*parts) for parts in zip(planned, keys, states, strict=True)]
+    for path in folder.unreadable:
+        notes.append(f"{shown_path(path)} cannot be read as a result, and counts for nothing")
+    anew = [job.key for job in found if job.state.kind == "new"]
+    others = 0 if args.again else sum(folder.of_other_programs(key, code) for key in anew)
+    if others:
+        notes.append(
+            f"{others} results or unfinished runs of these configurations are of another version"
+            " of the program: they stay as they are, and these runs are begun anew"
+        )
+    for text in notes:
+        warn(text)
+    return found
+
+
+def make_orders(args: Namespace, jobs: list[Job], code: str) -> list[Order]:
+    """What is to be done, runs that other processes work on last. Raises ConfigError."""
+    try:
+        contents = args.config.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{shown_path(args.config)}: cannot be read: {error.strerror}") from error
+    found = [
+        Order(
+            number=number,
+            label=job.planned.label,
+            key=job.key,
+            code=code,
+            device=job.planned.exp.device,
+            words=tuple(_words(job.planned)) + tuple(cli.handed_on(args)),
+            config=contents,
+            results_dir=args.results_dir,
+            folder=Path.cwd(),
+            again=args.again,
+        )
+        for number, job in enumerate(jobs)
+        if job.state.kind not in ENDED
+    ]
+    return sorted(found, key=lambda order: jobs[order.number].state.kind == "in use")
+
+
+def _words(planned: Planned) -> Iterator[str]:
+    yield from ("--name", planned.exp.name)
+    for text in planned.overrides:
+        yield from ("--set", text)
+
+
+def _log_path(results_dir: Path) -> Path:
+    """A name for the log of this command that no other has."""
+    stem, number = f"many_{datetime.now():%Y-%m-%d_%H-%M-%S}", 1
+    with os_errors_explained(results_dir):
+        while True:
+            path = results_dir / f"{stem}{'' if number == 1 else f'_{number}'}.log"
+            try:
+                path.touch(exist_ok=False)
+                return path
+            except FileExistsError:
+                number += 1
+
+
+def _show_skipped(jobs: list[Job], *, quiet: bool) -> None:
+    """What is done already: the paths for scripts, or how many for people."""
+    done = [job for job in jobs if job.state.kind == "done"]
+    diverged = sum(job.state.kind == "diverged" for job in jobs)
+    if quiet:
+        for job in done:
+            print(job.state.path, flush=True)
+    elif done or diverged:
+        say(
+            f"{len(done)} of {len(jobs)} runs are done already, {diverged} diverged before: they"
+            " are skipped (--again repeats them)"
+        )
+
+
+def _work(
+    jobs: list[Job], orders: list[Order], executor: Executor, signals: Signals, *, quiet: bool
+) -> None:
+    """Have the orders carried out, until all have ended or a second Ctrl-C."""
+    outcomes = executor.work(orders)
+    states = {order.number: jobs[order.number].state for order in orders}
+    asked = False
+    with Display(orders, states, len(jobs), quiet=quiet) as display:
+        try:
+            signals.patient = True
+            for outcome in outcomes:
+                if signals.received is not None and not asked:
+                    asked = True
+                    executor.end()
+                    say("stopping: runs write their checkpoints (Ctrl-C again: at once)")
+                if outcome is None:
+                    display.look()
+                else:
+                    jobs[outcome.number].outcome = outcome
+                    display.ended_with(outcome)
+        except Stopped:
+            signals.deaf = True
+            outcomes.close()
+        signals.deaf = True
+
+
+def _finish(jobs: list[Job], log: RunLog, signals: Signals, *, quiet: bool) -> int:
+    """Say what has become of all runs; the exit status."""
+    for number, job in enumerate(jobs):
+        if job.outcome is None:
+            job.outcome = _not_worked_on(number, job.state)
+    ended = [(job.planned.label, job.outcome) for job in jobs if job.outcome is not None]
+    kinds = Counter(outcome.kind for _, outcome in ended)
+    text = summary(ended, log.path)
+    say(text, quiet=quiet)
+    if quiet and kinds[FAILED]:
+        print(text, file=sys.stderr)
+    if signals.received is not None and (kinds[INTERRUPTED] or kinds[NOT_BEGUN]):
+        LOG.warning("interrupted by signal %d", signals.received)
+        print("interrupted; to go on: the same command again", file=sys.stderr)
+        return 128 + signals.received
+    return 1 if kinds[FAILED] else 0
+
+
+def _not_worked_on(number: int, state: State) -> Outcome:
+    """The end of a run that had ended before, or was not waited for after a second Ctrl-C."""
+    if state.kind == "done":
+        return Outcome(number, SKIPPED, state.path)
+    if state.kind == "diverged":
+        return Outcome(number, FAILED, state.path, DIVERGED)
+    return Outcome(number, INTERRUPTED)

@@ -1,0 +1,175 @@
+"""What many runs show: one bar for all of them, a line for each that ends, and a summary."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+
+from tqdm import tqdm
+
+from exps.messages import shown_path
+from utils.log import LOG, say
+from utils.many.order import (
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    KINDS,
+    NOT_BEGUN,
+    SKIPPED,
+    Order,
+    Outcome,
+)
+from utils.many.states import State, read_known, shares
+
+REFRESH = 2.0  # seconds between two looks at how far runs are
+STATES = {"in use": "in use by another process", "new": "to do", "unfinished": "to be gone on with"}
+STATES |= {"done": "done already", "diverged": "diverged before"}
+
+
+def table(labels: Sequence[str], states: Sequence[State]) -> str:
+    """How many runs there are and of which state, and a line on each."""
+    counts = Counter(STATES[state.kind] for state in states)
+    lines = [f"{_runs(len(states))}: " + ", ".join(f"{n} {what}" for what, n in counts.items())]
+    width = max(map(len, labels), default=0)
+    for label, state in zip(labels, states, strict=True):
+        detail = shown_path(state.path) if state.path else ""
+        if state.run:
+            detail = f"{state.run.name} ({100 * state.share:.0f} %, {state.detail})"
+        lines.append(f"  {state.kind:<10}  {label:<{width}}  {detail}".rstrip())
+    return "\n".join(lines)
+
+
+class Display:
+    """On a terminal a bar over all runs, those under way counted by what their checkpoints have."""
+
+    def __init__(
+        self, orders: Sequence[Order], states: Mapping[int, State], total: int, *, quiet: bool
+    ) -> None:
+        """orders: what is to be done of `total` runs; states: how far each of them is."""
+        self.orders = {order.number: order for order in orders}
+        self.total, self.quiet = total, quiet
+        self.ended = total - len(orders)
+        self.shares = {number: states[number].share for number in self.orders}
+        self.before = self.ended + sum(self.shares.values())
+        self.began = self.looked = time.monotonic()
+        self.bar = tqdm(
+            total=total,
+            initial=self.before,
+            disable=quiet or not sys.stderr.isatty(),
+            leave=False,
+            dynamic_ncols=True,
+            bar_format="{n:.1f} of {total} runs {percentage:3.0f}%|{bar}| {elapsed}{postfix}",
+        )
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.bar.close()
+
+    def look(self) -> None:
+        """Bring the bar up to date, from time to time."""
+        if self.bar.disable or time.monotonic() - self.looked < REFRESH:
+            return
+        self.looked = time.monotonic()
+        for folder in {order.results_dir for order in self.orders.values()}:
+            found = shares(folder)
+            for number, order in self.orders.items():
+                # One that has just ended has no checkpoint any more, but is not known yet.
+                share = max(self.shares[number], found.get(order.key, 0.0))
+                self.shares[number] = share
+        self._show(self.ended + sum(self.shares.values()))
+
+    def ended_with(self, outcome: Outcome) -> None:
+        """One more has ended: a line on it."""
+        order = self.orders.pop(outcome.number)
+        del self.shares[outcome.number]
+        self.ended += 1
+        if self.quiet:
+            if outcome.kind in (DONE, SKIPPED):
+                print(outcome.path, flush=True)
+            LOG.info("%s: %s", order.label, described(outcome))
+            return
+        stopping = outcome.kind in (INTERRUPTED, NOT_BEGUN)
+        left = self._left(self.ended) if self.bar.disable and not stopping else ""
+        say(f"{self.ended}/{self.total}  {order.label}: {described(outcome)}{left}")
+        self._show(self.ended + sum(self.shares.values()))
+
+    def _show(self, done: float) -> None:
+        self.bar.set_postfix_str(self._left(done).strip(" ()"), refresh=False)
+        self.bar.n = done
+        self.bar.refresh()
+
+    def _left(self, done: float) -> str:
+        """About how long all of it still takes, and when it ends."""
+        if done >= self.total or done <= self.before:
+            return ""
+        spent = time.monotonic() - self.began
+        left = timedelta(seconds=spent / (done - self.before) * (self.total - done))
+        end = datetime.now() + left
+        day = "" if end.date() == datetime.now().date() else f"{end:%Y-%m-%d} "
+        return f"  (about {span(left.total_seconds())} left, until {day}{end:%H:%M})"
+
+
+def described(outcome: Outcome) -> str:
+    """What has become of a run, in a line."""
+    again = f"; its process was killed {outcome.killed} time(s)" if outcome.killed else ""
+    if outcome.kind == DONE and outcome.path is not None:
+        known = read_known(outcome.path)
+        if known is None:
+            return f"done, {shown_path(outcome.path)}{again}"
+        mean = "" if math.isnan(known.mean) else f"mean accuracy {100 * known.mean:.2f} %, "
+        return f"{mean}{span(known.seconds)}, {shown_path(outcome.path)}{again}"
+    where = f" ({shown_path(outcome.path)})" if outcome.kind == SKIPPED and outcome.path else ""
+    why = f": {outcome.reason.splitlines()[0]}" if outcome.reason else ""
+    return f"{outcome.kind}{where}{why}{again}"
+
+
+def span(seconds: float) -> str:
+    """A length of time in words."""
+    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= unit:
+            return f"{seconds / unit:.1f} {name}"
+    return f"{seconds:.1f} s"
+
+
+def summary(ended: Sequence[tuple[str, Outcome]], log: Path | None) -> str:
+    """How many there are of each kind, and of each run where its result is, or why there is none.
+
+    ended: the names of runs, and what has become of them.
+    """
+    kinds = Counter(outcome.kind for _, outcome in ended)
+    counts = [f"{kinds[kind]} {kind}" for kind in KINDS if kinds[kind]]
+    lines = [f"{_runs(len(ended))}: {', '.join(counts)}"]
+    for kind in KINDS:
+        for name, outcome in ended:
+            if outcome.kind == kind:
+                lines += _ending(name, outcome)
+    return "\n".join([*lines, *([f"log: {shown_path(log)}"] if log else [])])
+
+
+def _ending(name: str, outcome: Outcome) -> list[str]:
+    """A line on a run, or several on one that failed."""
+    path = shown_path(outcome.path) if outcome.path else ""
+    line = f"  {outcome.kind}: {name}"
+    if outcome.kind != FAILED:
+        return [": ".join(part for part in (line, path, outcome.reason) if part)]
+    lines = [line.strip() for line in outcome.reason.splitlines()]
+    lines += [f"result so far: {path}"] if path else []
+    lines += [f"log: {shown_path(outcome.log)}"] if outcome.log else []
+    return [line, *(f"    {line}" for line in lines)]
+
+
+def _runs(count: int) -> str:
+    return f"{count} run" if count == 1 else f"{count} runs"

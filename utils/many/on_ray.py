@@ -1,0 +1,259 @@
+"""Many runs on a Ray cluster: a task for each, begun again elsewhere when its node dies.
+
+Where the results folder is the caller's on a node too (a marker in it tells), a run goes on from
+its checkpoint and leaves its result there. Elsewhere it works in a folder of the node, and the
+files come back as bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import secrets
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no statistics go out to its makers
+import ray
+from ray.exceptions import RayError
+
+from exps.messages import shown
+from utils import runs
+from utils.identity import ROOT
+from utils.log import LOG, warn
+from utils.many.executor import ExecutorError
+from utils.many.order import FAILED, INTERRUPTED, NOT_BEGUN, Order, Outcome
+from utils.many.parcel import bring_back, pack, unpack
+from utils.many.states import Folder
+from utils.many.worker import GO_ON, IN_ORDER, Urgency, carry_out
+from utils.results import ResultsError
+
+RETRIES = 5  # when the worker process of a task or its node dies
+PATIENCE = 120.0  # seconds for a run whose task died to write its last checkpoint and let go
+TICK = 0.5  # seconds between two looks around
+KNOCK = 10.0  # seconds for a cluster to answer
+TO_END = 150.0  # seconds for all runs to end in order
+# What nodes do not need of the project, as .gitignore writes it.
+LEFT_OUT = ["/data/", "/results/", "/tests/", "/docs/", "/.git", "/.venv/", "__pycache__/"]
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What a node gets. begun: in a list, so that it is fetched only where it is needed, the
+    unfinished run's files, or nothing."""
+
+    order: Order
+    threads: int
+    marker: Path
+    begun: list[Any]
+
+
+class Bell:
+    """An actor that tells all tasks when they are to end."""
+
+    def __init__(self) -> None:
+        self.level = GO_ON
+
+    def ring(self) -> None:
+        self.level = IN_ORDER
+
+    def asked(self) -> int:
+        return self.level
+
+
+class OnRay:
+    """A Ray cluster."""
+
+    def __init__(self, address: str | None, jobs: int | None, threads: int) -> None:
+        """address: as `ray.init` takes it. Raises ExecutorError when there is no such cluster."""
+        self.jobs, self.threads = jobs, threads
+        self.ending: float | None = None  # since when
+        self.sent: dict[int, str] = {}  # the unfinished run of each order that has one
+        with _signals_kept():
+            _connect(address)
+        self.gpus = ray.cluster_resources().get("GPU", 0)
+        bell: Any = ray.remote(Bell)
+        self.bell = bell.options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
+        self._require_room()
+
+    def __str__(self) -> str:
+        nodes = sum(node["Alive"] for node in ray.nodes())
+        most = f", {self.jobs} at a time" if self.jobs else ""
+        return f"on a Ray cluster of {nodes} node(s){most}, {self.threads} CPU(s) each"
+
+    def work(self, orders: Sequence[Order]) -> Generator[Outcome | None, None, None]:
+        """See `Executor`."""
+        results_dir = orders[0].results_dir.absolute()
+        waiting, pending = deque(orders), dict[Any, Order]()
+        try:
+            with _marked(results_dir) as marker:
+                folder = Folder(results_dir)
+                while waiting or pending:
+                    while waiting and self.ending is None and self._has_room(pending):
+                        order = waiting.popleft()
+                        pending[self._begin(order, marker, folder)] = order
+                    if self.ending is not None:
+                        yield from (Outcome(order.number, NOT_BEGUN) for order in waiting)
+                        waiting.clear()
+                        yield from self._given_up(pending)
+                    ready = ray.wait(list(pending), timeout=TICK)[0] if pending else []
+                    yield from (self._outcome(ref, pending.pop(ref), results_dir) for ref in ready)
+                    yield None
+        finally:
+            ray.shutdown()  # ends tasks that still run, whose workers end in order
+
+    def end(self) -> None:
+        """See `Executor`."""
+        self.ending = time.monotonic()
+        self.bell.ring.remote()
+
+    def _has_room(self, pending: dict[Any, Order]) -> bool:
+        return self.jobs is None or len(pending) < self.jobs
+
+    def _begin(self, order: Order, marker: Path, folder: Folder) -> Any:
+        state = folder.state(order.key, order.code, again=order.again)
+        begun = []
+        if state.run:
+            self.sent[order.number] = state.run.name
+            begun.append(ray.put(pack(state.run.results_dir, state.run.name)))
+        order = replace(order, results_dir=marker.parents[1], patience=PATIENCE)
+        gpus = 1 if self.gpus and order.device != "cpu" else 0
+        task: Any = ray.remote(on_node)
+        task = task.options(
+            num_cpus=self.threads, num_gpus=gpus, max_retries=RETRIES, name=order.label
+        )
+        return task.remote(Errand(order, self.threads, marker, begun), self.bell)
+
+    def _outcome(self, ref: Any, order: Order, results_dir: Path) -> Outcome:
+        """What a task that has ended says, and its files brought to the caller's folder."""
+        try:
+            outcome: Outcome = ray.get(ref)
+            if outcome.files:
+                return bring_back(outcome, results_dir, self.sent.get(order.number, ""))
+            return outcome
+        except RayError as error:
+            LOG.error("%s: %s", order.label, error)
+            reason = f"its Ray task was lost: {shown(str(error).strip().splitlines()[0], 300)}"
+        except (OSError, ResultsError) as error:
+            reason = f"its files cannot be brought back: {error}"
+        return Outcome(order.number, FAILED, reason=f"{reason}. The same command tries it again")
+
+    def _given_up(self, pending: dict[Any, Order]) -> Iterator[Outcome]:
+        """What has not ended long after it was asked to: no node had room for it, say."""
+        assert self.ending is not None
+        if time.monotonic() - self.ending > TO_END:
+            for ref, order in pending.items():
+                ray.cancel(ref, force=True)
+                yield Outcome(order.number, INTERRUPTED)
+            pending.clear()
+
+    def _require_room(self) -> None:
+        """Warn when a run fits on no node that there is: a cluster may grow."""
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        most = max((node["Resources"].get("CPU", 0) for node in alive), default=0)
+        if self.threads > most:
+            warn(f"no node of the cluster has {self.threads} CPUs: waiting for one that has")
+
+
+def on_node(errand: Errand, bell: Any) -> Outcome:
+    """The task, in a worker process of Ray on some node."""
+    with _listening(bell) as urgency:
+        return carry_out_there(errand, urgency)
+
+
+def carry_out_there(errand: Errand, urgency: Urgency) -> Outcome:
+    """Carry the order out in the caller's results folder, or in one of the node's own."""
+    order, environment = errand.order, {"OMP_NUM_THREADS": str(errand.threads)}
+    if errand.marker.exists():
+        return carry_out(order, environment, urgency)
+    with tempfile.TemporaryDirectory(prefix="sparse-syn-") as name:
+        folder = Path(name)
+        for files in errand.begun:
+            unpack(ray.get(files), folder)
+        outcome = carry_out(replace(order, results_dir=folder), environment, urgency)
+        return replace(outcome, files=pack(folder))
+
+
+@contextlib.contextmanager
+def _listening(bell: Any) -> Iterator[Urgency]:
+    """How urgently all is to end, as the bell says.
+
+    It is asked by another thread: a task whose main thread waits for Ray gives its CPU away.
+    """
+    level, first, over = [GO_ON], threading.Event(), threading.Event()
+
+    def listen() -> None:
+        while not over.is_set():
+            with contextlib.suppress(RayError):  # its node has died, and it comes back elsewhere
+                level[0] = ray.get(bell.asked.remote(), timeout=10 * TICK)
+            first.set()
+            over.wait(2 * TICK)
+
+    threading.Thread(target=listen, name="bell", daemon=True).start()
+    first.wait()
+    try:
+        yield lambda: level[0]
+    finally:
+        over.set()
+
+
+@contextlib.contextmanager
+def _signals_kept() -> Iterator[None]:
+    """Ray takes SIGTERM for itself: give it back."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def _connect(address: str | None) -> None:
+    """Raises ExecutorError."""
+    environment = {"working_dir": str(ROOT), "excludes": LEFT_OUT}
+    try:
+        _knock(address)
+        ray.init(
+            address=address,
+            runtime_env=environment,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+            include_dashboard=None if address else False,
+        )
+    except (RayError, RuntimeError, ValueError, OverflowError, OSError) as error:
+        LOG.debug("ray.init", exc_info=True)
+        raise ExecutorError(
+            f"--executor ray: no Ray cluster at {shown(address or 'this machine')}",
+            shown(str(error).strip().splitlines()[0] if str(error).strip() else repr(error), 300),
+            "start one (ray start --head), or check --address",
+        ) from error
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError where nobody listens, for which Ray would wait a minute and more."""
+    match = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:([0-9]{1,5})", address or "")
+    if match:
+        socket.create_connection((match[1], int(match[2])), timeout=KNOCK).close()
+
+
+@contextlib.contextmanager
+def _marked(results_dir: Path) -> Iterator[Path]:
+    """A file by which nodes see whether the folder is theirs too."""
+    folder = results_dir / runs.FOLDER
+    folder.mkdir(parents=True, exist_ok=True)
+    marker = folder / f"{secrets.token_hex(8)}.shared"
+    marker.touch()
+    try:
+        yield marker
+    finally:
+        marker.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # unfinished runs are in it
+            folder.rmdir()

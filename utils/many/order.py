@@ -1,0 +1,55 @@
+"""One of many runs as plain values that can be sent to another process or machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+Kind = Literal["done", "skipped", "interrupted", "not begun", "left to another process", "failed"]
+DONE: Kind = "done"
+SKIPPED: Kind = "skipped"  # done before
+INTERRUPTED: Kind = "interrupted"
+NOT_BEGUN: Kind = "not begun"
+LEFT: Kind = "left to another process"
+FAILED: Kind = "failed"
+KINDS = (DONE, SKIPPED, INTERRUPTED, NOT_BEGUN, LEFT, FAILED)
+DIVERGED = "it diverged before, and the same numbers would come again (--again repeats it)"
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be run. `words` are the options of run_exps.py that describe it.
+
+    config: contents of the configuration file; a worker gets a copy, so that changing the file
+    meanwhile changes no run. folder: where it works, if that is there. patience: seconds to wait
+    for another process to let go of the run.
+    """
+
+    number: int
+    label: str
+    key: str  # fingerprint of its configuration
+    code: str  # digest of the program
+    device: str
+    words: tuple[str, ...]
+    config: bytes = field(repr=False)
+    results_dir: Path
+    folder: Path
+    again: bool = False
+    patience: float = 5.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What has become of an order. path: its result; killed: how often its process died.
+
+    files: what the run left, by file name, where its folder is not the caller's.
+    """
+
+    number: int
+    kind: Kind
+    path: Path | None = None
+    reason: str = ""
+    log: Path | None = None
+    killed: int = 0
+    files: dict[str, bytes] = field(default_factory=dict, repr=False)

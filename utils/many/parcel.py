@@ -1,0 +1,79 @@
+"""The files of a run on their way between machines that share no folder."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+from utils import runs
+from utils.many.order import DONE, Outcome
+from utils.results import load_results, save_results
+from utils.runs import Run
+
+# A result, a log, or a checkpoint of an unfinished run.
+_NAME = re.compile(r"([A-Za-z0-9_+-]+)\.(pkl|log)|\.runs/([A-Za-z0-9_+-]+)/[0-9]{8}\.ckpt")
+
+
+def pack(results_dir: Path, run: str | None = None) -> dict[str, bytes]:
+    """All files of all runs, or of one, in a results folder: name (with /) -> contents."""
+    found = {}
+    for path in [*results_dir.glob("*.*"), *results_dir.glob(f"{runs.FOLDER}/*/*.ckpt")]:
+        name = path.relative_to(results_dir).as_posix()
+        match = _NAME.fullmatch(name)
+        if match and run in (None, match[1], match[3]):
+            found[name] = path.read_bytes()
+    return found
+
+
+def unpack(files: dict[str, bytes], folder: Path) -> None:
+    """Write them into a folder. Names that `pack` does not give are an error (ValueError)."""
+    for name, contents in files.items():
+        if not _NAME.fullmatch(name):
+            raise ValueError(f"{name!r} is not the name of a run's file")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(contents)
+
+
+def bring_back(outcome: Outcome, results_dir: Path, sent: str = "") -> Outcome:
+    """Put what a run left on another machine into a results folder; the outcome with paths there.
+
+    sent: the unfinished run that was sent out, if one was: its files are replaced. A run that began
+    there gets another name when its own is taken here, as by one that began elsewhere in the same
+    second. Raises OSError, and ResultsError for a result that cannot be read or written.
+    """
+    named = {name: _NAME.fullmatch(name) for name in outcome.files}
+    there = {str(match[1] or match[3]) for match in named.values() if match}
+    if not there:
+        return replace(outcome, files={}, path=None, log=None)
+    if sent in there:
+        name, run = sent, Run(results_dir, sent)
+    else:
+        name = min(there)
+        run = runs.reserve(results_dir, name)
+    path = None
+    for file, contents in outcome.files.items():
+        if file == f"{name}.log":
+            run.log.write_bytes(contents)
+        elif file == f"{name}.pkl":
+            path = _result_back(contents, run)
+        elif file.endswith(".ckpt") and Path(file).parent.name == name:
+            (run.folder / Path(file).name).write_bytes(contents)
+    if outcome.kind == DONE or not run.begun():
+        run.remove()
+    return replace(outcome, files={}, path=path, log=run.log if run.log.exists() else None)
+
+
+def _result_back(contents: bytes, run: Run) -> Path:
+    """The result, under the name that its run has here."""
+    with tempfile.TemporaryDirectory(prefix="sparse-syn-") as folder:
+        there = Path(folder) / "there.pkl"
+        there.write_bytes(contents)
+        config, stats = load_results(there)
+    stats["meta"]["run"] = run.name
+    now, (name, seed) = datetime.now(), (config["name"], config["seed"])
+    return save_results(
+        run.results_dir, config, stats, name=name, seed=seed, when=now, run=run.name
+    )

@@ -1,0 +1,212 @@
+"""Carries out one order: a process of run_exps.py, gone on with when something kills it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+from exps.messages import shown
+from utils import runs
+from utils.identity import ROOT
+from utils.lock import Lock, LockedError
+from utils.log import LOG
+from utils.many.order import (
+    DIVERGED,
+    DONE,
+    FAILED,
+    INTERRUPTED,
+    LEFT,
+    NOT_BEGUN,
+    SKIPPED,
+    Order,
+    Outcome,
+)
+from utils.many.states import Folder, State
+
+RETRIES = 3  # after a process was killed
+STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit statuses of a run that was asked to
+PAUSE = 0.2  # seconds between looks at what may have changed
+
+# How urgently everything is to end.
+GO_ON, IN_ORDER, AT_ONCE = 0, 1, 2
+Urgency = Callable[[], int]
+
+
+class Ended(NamedTuple):
+    """What a process left: its exit status (below 0: a signal), and what it wrote."""
+
+    status: int
+    out: str
+    err: str
+
+
+def carry_out(order: Order, environment: Mapping[str, str], urgency: Urgency) -> Outcome:
+    """Run it, unless it is done, from its newest checkpoint where there is one.
+
+    environment: what the process has besides this one's. urgency: asked all the time; when it says
+    IN_ORDER the run writes a checkpoint and ends, AT_ONCE it is killed.
+    """
+    end = time.monotonic() + order.patience
+    while True:
+        try:
+            with _claimed(order):
+                return _attempts(order, environment, urgency, end)
+        except LockedError as error:
+            if time.monotonic() > end or urgency():
+                return Outcome(order.number, LEFT, reason=str(error))
+        except OSError as error:
+            reason = f"{error.filename or order.results_dir}: {error.strerror or error}"
+            return Outcome(order.number, FAILED, reason=reason)
+        time.sleep(PAUSE)
+
+
+@contextlib.contextmanager
+def _claimed(order: Order) -> Iterator[None]:
+    """No other command begins the same run meanwhile. Raises LockedError, OSError."""
+    folder = order.results_dir / runs.FOLDER
+    path = folder / f"{order.key[:16]}.claim"
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # the last run here removed the folder
+            lock = Lock(path).take()
+            break
+    try:
+        with lock:
+            yield
+            path.unlink(missing_ok=True)
+    finally:
+        with contextlib.suppress(OSError):  # others are in it
+            folder.rmdir()
+
+
+def _attempts(
+    order: Order, environment: Mapping[str, str], urgency: Urgency, end: float
+) -> Outcome:
+    killed = 0
+    while True:
+        state = _free(order, urgency, end)
+        if state.kind == "in use":
+            return Outcome(order.number, LEFT, reason=state.detail)
+        if state.kind == "done":
+            return Outcome(order.number, SKIPPED, state.path)
+        if state.kind == "diverged":
+            return Outcome(order.number, FAILED, state.path, DIVERGED)
+        if urgency():
+            return Outcome(order.number, INTERRUPTED if killed or state.run else NOT_BEGUN)
+        ended = _process(order, environment, urgency, state)
+        LOG.info("%s: exit status %d\n%s", order.label, ended.status, ended.err.strip())
+        if _was_killed(ended.status) and not urgency() and killed < RETRIES:
+            killed += 1
+            LOG.warning("%s: %s; it is gone on with", order.label, died_of(ended.status))
+            continue
+        return _outcome(order, ended, killed, stopped=urgency() > 0)
+
+
+def _free(order: Order, urgency: Urgency, end: float) -> State:
+    """How far the run is, once nobody works on it or patience has run out."""
+    while True:
+        state = Folder(order.results_dir).state(order.key, order.code, again=order.again)
+        if state.kind != "in use" or time.monotonic() > end or urgency():
+            return state
+        time.sleep(PAUSE)
+
+
+def _process(order: Order, environment: Mapping[str, str], urgency: Urgency, state: State) -> Ended:
+    """A run of the program from its beginning to its end."""
+    with tempfile.TemporaryDirectory(prefix="sparse-syn-") as name:
+        folder = Path(name)
+        config = folder / "exps.cfg"
+        config.write_bytes(order.config)
+        command = [sys.executable, str(ROOT / "run_exps.py"), *order.words]
+        command += ["--config", str(config), "--results-dir", str(order.results_dir)]
+        command += ["--resume", state.run.name] if state.run else []
+        command += ["--quiet", "--worker"]
+        with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
+            # Ctrl-C of a terminal reaches this process alone, which passes it on in order.
+            process = subprocess.Popen(
+                command,
+                cwd=order.folder if order.folder.is_dir() else None,
+                stdin=subprocess.PIPE,
+                stdout=out,
+                stderr=err,
+                env={**os.environ, **environment},
+                start_new_session=True,
+            )
+            status = _wait(process, urgency)
+        return Ended(status, _text(folder / "out"), _text(folder / "err"))
+
+
+def _wait(process: subprocess.Popen[bytes], urgency: Urgency) -> int:
+    """Until the process ends. The end of its input is what asks it to (`stopping.end_with_input`).
+
+    So it ends as well when this process is killed.
+    """
+    assert process.stdin is not None
+    try:
+        while True:
+            try:
+                return process.wait(PAUSE)
+            except subprocess.TimeoutExpired:
+                level = urgency()
+            if level:
+                process.stdin.close()
+            if level == AT_ONCE:
+                process.kill()
+    finally:
+        process.stdin.close()
+
+
+def _text(path: Path) -> str:
+    """The last lines of a file, without what would move the cursor."""
+    text = path.read_bytes()[-20_000:].decode(errors="replace")
+    return "\n".join(shown(line, 1000) for line in text.splitlines())
+
+
+def _was_killed(status: int) -> bool:
+    """Whether a signal, and no decision of its own, has ended the process."""
+    return status < 0 or status in STOPPED
+
+
+def died_of(status: int) -> str:
+    """The end of a process that was killed, for people."""
+    number = -status if status < 0 else status - 128
+    with contextlib.suppress(ValueError):
+        return f"its process was killed by signal {number} ({signal.Signals(number).name})"
+    return f"its process ended with status {status}"
+
+
+def _outcome(order: Order, ended: Ended, killed: int, *, stopped: bool) -> Outcome:
+    path = _result(ended.out)
+    log = path.with_suffix(".log") if path else None
+    if ended.status == 0 and path is not None:
+        return Outcome(order.number, DONE, path, log=log, killed=killed)
+    if stopped and _was_killed(ended.status):
+        return Outcome(order.number, INTERRUPTED, path, log=log, killed=killed)
+    reason = _error(ended.err) or f"it ended with status {ended.status}"
+    if _was_killed(ended.status):
+        reason = (
+            f"{died_of(ended.status)} {killed + 1} times; when memory is short, lower --jobs."
+            " The same command goes on with it"
+        )
+    return Outcome(order.number, FAILED, path, reason, log, killed)
+
+
+def _result(out: str) -> Path | None:
+    lines = [line for line in out.splitlines() if line.endswith(".pkl")]
+    return Path(lines[-1]) if lines else None
+
+
+def _error(err: str) -> str:
+    """The last error that a process told, without what a user of many runs does not need."""
+    found = re.split(r"^error: ", err, flags=re.MULTILINE)
+    lines = found[-1].splitlines() if len(found) > 1 else err.splitlines()[-1:]
+    return "\n".join(line for line in lines if not line.startswith("to go on: "))

@@ -1,0 +1,1 @@
+"""Many runs, one answer: `python -m utils.report results/` (docs/report.md)."""

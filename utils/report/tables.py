@@ -1,0 +1,269 @@
+"""The tables of a report: their contents, and the ways they are written."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from exps.experiment import KEYS
+from utils.metrics import ACCURACY, METRICS, SPARSITY
+from utils.report.answers import MAIN, Pair, Report, program
+from utils.report.groups import MISSING, Group, differences
+from utils.report.runs import Run
+from utils.report.statistics import Comparison, estimate
+from utils.report.wording import effect_text, estimate_text, p_text, unit_text, value_text
+
+_LATEX = {
+    "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
+    "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+    "±": r"$\pm$", "−": r"$-$", "–": "--", "…": r"\dots{}",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Table:
+    """Text in rows, the first cell of each naming it; `caption` says what it shows."""
+
+    caption: str
+    head: list[str]
+    rows: list[list[str]]
+
+    def markdown(self) -> str:
+        lines = [self.head, ["---"] + ["---:"] * (len(self.head) - 1), *self.rows]
+        texts = [f"| {' | '.join(map(markdown, row))} |" for row in lines]
+        return "\n".join([f"**{markdown(self.caption)}**", "", *texts])
+
+    def latex(self) -> str:
+        r"""A `table` with \toprule and so on of the package booktabs."""
+        head, *rows = [" & ".join(map(latex, row)) + r" \\" for row in (self.head, *self.rows)]
+        form = "l" + "r" * (len(self.head) - 1)
+        begin = [r"\begin{table}", r"\centering", rf"\caption{{{latex(self.caption)}}}"]
+        body = [rf"\begin{{tabular}}{{{form}}}", r"\toprule", head, r"\midrule", *rows]
+        return "\n".join([*begin, *body, r"\bottomrule", r"\end{tabular}", r"\end{table}"])
+
+    def page(self) -> str:
+        """As HTML, in a frame that scrolls by itself where it is too wide."""
+        heads = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in self.head)
+        rows = "\n".join(
+            f'<tr><th scope="row">{html.escape(row[0])}</th>'
+            + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:])
+            + "</tr>"
+            for row in self.rows
+        )
+        caption = html.escape(self.caption)
+        return (
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{caption}"><table>\n'
+            f"<caption><span>{caption}</span></caption>\n"
+            f"<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody></table></div>"
+        )
+
+    def terminal(self, width: int) -> str:
+        """As text in columns: as many tables one below the other as the width asks for."""
+        left = max(len(row[0]) for row in (self.head, *self.rows))
+        sizes = [max(len(row[i]) for row in (self.head, *self.rows)) for i in range(len(self.head))]
+        parts: list[list[int]] = [[]]
+        for i in range(1, len(self.head)):
+            if parts[-1] and left + sum(sizes[j] + 2 for j in (*parts[-1], i)) > width:
+                parts.append([])
+            parts[-1].append(i)
+        return "\n\n".join(
+            "\n".join(
+                row[0].ljust(left) + "".join("  " + row[i].rjust(sizes[i]) for i in part)
+                for row in (self.head, *self.rows)
+            )
+            for part in parts
+        )
+
+
+def markdown(text: str) -> str:
+    """The text for a cell of a Markdown table: nothing in it marks anything up."""
+    text = re.sub(r"([\\|*`\[\]$~#])", r"\\\1", text)
+    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def latex(text: str) -> str:
+    """The text for LaTeX: nothing in it is a command."""
+    return "".join(_LATEX.get(character, character) for character in text)
+
+
+def metric_tables(report: Report) -> list[Table]:
+    """Mean and interval of every metric that some group has: a row per group."""
+    tables = []
+    for title, metrics in (("Accuracy", ACCURACY), ("Sparsity and cost", SPARSITY)):
+        kept = [m for m in metrics if any(estimate(g.values(m)).n for g in report.groups)]
+        head = ["group", "runs", *(unit_text(METRICS[m]) for m in kept)]
+        if kept:
+            rows = [_metric_row(group, kept) for group in report.groups]
+            tables.append(Table(f"{title}: mean ± 95 % confidence interval", head, rows))
+    return tables
+
+
+def _metric_row(group: Group, kept: Sequence[str]) -> list[str]:
+    estimates = [(METRICS[name], estimate(group.values(name))) for name in kept]
+    ended = sum(run.complete for run in group.runs)
+    count = str(ended) if ended == len(group.runs) else f"{ended} of {len(group.runs)}"
+    return [group.label, count, *(estimate_text(metric, mean) for metric, mean in estimates)]
+
+
+def overview_table(report: Report) -> Table:
+    """Every pair in average accuracy: a row each."""
+    rows = [
+        [f"{pair.first.label} minus {pair.second.label}", *_comparison(MAIN, pair.metrics[MAIN])]
+        for pair in report.pairs
+    ]
+    caption = f"Comparisons in {METRICS[MAIN].label}: difference ± 95 % confidence interval"
+    return Table(caption, ["groups", *_COMPARISON], rows)
+
+
+def comparison_table(pair: Pair) -> Table:
+    """Two groups in every metric of accuracy that both have: a row each."""
+    rows = [[METRICS[name].label, *_comparison(name, c)] for name, c in pair.metrics.items()]
+    names = f"{pair.first.label} minus {pair.second.label}"
+    return Table(f"{names}: difference ± 95 % confidence interval", ["metric", *_COMPARISON], rows)
+
+
+_COMPARISON = (
+    "difference (points)", "n", "test", "p", "p (Holm)", "p (permutation)", "effect size g",
+)  # fmt: skip
+
+
+def _comparison(name: str, c: Comparison) -> list[str]:
+    return [
+        value_text(METRICS[name], c.difference.mean, c.difference.half, sign="+"),
+        str(c.difference.n),
+        c.test,
+        p_text(c.p),
+        p_text(c.p_adjusted),
+        p_text(c.p_exact),
+        effect_text(c.effect),
+    ]
+
+
+def configuration_table(report: Report) -> Table:
+    """What the configurations differ in: a row per key."""
+    rows = [[key, *values] for key, values in differences(report.groups).items()]
+    head = ["key", *(group.label for group in report.groups)]
+    return Table("Keys that differ between the groups (– : does nothing there)", head, rows)
+
+
+def matrix_table(group: Group, accuracies: Sequence[Sequence[float]]) -> Table:
+    """The accuracy matrix (fractions), mean over the runs."""
+    tasks = range(1, len(accuracies[0]) + 1)
+    rows = [
+        ["all tasks" if len(accuracies) < len(tasks) else f"task {i}"]
+        + [value_text(METRICS[MAIN], value) for value in row]
+        for i, row in enumerate(accuracies, start=1)
+    ]
+    head = ["after training on", *(f"tested on {task}" for task in tasks)]
+    return Table(f"{group.label}: accuracy in percent", head, rows)
+
+
+def run_frame(groups: Sequence[Group]) -> pd.DataFrame:
+    """One row per run: its group, the keys that differ, its seed, every metric, how it ended, and
+    its file. Metrics in % and points are fractions.
+    """
+    rows = []
+    for i, group in enumerate(groups):
+        keys = {key: _typed(key, values[i]) for key, values in differences(groups).items()}
+        for run in (*group.runs, *group.repeats):
+            first = {"group": group.label, "name": run.name, "seed": run.seed}
+            values = {name: group.value(run, name) for name in METRICS}
+            end = {"status": run.status, "tasks_done": run.done, "counts": run in group.runs}
+            end |= {"elapsed": _elapsed(run), "program": program(run), "path": str(run.path)}
+            taken = first | values | end
+            own = {key: text for key, text in keys.items() if key not in taken}
+            rows.append(first | own | values | end)
+    return pd.DataFrame(rows).astype({"seed": "Int64"})
+
+
+def accuracy_frame(groups: Sequence[Group]) -> pd.DataFrame:
+    """One row per run, task trained and task tested that was tested: `accuracy` is a fraction,
+    tasks count from 1; for training on all tasks together `trained` is the last.
+    """
+    rows = []
+    for group in groups:
+        for run in (*group.runs, *group.repeats):
+            for i, j in np.argwhere(~np.isnan(run.accs)):
+                trained = run.accs.shape[1] if run.cumul else i + 1
+                rows.append((group.label, run.seed, trained, j + 1, run.accs[i, j], str(run.path)))
+    columns = ["group", "seed", "trained", "tested", "accuracy", "path"]
+    return pd.DataFrame(rows, columns=columns).astype({"seed": "Int64"})
+
+
+def metric_frame(report: Report) -> pd.DataFrame:
+    """One row per group and metric: mean, half width of the interval, deviation and number."""
+    rows = []
+    for group in report.groups:
+        for name in METRICS:
+            found = estimate(group.values(name))
+            rows.append((group.label, name, found.mean, found.half, found.sd, found.n))
+    return pd.DataFrame(rows, columns=["group", "metric", "mean", "ci95", "sd", "n"])
+
+
+def comparison_frame(report: Report) -> pd.DataFrame:
+    """One row per pair and metric; differences are fractions, first minus second."""
+    rows = []
+    for pair in report.pairs:
+        for name, c in pair.metrics.items():
+            d = c.difference
+            row = (pair.first.label, pair.second.label, name, d.mean, d.half, d.n, c.paired, c.test)
+            rows.append((*row, c.p, c.p_adjusted, c.p_exact, c.effect))
+    head = ["first", "second", "metric", "difference", "ci95", "n", "paired", "test"]
+    return pd.DataFrame(rows, columns=[*head, "p", "p_holm", "p_permutation", "effect_size"])
+
+
+def write_tables(report: Report, folder: Path) -> None:
+    """runs, accuracies, metrics and comparisons as CSV; the tables as Markdown and LaTeX."""
+    frames = {
+        "runs": run_frame(report.groups),
+        "accuracies": accuracy_frame(report.groups),
+        "metrics": metric_frame(report),
+        "comparisons": comparison_frame(report),
+    }
+    for name, frame in frames.items():
+        text = frame.map(_cell).rename(columns=_cell).to_csv(index=False, lineterminator="\n")
+        (folder / f"{name}.csv").write_text(text, encoding="utf-8")
+    tables = [table for table in all_tables(report) if table.rows]
+    said = "\n".join(f"- {markdown(text)}" for text in (*report.answer, *report.notes))
+    pages = "\n\n".join(table.markdown() for table in tables)
+    (folder / "tables.md").write_text(f"{said}\n\n{pages}\n", encoding="utf-8")
+    head = "% Needs \\usepackage{booktabs}, and \\usepackage[T1]{fontenc} with pdflatex.\n"
+    body = "\n\n".join(table.latex() for table in tables)
+    (folder / "tables.tex").write_text(f"{head}\n{body}\n", encoding="utf-8")
+
+
+def all_tables(report: Report) -> list[Table]:
+    """Metrics, comparisons and configurations."""
+    compared = [comparison_table(pair) for pair in report.pairs]
+    overview = [overview_table(report)] if len(report.pairs) > 1 else []
+    return [*metric_tables(report), *overview, *compared, configuration_table(report)]
+
+
+def _cell(value: object) -> object:
+    """A cell of a CSV file: no text in it is a formula to a spreadsheet."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@") else value
+
+
+def _typed(key: str, text: str) -> object:
+    """The value of a key as a number or a truth value, where it is one; None for none."""
+    if text == MISSING:
+        return None
+    try:
+        value = KEYS[key].kind.parse(text)
+    except (KeyError, ValueError):
+        return text
+    return text if isinstance(value, tuple) else value
+
+
+def _elapsed(run: Run) -> float:
+    """Seconds that the run took; NaN where it does not say."""
+    elapsed = run.stats.get("elapsed")
+    return float(elapsed) if isinstance(elapsed, int | float) else float("nan")

@@ -1,0 +1,103 @@
+"""Numbers and comparisons as people read them."""
+
+from __future__ import annotations
+
+import math
+
+from utils.metrics import METRICS, Metric
+from utils.report.statistics import Comparison, Estimate
+
+NONE = "–"
+
+
+def value_text(metric: Metric, value: float, half: float = float("nan"), sign: str = "") -> str:
+    """A value of a metric, with half of its interval where it has one: '84.5 ± 0.3', '3,145,728'.
+
+    Fractions are shown in percent. sign: '+' for a sign in front of what is above 0, too.
+    """
+    if math.isnan(value):
+        return NONE
+    scale = 100 if metric.unit else 1
+    value, half = scale * value, scale * half
+    digits = _digits(metric, value, half)
+    text = f"{value:{sign},.{digits}f}"
+    if float(text.replace(",", "")) == 0:  # no -0.0
+        text = f"{0:.{digits}f}"
+    within = "" if math.isnan(half) or (half == 0 and not metric.unit) else f"{half:,.{digits}f}"
+    return text.replace("-", "−") + (f" ± {within}" if within else "")
+
+
+def estimate_text(metric: Metric, estimate: Estimate) -> str:
+    """A mean with its interval; without one where there is a single run."""
+    return value_text(metric, estimate.mean, estimate.half)
+
+
+def unit_text(metric: Metric) -> str:
+    """Its label with its unit, as a table has it above a column."""
+    return f"{metric.label} ({metric.unit})" if metric.unit else metric.label
+
+
+def p_text(p: float) -> str:
+    """A probability: '0.003', '< 0.001'."""
+    if math.isnan(p):
+        return NONE
+    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+
+
+def effect_text(effect: float) -> str:
+    """An effect size, in standard deviations: '+1.35'."""
+    return NONE if math.isnan(effect) else f"{effect:+.2f}".replace("-", "−")
+
+
+def pairs_text(comparison: Comparison) -> str:
+    """What n counts: '5 seeds' of pairs, or '3 runs each, at least'."""
+    n = comparison.difference.n
+    if comparison.paired:
+        return f"{n} seed" + ("" if n == 1 else "s")
+    return f"{n} run" + ("" if n == 1 else "s") + " or more of each"
+
+
+def sentence(first: str, second: str, metric: str, comparison: Comparison) -> str:
+    """The answer: which of the two is better, by how much, and how sure that is."""
+    shown, difference = METRICS[metric], comparison.difference
+    of = f"points of {shown.label}"
+    if math.isnan(difference.mean):
+        return f"{first} and {second} cannot be compared: no run of one of them came to its end."
+    ahead = difference.mean * shown.better >= 0
+    better, worse = (first, second) if ahead else (second, first)
+    by = f"{value_text(shown, abs(difference.mean), difference.half)} {of}"
+    if difference.n == 1:
+        runs = "of one seed" if comparison.paired else "of which one has a single run"
+        return f"{better} was ahead of {worse} by {by}, in runs {runs}: too few to be sure."
+    p = comparison.p_exact if math.isnan(comparison.p) else comparison.p
+    sure = f"p {_equals(p)}, {comparison.test}"
+    if comparison.p_adjusted > comparison.p:
+        sure += f"; {p_text(comparison.p_adjusted)} after all comparisons"
+    sure = f"(n = {pairs_text(comparison)}, {sure})"
+    if comparison.certain:
+        return f"{better} is better than {worse} by {by} {sure}."
+    if difference.mean == 0:
+        return f"{first} and {second} are equal in {shown.label} {sure}."
+    return f"{better} is ahead of {worse} by {by}, which may be chance {sure}."
+
+
+def shortened(text: str, length: int) -> str:
+    """The text with its middle left out where it is longer."""
+    if len(text) <= length:
+        return text
+    left = length * 2 // 3
+    return f"{text[:left]}…{text[left + 1 - length :]}"
+
+
+def _equals(p: float) -> str:
+    text = p_text(p)
+    return text if text.startswith("<") else f"= {text}"
+
+
+def _digits(metric: Metric, value: float, half: float) -> int:
+    """So many that half of the interval has a digit that is not zero, and a small value two."""
+    if not metric.unit:
+        return 0
+    told = (value, half) if metric.unit == "%" else (half,)
+    small = min((abs(x) for x in told if abs(x) >= 5e-4), default=1)
+    return 1 if small >= 0.1 else 2 if small >= 0.01 else 3

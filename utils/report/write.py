@@ -1,0 +1,69 @@
+"""From result files to a report: the one way in, for the command and after a run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from exps.messages import shown, shown_path, three_lines
+from utils.report.answers import Report, make_report
+from utils.report.figures import pictures
+from utils.report.page import page
+from utils.report.runs import read_runs
+from utils.report.tables import write_tables
+from utils.results import ResultsError
+
+
+def report(
+    paths: Sequence[str | os.PathLike[str]],
+    out: Path | None = None,
+    compared: Sequence[Sequence[str]] = (),
+) -> tuple[Report, Path]:
+    """Read the results in these files and folders and write everything into `out`, a folder
+    `report` beside the first of them by default; the report, and the path of its page.
+
+    compared: pairs of groups to compare besides twins. Raises ResultsError where no result can be
+    read or nothing can be written, GroupError for a pair of which there is no such group.
+    """
+    runs, problems = read_runs(paths)
+    if not runs:
+        raise ResultsError("\n".join(problems))
+    made = make_report(runs, problems, compared)
+    folder = default_folder(paths[0]) if out is None else out
+    try:
+        return made, write(made, folder)
+    except OSError as error:
+        raise ResultsError(
+            three_lines(
+                f"{shown_path(folder)}: the report cannot be written there",
+                shown(error.strerror or str(error)),
+                "choose another folder with --out",
+            )
+        ) from error
+
+
+def default_folder(path: str | os.PathLike[str]) -> Path:
+    """`report` in the folder of results, or in that of a result."""
+    place = Path(path)
+    return (place if place.is_dir() else place.parent) / "report"
+
+
+def write(made: Report, folder: Path) -> Path:
+    """Write tables, pictures and page into the folder; the path of the page."""
+    figures = folder / "figures"
+    figures.mkdir(parents=True, exist_ok=True)
+    write_tables(made, folder)
+    drawn, svgs = pictures(made.groups), []
+    for number, picture in enumerate(drawn, start=1):
+        if sys.stderr.isatty():
+            print(f"\rdrawing {number} of {len(drawn)}", end="", file=sys.stderr, flush=True)
+        svgs.append(picture.svg())
+        (figures / f"{picture.name}.svg").write_text(svgs[-1], encoding="utf-8")
+        (figures / f"{picture.name}.png").write_bytes(picture.png())
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr)
+    path = folder / "report.html"
+    path.write_text(page(made, drawn, svgs), encoding="utf-8")
+    return path
