@@ -72,18 +72,17 @@ class LazyMatrix:
     def __init__(self, weight: Tensor, momentum: Tensor | None, basis: Basis) -> None:
         """weight, momentum (None: zero): float32 [rows, columns]; both are copied."""
         self.basis = basis
-        weight = weight.contiguous()
         self.scale = [1.0, 1.0]
         slope1, slope2 = basis.slope
-        if not basis.decay[1]:
-            self.stacked = weight.clone().unsqueeze(0)
-            self.parts = list(self.stacked)
-            return
-        q = weight * (-slope1 / (slope2 - slope1))
-        if momentum is not None:
-            q.add_(momentum, alpha=1 / (slope2 - slope1))
-        self.stacked = torch.stack([weight - q, q])
+        count = 2 if basis.decay[1] else 1
+        self.stacked = torch.empty((count, *weight.shape), dtype=weight.dtype)
         self.parts = list(self.stacked)
+        self.parts[0].copy_(weight)
+        if count == 2:
+            torch.mul(self.parts[0], -slope1 / (slope2 - slope1), out=self.parts[1])
+            if momentum is not None:
+                self.parts[1].add_(momentum, alpha=1 / (slope2 - slope1))
+            self.parts[0].sub_(self.parts[1])
 
     @property
     def columns(self) -> int:
