@@ -324,6 +324,10 @@ class Experiment:
         if self.scenario == "auto":
             object.__setattr__(self, "scenario", "domain" if self.permuted else "task")
 
+    def epochs_of(self, task: int) -> int:
+        """How many epochs the task with this number (from 0) is trained for."""
+        return self.train_ep if task == 0 else self.train_ep_inc
+
     @property
     def permuted(self) -> bool:
         """Whether the tasks are permutations of MNIST, each with all ten digits."""

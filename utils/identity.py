@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from exps.config import Experiment, as_dict, as_text
-from exps.experiment import FREE as FREE
+from exps.experiment import FREE
 from exps.messages import shown
 
 ROOT = Path(__file__).parents[1]

@@ -36,7 +36,7 @@ from utils.runs import Run
 from utils.runtime import facts
 from utils.stopping import Signals, Stopped
 from utils.summary import headline, run_summary
-from utils.training import DivergedError, Place, empty_record, epochs_of, run_stream
+from utils.training import DivergedError, Place, empty_record, run_stream
 
 
 class Session:
@@ -284,7 +284,7 @@ def progress_text(exp: Experiment, stream: TaskStream, place: Place) -> str:
     count = len(stream.training)
     if place.task == count:
         return "all tasks done"
-    epochs, task = epochs_of(exp, place.task), f"task {place.task + 1}/{count}"
+    epochs, task = exp.epochs_of(place.task), f"task {place.task + 1}/{count}"
     if place.epoch == epochs:
         return f"{task}, testing"
     return f"{task}, epoch {place.epoch + 1}/{epochs}, step {place.step}"
@@ -293,8 +293,8 @@ def progress_text(exp: Experiment, stream: TaskStream, place: Place) -> str:
 def share_done(exp: Experiment, stream: TaskStream, place: Place) -> float:
     """The share of all training steps that are done, from 0 to 1."""
     steps = [-(-len(task.train) // exp.mb_size) for task in stream.training]
-    total = sum(n * epochs_of(exp, i) for i, n in enumerate(steps))
-    done = sum(n * epochs_of(exp, i) for i, n in enumerate(steps[: place.task])) + place.step
+    total = sum(n * exp.epochs_of(i) for i, n in enumerate(steps))
+    done = sum(n * exp.epochs_of(i) for i, n in enumerate(steps[: place.task])) + place.step
     if place.task < len(steps):
         done += place.epoch * steps[place.task]
     return done / total

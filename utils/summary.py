@@ -12,7 +12,7 @@ from models.k_winners import KWinners, KWinners2d
 from models.mlp import MLP
 from utils.engine.base import Engine
 from utils.sparsity import LayerCost, layer_costs
-from utils.training import RunRecord, epochs_of, tests_untrained
+from utils.training import RunRecord, tests_untrained
 
 
 def accuracy_table(accs: np.ndarray, width: int | None = None) -> str:
@@ -147,9 +147,9 @@ def _task_lines(stream: TaskStream) -> list[str]:
 
 
 def _work_lines(exp: Experiment, stream: TaskStream, costs: list[LayerCost]) -> list[str]:
-    trained = [len(t.train) * epochs_of(exp, i) for i, t in enumerate(stream.training)]
+    trained = [len(t.train) * exp.epochs_of(i) for i, t in enumerate(stream.training)]
     steps = sum(
-        -(-len(t.train) // exp.mb_size) * epochs_of(exp, i) for i, t in enumerate(stream.training)
+        -(-len(t.train) // exp.mb_size) * exp.epochs_of(i) for i, t in enumerate(stream.training)
     )
     tested = [len(t.test) for t in stream.tasks]
     seen_only = exp.eval_tasks == "seen" and not exp.cumul

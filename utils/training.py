@@ -107,11 +107,6 @@ class Place:
         return bool(self.task or self.epoch or self.step)
 
 
-def epochs_of(exp: Experiment, task: int) -> int:
-    """How many epochs the task with this number (from 0) is trained for."""
-    return exp.train_ep if task == 0 else exp.train_ep_inc
-
-
 def tests_untrained(exp: Experiment) -> bool:
     """Whether the untrained network is tested: where tasks are tested before they are trained."""
     return exp.eval_tasks == "all" and not exp.cumul
@@ -176,7 +171,7 @@ class _Run:
             task, where = self.stream.training[place.task], f"task {place.task + 1}/{count}"
             if place.unit_on is None:
                 place.unit_on = np.zeros(self.engine.units, np.int64)
-            epochs = epochs_of(self.exp, place.task)
+            epochs = self.exp.epochs_of(place.task)
             while place.epoch < epochs:
                 self._train_epoch(task, f"{where}, epoch {place.epoch + 1}/{epochs}")
             self.record.unit_on[place.task :] = [place.unit_on]

@@ -138,8 +138,7 @@ class StagedEngine:
     def _change_synapses(self, samples: Samples) -> None:
         """Let synapses grow or move if it is time, as the mini-batch that comes next says."""
         exp = self.exp
-        epochs = exp.train_ep if self.task == 0 else exp.train_ep_inc
-        now = growth.Moment(self.done, self.steps, epochs * self.steps)
+        now = growth.Moment(self.done, self.steps, exp.epochs_of(self.task) * self.steps)
         if not growth.is_due(exp, now, self._model):
             return
         model = self.model

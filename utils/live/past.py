@@ -6,7 +6,7 @@ import numpy as np
 
 from exps.config import Experiment
 from utils.live.base import Moment, TaskTested, epoch_done
-from utils.training import Place, RunRecord, epochs_of
+from utils.training import Place, RunRecord
 
 
 def past(exp: Experiment, record: RunRecord, place: Place) -> list[Moment]:
@@ -15,7 +15,7 @@ def past(exp: Experiment, record: RunRecord, place: Place) -> list[Moment]:
     number = 0
     for task in range(min(place.task + 1, len(record.accs))):
         done = task < place.task
-        epochs = epochs_of(exp, task) if done else place.epoch
+        epochs = exp.epochs_of(task) if done else place.epoch
         for epoch in range(1, epochs + 1):
             e = record.epochs[number]
             number += 1
@@ -29,4 +29,4 @@ def past(exp: Experiment, record: RunRecord, place: Place) -> list[Moment]:
 
 def before_tests(exp: Experiment, record: RunRecord, place: Place) -> bool:
     """Whether the tests after a task's last epoch come next."""
-    return place.task < len(record.accs) and 0 < place.epoch == epochs_of(exp, place.task)
+    return place.task < len(record.accs) and 0 < place.epoch == exp.epochs_of(place.task)

@@ -13,11 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from exps.experiment import KEYS, Experiment
+from exps.experiment import FREE, KEYS, Experiment
 from exps.manual import as_text
 from exps.messages import shown, three_lines
 from utils import metrics
-from utils.identity import FREE
 from utils.results import ResultsError, load_results
 
 # What two runs of one experiment may differ in; FREE changes no number.
