@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import embedding_bag, hardshrink
+from torch.nn.functional import embedding_bag
 
 SMALLEST_SCALE = 1e-12  # one below this is multiplied into its matrix, long before fp32 overflows
 NOTHING = 1e-30  # smaller parts are dropped then: far below rounding, and denormals are slow
@@ -99,7 +99,8 @@ class LazyMatrix:
             self.scale[i] *= self.basis.decay[i]
             if self.scale[i] < SMALLEST_SCALE:
                 rescaled = True
-                part.copy_(hardshrink(part.mul_(self.scale[i]), NOTHING))
+                torch.hardshrink(part, NOTHING / self.scale[i], out=part)
+                part.mul_(self.scale[i])
                 self.scale[i] = 1.0
         return rescaled
 
