@@ -264,7 +264,6 @@ class Experiment:
         Number(0, 1),
         "learning rate of synapses that earlier tasks used, as a fraction of lr; 0: they are "
         "frozen; 1: they learn like all others",
-        MLP,
     )
     old_synapse_rule: str = key(
         "usage",

@@ -139,7 +139,7 @@ def _context(exp: Experiment) -> Iterator[Finding]:
 
 
 def _old_synapses(exp: Experiment) -> Iterator[Finding]:
-    if exp.old_synapse_lr == 1 or exp.cnn:
+    if exp.old_synapse_lr == 1:
         return
     if exp.weight_decay > 0:
         yield (

@@ -25,4 +25,7 @@ def make_model(
     layers that the experiment names are not installed.
     """
     module = import_module("models.cnn" if exp.cnn else "models.mlp")
-    return module.make_model(exp, input_shape, head_sizes)
+    model = module.make_model(exp, input_shape, head_sizes)
+    if exp.old_synapse_lr < 1:
+        import_module("models.mlp").remember_use(model)
+    return model

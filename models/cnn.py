@@ -30,6 +30,11 @@ class CNN(MLP):
         super().__init__(hidden, units, head_sizes)
         self.convolutions = nn.ModuleList(convolutions)
 
+    @property
+    def all_blocks(self) -> list[Block]:
+        """The convolutions, then the hidden blocks."""
+        return [block for block in self.convolutions if isinstance(block, Block)] + self.blocks
+
     def features(self, x: Tensor) -> Tensor:
         """The input of the classifiers [batch, units], after dropout; x as in forward."""
         for block in self.convolutions:

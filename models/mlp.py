@@ -33,6 +33,11 @@ class MLP(nn.Module):
         """The hidden blocks."""
         return [block for block in self.hidden if isinstance(block, Block)]
 
+    @property
+    def all_blocks(self) -> list[Block]:
+        """All blocks in the order of computation, convolutions too."""
+        return self.blocks
+
     def features(self, x: Tensor) -> Tensor:
         """The input of the classifiers [batch, units], after dropout; x as in forward."""
         x = x.flatten(1)  # [batch, channels * height * width]
@@ -58,15 +63,12 @@ def make_model(
         )
         for inputs, outputs in pairwise(widths)
     ]
-    model = MLP(hidden, widths[-1], head_sizes)
-    if exp.old_synapse_lr < 1:
-        remember_use(model)
-    return model
+    return MLP(hidden, widths[-1], head_sizes)
 
 
 def remember_use(model: MLP) -> None:
     """Give every layer the buffers `used` and `used_bias`: how old its synapses are, 0 to 1."""
-    for layer in [*(block.linear for block in model.blocks), *model.heads]:
+    for layer in [*(block.linear for block in model.all_blocks), *model.heads]:
         weight, bias = layer.weight, layer.bias
         assert isinstance(weight, Tensor) and isinstance(bias, Tensor)
         layer.register_buffer("used", torch.zeros_like(weight, requires_grad=False))

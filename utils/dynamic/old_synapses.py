@@ -11,19 +11,23 @@ for every synapse.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
+from torch.nn.grad import conv2d_weight
 
 from models.mlp import MLP
 from utils.engine.weights import Weights
 
 PICTURES = 2560  # of a task, by which its use of synapses is measured
+AT_A_TIME = 512  # of them
 DAMPING = 1e-3  # of the path integral: what a synapse that hardly moved is divided by
 
 
 def layers(model: MLP) -> list[Weights]:
-    """The layers whose synapses are slowed: the hidden ones, then the classifiers."""
-    return [Weights.of(layer) for layer in (*(b.linear for b in model.blocks), *model.heads)]
+    """The layers whose synapses are slowed: convolutions, hidden ones, then the classifiers."""
+    return [Weights.of(layer) for layer in (*(b.linear for b in model.all_blocks), *model.heads)]
 
 
 def factors(model: MLP, rate: float) -> dict[Tensor, Tensor]:
@@ -58,25 +62,37 @@ def _aged(use: Tensor, rule: str) -> Tensor:
 
 @torch.no_grad()
 def activity(model: MLP, x: Tensor, head: int) -> dict[Tensor, Tensor]:
-    """How active every synapse is on pictures x [batch, inputs], by parameter.
+    """How active every synapse is on pictures x [batch, channels, height, width], by parameter.
 
     Of a weight: the mean of its input's absolute value over all pictures, counting only those for
-    which its unit is on; of a bias: how often the unit is. Classes count as always on. The model is
-    put into evaluation mode, so its activations are those of testing.
+    which its unit is on; of a bias: how often the unit is. A convolution's unit is a channel at a
+    position, and the mean is over positions too. Classes count as always on. The model is put into
+    evaluation mode, so its activations are those of testing.
     """
     model.eval()
-    found = {}
-    for block in model.blocks:
-        layer, before = Weights.of(block.linear), x
-        x = block(x)
-        on = (x != 0).float()
-        use = on.t() @ before.abs() / len(x)
-        found[layer.weight] = use if layer.zero_mask is None else use * ~layer.zero_mask
-        found[layer.bias] = on.mean(0)
-    classifier = Weights.of(model.heads[head])
-    found[classifier.weight] = x.abs().mean(0).expand_as(classifier.weight)
-    found[classifier.bias] = torch.ones_like(classifier.bias)
+    found: dict[Tensor, Tensor] = {}
+    for some in x.split(AT_A_TIME):
+        for parameter, use in _activity(model, some, head):
+            share = use * (len(some) / len(x))
+            found[parameter] = found[parameter].add_(share) if parameter in found else share
     return found
+
+
+def _activity(model: MLP, x: Tensor, head: int) -> Iterator[tuple[Tensor, Tensor]]:
+    for block in model.all_blocks:
+        layer = Weights.of(block.linear)
+        before = x if layer.weight.dim() == 4 else x.flatten(1)
+        x = block(before)
+        on = (x != 0).float()
+        if layer.weight.dim() == 4:
+            use = conv2d_weight(before.abs(), layer.weight.shape, on) / on[:, 0].numel()
+        else:
+            use = on.t() @ before.abs() / len(x)
+        yield layer.weight, use if layer.zero_mask is None else use * ~layer.zero_mask
+        yield layer.bias, on.transpose(0, 1).flatten(1).mean(1)
+    classifier = Weights.of(model.heads[head])
+    yield classifier.weight, x.abs().mean(0).expand_as(classifier.weight)
+    yield classifier.bias, torch.ones_like(classifier.bias)
 
 
 class Path:

@@ -46,8 +46,7 @@ def make_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torch.d
 
 def _staged_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torch.device) -> Engine:
     engine = _plain_engine(exp, model, stream, device)
-    slowed, dynamic = exp.old_synapse_lr < 1 and not exp.cnn, exp.sparsify and exp.dynamic != "none"
-    changes = slowed or dynamic
+    changes = exp.old_synapse_lr < 1 or (exp.sparsify and exp.dynamic != "none")
     return StagedEngine(exp, stream, engine) if changes else engine
 
 

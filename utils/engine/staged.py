@@ -157,6 +157,6 @@ class StagedEngine:
             self.inner.slow(old_synapses.factors(self.model, self.exp.old_synapse_lr))
 
     def _pictures(self, most: int) -> Tensor:
-        """The first training pictures of the task, float32 [n, inputs]."""
+        """The first training pictures of the task, float32 [n, channels, height, width]."""
         samples = self.stream.training[self.task].train.take(slice(most))
-        return self.stream.inputs(self.stream.train, samples).flatten(1).to(self.device)
+        return self.stream.inputs(self.stream.train, samples).to(self.device)

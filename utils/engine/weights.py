@@ -8,12 +8,13 @@ from torch import Tensor, nn
 
 from models.k_winners import KWinners
 from models.mlp import MLP
-from models.sparse import SparseWeights
+from models.sparse_weights import SparseWeightsBase
 
 
 class Weights(NamedTuple):
-    """weight float32 [outputs, inputs], bias [outputs], zero_mask bool like weight or None; used
-    and used_bias: how old they are, 0 to 1, in their shapes, or None (see `old_synapses`).
+    """weight float32 [outputs, inputs] (of a convolution: then height and width), bias [outputs],
+    zero_mask bool like weight or None; used and used_bias: how old they are, 0 to 1, in their
+    shapes, or None (see `old_synapses`).
     """
 
     weight: Tensor
@@ -24,8 +25,8 @@ class Weights(NamedTuple):
 
     @staticmethod
     def of(layer: nn.Module) -> Weights:
-        """The parameters of a Linear, or of a SparseWeights around one. They are shared."""
-        mask = layer.zero_mask if isinstance(layer, SparseWeights) else None
+        """The parameters of a Linear or convolution, or of what masks one. They are shared."""
+        mask = layer.zero_mask if isinstance(layer, SparseWeightsBase) else None
         assert isinstance(layer.weight, Tensor) and isinstance(layer.bias, Tensor)
         buffers = dict(layer.named_buffers(recurse=False))
         used = buffers.get("used"), buffers.get("used_bias")

@@ -39,6 +39,33 @@ def test_a_synapse_is_used_when_its_input_is_on_and_its_unit_wins(experiment: Ca
     torch.testing.assert_close(use[block.linear.bias], won.float().mean(0))
 
 
+def test_a_weight_of_a_convolution_is_used_at_every_position(experiment: Callable) -> None:
+    keys = {"cnn": True, "percent_on_conv": 0.25, "weight_sparsity_conv": 0.5}
+    model = model_of(experiment, **keys)
+    x = torch.rand(2, 1, 28, 28)
+    use = activity(model, x, 0)
+    block = model.convolutions[0]
+    on = block.activation(block.linear(x)) != 0  # [pictures, channels, 24, 24]
+    expected = torch.zeros(64, 1, 5, 5)
+    for row in range(24):
+        for column in range(24):
+            patch = x[:, :, row : row + 5, column : column + 5]
+            expected += torch.einsum("nc,nijk->cijk", on[:, :, row, column].float(), patch)
+    expected[block.linear.zero_mask] = 0
+    torch.testing.assert_close(use[block.linear.weight], expected / on[:, 0].numel())
+    torch.testing.assert_close(use[block.linear.bias], on.float().mean((0, 2, 3)))
+
+
+def test_pictures_are_looked_at_a_few_at_a_time(
+    experiment: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, x = model_of(experiment), torch.rand(40, 1, 28, 28)
+    at_once = activity(model, x, 0)
+    monkeypatch.setattr(old_synapses, "AT_A_TIME", 16)
+    for parameter, use in activity(model, x, 0).items():
+        torch.testing.assert_close(use, at_once[parameter])
+
+
 @pytest.mark.parametrize(
     ("rule", "expected"), [("used", [0, 1, 1, 1]), ("usage", [0, 0.25, 0.5, 1])]
 )
@@ -65,9 +92,9 @@ def momenta(engine: Engine, name: str) -> Tensor:
     return inner.sgd.momentum(weight) if name != "reference" else inner._momenta()[weight]
 
 
-def train(engine: Engine, task: Task) -> None:
-    engine.begin_epoch(10)
-    for start in range(0, 320, 32):
+def train(engine: Engine, task: Task, pictures: int = 320) -> None:
+    engine.begin_epoch(pictures // 32)
+    for start in range(0, pictures, 32):
         engine.step(task.train.take(slice(start, start + 32)), 0)
 
 
@@ -102,6 +129,29 @@ def test_frozen_synapses_stay_to_the_bit(
     assert frozen > 500
     first = slow[some.model.hidden[0].linear.weight] == 0
     assert (momenta(some, engine)[first] == 0).all()
+
+
+@pytest.mark.parametrize("engine", ["reference", "dense"])
+def test_frozen_synapses_of_a_cnn_stay_to_the_bit(
+    experiment: Callable, stream_of: Callable, built: Callable, engine: str
+) -> None:
+    """Those of its convolutions too, and with synapses that grow."""
+    keys = {"cnn": True, "percent_on_conv": 0.25, "dynamic": "grow", "initial_density_fc": 0.05}
+    exp = experiment(**SLOW, **keys, grow_per_task=0.05, engine=engine, old_synapse_rule="used")
+    stream = stream_of(exp, train=64)
+    some, _ = built(exp, stream)
+    train(some, stream.tasks[0], 64)
+    density = some.model.hidden[0].linear.zero_mask.float().mean()
+    train(some, stream.tasks[1], 32)
+    assert some.model.hidden[0].linear.zero_mask.float().mean() < density
+    before = [p.detach().clone() for p in some.model.parameters()]
+    slow = old_synapses.factors(some.model, 0.0)
+    train(some, stream.tasks[1], 64)
+    for p, then in zip(some.model.parameters(), before, strict=True):
+        still = slow[p] == 0
+        assert still.any()
+        assert torch.equal(p[still], then[still])
+    assert not torch.equal(some.model.hidden[0].linear.weight, before[4])
 
 
 @pytest.mark.parametrize("engine", ["dense", "sparse"])
