@@ -24,9 +24,10 @@ import numpy as np
 import pytest
 import torch
 
-import run_exps
 from utils import runs
 from utils.results import load_results
+
+pytestmark = pytest.mark.usefixtures("threads")
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, str(ROOT / "run_exps.py")]
@@ -34,27 +35,6 @@ SMALL = ["--name", "Smoke", "--set", "hidden_units=20", "--set", "train_ep_inc=1
 SMALL += ["--set", "engine=sparse"]
 LONG = [*SMALL, "--set", "train_ep=100000", "--set", "checkpoint_every=0.02"]
 Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
-    """The program without a process of its own; results go into tmp_path / r."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = run_exps.main([*arguments, "--results-dir", str(tmp_path / "r")])
-        return status, *capfd.readouterr()
-
-    return call
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """One thread; a run that is gone on with takes the number that it was begun with."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:

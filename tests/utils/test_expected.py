@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import run_exps
 from utils.expected import MET, NOT_COMPARED, NOT_MET, UNREADABLE, check, judge, sentence
 from utils.results import load_results
 
@@ -113,17 +112,6 @@ def test_the_table_of_a_folder(tmp_path: Path) -> None:
 
 
 Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
-    """The program; results go into tmp_path / r."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        status = run_exps.main([*arguments, "--results-dir", str(tmp_path / "r")])
-        return status, *capfd.readouterr()
-
-    return call
 
 
 OWN = (

@@ -10,13 +10,12 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import run_exps
@@ -25,31 +24,13 @@ from utils.live.base import Listener, Moment
 from utils.live.live import Live
 from utils.results import load_results
 
+pytestmark = pytest.mark.usefixtures("threads")
+
 ROOT = Path(__file__).parents[3]
 SMALL = ["--name", "Smoke", "--set", "hidden_units=20", "--set", "num_batch=2"]
 SMALL += ["--set", "train_ep=2", "--set", "train_ep_inc=1", "--set", "engine=sparse"]
 STEPS = 16  # mini-batches in an epoch of two tasks of the sample
 Call = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def call(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
-    """The program; results go into tmp_path / r."""
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        capfd.readouterr()
-        status = run_exps.main([*arguments, "--results-dir", str(tmp_path / "r")])
-        return status, *capfd.readouterr()
-
-    return call
-
-
-@pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
-    """A run that is gone on with takes the number of threads that it was begun with."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
 
 
 def result(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
