@@ -127,6 +127,36 @@ def test_killed_interrupted_and_gone_on_with(
 
 
 @IN_PROC
+def test_a_second_interruption_waits_for_no_run(
+    tmp_path: Path, command: Words, start: Any, finish: Any, bits: Any, workers: Any, wait_until: Any
+) -> None:
+    """Runs that hang are killed, and gone on with from their checkpoints afterwards."""
+    folder = tmp_path / "r"
+    two = ["--name", "Sparse", "--seeds", "0-1", "--jobs", "2", *LONG]
+
+    def begun() -> set[Path]:
+        return {p.parent for p in folder.glob(".runs/*/*.ckpt") if int(p.stem) > 2}
+
+    process = start(command(*two))
+    wait_until(lambda: len(begun()) == 2, process)
+    for worker in workers(folder):
+        os.kill(worker, signal.SIGSTOP)  # it can neither hear nor write
+    process.send_signal(signal.SIGINT)
+    said = ""
+    while "Ctrl-C again" not in said:
+        said += process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate()
+    assert process.returncode == 130
+    assert out.endswith("interrupted; to go on: the same command again\n")
+    assert not workers(folder)
+    assert len(list(folder.glob(".runs/*/*.ckpt"))) >= 2
+    assert finish(command(*two))[0] == 0
+    assert finish(command(*two, results="plain"))[0] == 0
+    assert bits(folder) == bits(tmp_path / "plain")
+
+
+@IN_PROC
 def test_what_another_process_works_on_is_left_to_it(
     tmp_path: Path, command: Words, start: Any, call: Any, wait_until: Any
 ) -> None:
