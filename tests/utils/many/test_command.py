@@ -128,7 +128,13 @@ def test_killed_interrupted_and_gone_on_with(
 
 @IN_PROC
 def test_a_second_interruption_waits_for_no_run(
-    tmp_path: Path, command: Words, start: Any, finish: Any, bits: Any, workers: Any, wait_until: Any
+    tmp_path: Path,
+    command: Words,
+    start: Any,
+    finish: Any,
+    bits: Any,
+    workers: Any,
+    wait_until: Any,
 ) -> None:
     """Runs that hang are killed, and gone on with from their checkpoints afterwards."""
     folder = tmp_path / "r"
