@@ -23,11 +23,18 @@ Point = tuple[Entry, ...]  # a value for each key of the grid
 
 @dataclass(frozen=True)
 class Planned:
-    """One run: its experiment, the `key=value` that make it of its section, and a short name."""
+    """One run: its experiment, the `key=value` that make it of its section, and a short name.
+
+    group: the name without the seed.
+    """
 
     exp: Experiment
     overrides: tuple[str, ...]
-    label: str
+    group: str
+
+    @property
+    def label(self) -> str:
+        return f"{self.group} seed {self.exp.seed}"
 
 
 def plan(args: Namespace) -> tuple[list[Planned], list[str]]:
@@ -149,7 +156,7 @@ def _with_seeds(base: Planned, seeds: list[int] | None) -> Iterator[Planned]:
         yield Planned(
             replace(base.exp, seed=seed),
             (*base.overrides, f"seed={seed}"),
-            f"{base.label} seed {seed}",
+            base.group,
         )
 
 

@@ -140,6 +140,7 @@ class Session:
             "serial": self.serial,
             "progress": self.where(),
             "share": share_done(self.exp, self.stream, self.place),
+            "seconds": self.record.elapsed,
         }
         return facts, checkpoint.take(self.engine, self.record, self.place)
 

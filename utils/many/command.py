@@ -94,6 +94,7 @@ def make_orders(args: Namespace, jobs: list[Job], code: str) -> list[Order]:
         Order(
             number=number,
             label=job.planned.label,
+            group=job.planned.group,
             key=job.key,
             code=code,
             device=job.planned.exp.device,

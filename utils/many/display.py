@@ -25,7 +25,8 @@ from utils.many.order import (
     Order,
     Outcome,
 )
-from utils.many.states import State, read_known, shares
+from utils.many.pace import Pace
+from utils.many.states import State, progress, read_known
 
 REFRESH = 2.0  # seconds between two looks at how far runs are
 STATES = {"in use": "in use by another process", "new": "to do", "unfinished": "to be gone on with"}
@@ -40,7 +41,7 @@ def table(labels: Sequence[str], states: Sequence[State]) -> str:
     for label, state in zip(labels, states, strict=True):
         detail = shown_path(state.path) if state.path else ""
         if state.run:
-            detail = f"{state.run.name} ({100 * state.share:.0f} %, {state.detail})"
+            detail = f"{state.run.name} ({100 * state.far.share:.0f} %, {state.detail})"
         lines.append(f"  {state.kind:<10}  {label:<{width}}  {detail}".rstrip())
     return "\n".join(lines)
 
@@ -55,12 +56,12 @@ class Display:
         self.orders = {order.number: order for order in orders}
         self.total, self.quiet = total, quiet
         self.ended = total - len(orders)
-        self.shares = {number: states[number].share for number in self.orders}
-        self.before = self.ended + sum(self.shares.values())
+        groups = {order.number: order.group for order in orders}
+        self.pace = Pace(groups, {number: states[number].far for number in groups})
         self.began = self.looked = time.monotonic()
         self.bar = tqdm(
             total=total,
-            initial=self.before,
+            initial=self.done,
             disable=quiet or not sys.stderr.isatty(),
             leave=False,
             dynamic_ncols=True,
@@ -84,17 +85,17 @@ class Display:
             return
         self.looked = time.monotonic()
         for folder in {order.results_dir for order in self.orders.values()}:
-            found = shares(folder)
+            found = progress(folder)
             for number, order in self.orders.items():
-                # One that has just ended has no checkpoint any more, but is not known yet.
-                share = max(self.shares[number], found.get(order.key, 0.0))
-                self.shares[number] = share
-        self._show(self.ended + sum(self.shares.values()))
+                if order.key in found:  # one that has just ended has no checkpoint any more
+                    self.pace.reached(number, found[order.key])
+        self._show()
 
     def ended_with(self, outcome: Outcome) -> None:
         """One more has ended: a line on it."""
         order = self.orders.pop(outcome.number)
-        del self.shares[outcome.number]
+        known = read_known(outcome.path) if outcome.kind == DONE and outcome.path else None
+        self.pace.ended(outcome.number, known.seconds if known and known.seconds > 0 else None)
         self.ended += 1
         if self.quiet:
             if outcome.kind in (DONE, SKIPPED):
@@ -102,21 +103,26 @@ class Display:
             LOG.info("%s: %s", order.label, described(outcome))
             return
         stopping = outcome.kind in (INTERRUPTED, NOT_BEGUN)
-        left = self._left(self.ended) if self.bar.disable and not stopping else ""
+        left = self._left() if self.bar.disable and not stopping else ""
         say(f"{self.ended}/{self.total}  {order.label}: {described(outcome)}{left}")
-        self._show(self.ended + sum(self.shares.values()))
+        self._show()
 
-    def _show(self, done: float) -> None:
-        self.bar.set_postfix_str(self._left(done).strip(" ()"), refresh=False)
-        self.bar.n = done
+    @property
+    def done(self) -> float:
+        """How many runs are done, those under way by their share."""
+        return self.ended + sum(far.share for far in self.pace.far.values())
+
+    def _show(self) -> None:
+        self.bar.set_postfix_str(self._left().strip(" ()"), refresh=False)
+        self.bar.n = self.done
         self.bar.refresh()
 
-    def _left(self, done: float) -> str:
+    def _left(self) -> str:
         """About how long all of it still takes, and when it ends."""
-        if done >= self.total or done <= self.before:
+        seconds = self.pace.left(time.monotonic() - self.began)
+        if not seconds:
             return ""
-        spent = time.monotonic() - self.began
-        left = timedelta(seconds=spent / (done - self.before) * (self.total - done))
+        left = timedelta(seconds=seconds)
         end = datetime.now() + left
         day = "" if end.date() == datetime.now().date() else f"{end:%Y-%m-%d} "
         return f"  (about {span(left.total_seconds())} left, until {day}{end:%H:%M})"

@@ -28,6 +28,7 @@ class Order:
 
     number: int
     label: str
+    group: str  # the label of all that differ in the seed alone
     key: str  # fingerprint of its configuration
     code: str  # digest of the program
     device: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import lru_cache
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -15,6 +16,7 @@ from utils import runs
 from utils.checkpoint_file import CheckpointError
 from utils.identity import fingerprint
 from utils.lock import holder
+from utils.many.pace import Far
 from utils.results import ResultsError, load_results
 from utils.runs import Run
 
@@ -36,7 +38,7 @@ class State(NamedTuple):
     kind: Literal["done", "diverged", "in use", "unfinished", "new"]
     path: Path | None = None  # of its result
     run: Run | None = None
-    share: float = 0.0  # of its training steps that its newest checkpoint has
+    far: Far = Far()  # as its newest checkpoint has it
     detail: str = ""
 
 
@@ -73,7 +75,7 @@ class Folder:
                 return State("in use", run=run, detail=f"running on {owner}")
         for run, facts in found:
             detail = str(facts.get("progress", ""))
-            return State("unfinished", run=run, share=_share(facts), detail=detail)
+            return State("unfinished", run=run, far=_far(facts), detail=detail)
         return State("new")
 
     def of_other_programs(self, key: str, code: str) -> int:
@@ -91,9 +93,9 @@ def read_known(path: Path) -> Known | None:
     return _read(path, stat.st_mtime_ns, stat.st_size)
 
 
-def shares(results_dir: Path) -> dict[str, float]:
-    """How much of each unfinished run its newest checkpoint has, by fingerprint; takes no lock."""
-    return {_key_of(facts): _share(facts) for _, facts in _begun(results_dir)}
+def progress(results_dir: Path) -> dict[str, Far]:
+    """How far the newest checkpoint of each unfinished run is, by fingerprint; takes no lock."""
+    return {_key_of(facts): _far(facts) for _, facts in _begun(results_dir)}
 
 
 @lru_cache(maxsize=100_000)
@@ -147,6 +149,7 @@ def _part(facts: dict[str, Any], name: str) -> dict[Any, Any]:
     return part if isinstance(part, dict) else {}
 
 
-def _share(facts: dict[str, Any]) -> float:
-    share = facts.get("share")
-    return min(max(share, 0.0), 1.0) if isinstance(share, float) else 0.0
+def _far(facts: dict[str, Any]) -> Far:
+    found = [facts.get(name) for name in ("share", "seconds")]
+    share, seconds = (f if isinstance(f, float) and isfinite(f) else 0.0 for f in found)
+    return Far(min(max(share, 0.0), 1.0), max(seconds, 0.0))

@@ -9,12 +9,15 @@ import pytest
 from utils.many import display
 from utils.many.display import Display, described, span, summary, table
 from utils.many.order import Order, Outcome
+from utils.many.pace import Far
 from utils.many.states import State
 
 
 def order(number: int) -> Order:
     words, folder = ("--name", "A"), Path("nowhere")
-    return Order(number, f"A seed {number}", str(number), "c", "cpu", words, b"", folder, folder)
+    return Order(
+        number, f"A seed {number}", "A", str(number), "c", "cpu", words, b"", folder, folder
+    )
 
 
 def test_lengths_of_time() -> None:
@@ -29,13 +32,13 @@ def test_lengths_of_time() -> None:
 
 def test_the_bar_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that has ended has no checkpoint any more, some time before its end is known."""
-    found = {"0": 0.9, "1": 0.4}
-    monkeypatch.setattr(display, "shares", lambda folder: found)
+    found = {"0": Far(0.9, 90.0), "1": Far(0.4, 40.0)}
+    monkeypatch.setattr(display, "progress", lambda folder: found)
     monkeypatch.setattr(display, "REFRESH", 0.0)
     monkeypatch.setattr(display.sys.stderr, "isatty", lambda: True, raising=False)
-    states = {0: State("unfinished", share=0.5), 1: State("new")}
+    states = {0: State("unfinished", far=Far(0.5, 50.0)), 1: State("new")}
     with Display([order(0), order(1)], states, total=3, quiet=False) as shown:
-        assert shown.before == 1.5
+        assert shown.done == 1.5
         shown.look()
         assert shown.bar.n == pytest.approx(2.3)
         found.clear()

@@ -12,7 +12,7 @@ import pytest
 from exps import config
 from exps.config import Experiment, as_dict
 from utils.identity import configuration, fingerprint
-from utils.many.states import Folder, shares
+from utils.many.states import Folder, progress
 from utils.results import save_results
 from utils.runs import reserve
 
@@ -80,9 +80,9 @@ def test_unfinished_runs(tmp_path: Path) -> None:
     assert Folder(tmp_path).state(KEY, "c").kind == "new"
     begun(tmp_path, "c", 0.25)
     state = Folder(tmp_path).state(KEY, "c")
-    assert (state.kind, state.share, state.detail) == ("unfinished", 0.25, "task 1")
+    assert (state.kind, state.far.share, state.detail) == ("unfinished", 0.25, "task 1")
     assert state.run is not None
-    assert set(shares(tmp_path)) == {KEY}
+    assert set(progress(tmp_path)) == {KEY}
     with state.run.held():
         assert Folder(tmp_path).state(KEY, "c").kind == "in use"
     assert Folder(tmp_path).state(KEY, "c", again=True).kind == "unfinished"

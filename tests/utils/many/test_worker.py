@@ -17,6 +17,7 @@ def order(tmp_path: Path) -> Order:
     return Order(
         number=3,
         label="A seed 0",
+        group="A",
         key="k" * 64,
         code="c",
         device="cpu",
