@@ -19,10 +19,11 @@ from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
 from models import make_model
 from models.mlp import MLP
+from utils.dynamic.census import Census
 from utils.dynamic.context import Contexts, nearest
 from utils.engine.base import Engine
 from utils.engine.staged import StagedEngine
-from utils.engine.subnet import Subnet, in_use
+from utils.engine.subnet import Subnet, places
 from utils.engine.weights import Weights, k_winners
 from utils.meter import EpochRecord
 from utils.sparsity import entropies
@@ -60,6 +61,7 @@ class ContextEngine:
             size=exp.context_units,
             overlap=exp.context_overlap,
         )
+        self.census = Census(self._model, tasks, exp.old_synapse_lr, initial=False)
         self.template = _template(exp, stream, model).to(device)
         self.biases = [
             torch.stack([Weights.of(head).bias.detach()] * tasks) for head in model.heads
@@ -111,6 +113,7 @@ class ContextEngine:
         return {
             "model": self._model.state_dict(),
             "contexts": self.contexts.state(),
+            "census": self.census.state(),
             "biases": self.biases,
             "current": self.current,
             "inner": inner,
@@ -121,6 +124,7 @@ class ContextEngine:
         """Continue exactly where `state_dict` was taken; `begin_epoch` comes first."""
         self._model.load_state_dict(state["model"])
         self.contexts.restore(state["contexts"])
+        self.census.restore(state["census"])
         for mine, saved in zip(self.biases, state["biases"], strict=True):
             mine.copy_(saved)
         self.current = state["current"]
@@ -163,14 +167,13 @@ class ContextEngine:
         """The masks have changed."""
         self.inner.follow_masks()
 
-    def measured(self) -> dict[str, np.ndarray]:
-        """What belongs into a result: see docs/dynamic.md."""
-        known = int(self.contexts.known)
-        units = self.contexts.units
-        return {
-            "fresh_units": self.contexts.fresh[:known].numpy().copy(),
-            "synapses_in_use": in_use(self._model, units[:known]),
-        }
+    def measured(self, task: int) -> dict[str, np.ndarray]:
+        """The synapses of all contexts so far, and the units that each recruited."""
+        units = self.contexts.units[self.current].to(self.device)  # [layers, size]
+        width = torch.arange(self.exp.hidden_units, device=self.device)
+        mine = [torch.isin(width, own) for own in units]
+        self.census.take(task, self.model, mine, places(self._model, units))
+        return self.census.measured()
 
     def _begin_context(self, task: int) -> None:
         """Leave the context before, recruit the units of this one, and enter it."""

@@ -10,6 +10,8 @@ from models.k_winners import KWinners
 from models.mlp import MLP
 from models.sparse import SparseWeights
 
+Place = tuple[Tensor | slice, ...]  # where some of the weights of a layer are
+
 
 class Weights(NamedTuple):
     """weight float32 [outputs, inputs], bias [outputs], zero_mask bool like weight or None; used

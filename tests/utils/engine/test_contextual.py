@@ -102,7 +102,10 @@ def test_what_is_measured(experiment: Callable, stream_of: Callable, trained: Ca
     stats = record.stats()
     assert stats["fresh_units"].tolist() == [[16], [12]]
     per_unit = 784 + 10
-    assert stats["synapses_in_use"].tolist() == [16 * per_unit, 28 * per_unit]
+    assert stats["synapses"].sum(1).tolist() == [16 * per_unit, 28 * per_unit]
+    assert stats["synapses_by_birth"][1].tolist() == [[0, 16 * 784, 12 * 784], [0, 160, 120]]
+    # In the second context 12 units and 4 old ones learn.
+    assert stats["frozen_synapses"][1] == pytest.approx([12 / 28] * 2)
     on = stats["on_idxs"]
     assert ((on > 0).sum(1) <= 16).all() and on.shape == (2, 40)
     assert stats["perc_on_avg"] == pytest.approx(10, abs=0.1)  # 4 of all 40
