@@ -18,6 +18,7 @@ from torch import Tensor
 from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
 from models import make_model
+from models.functional import binary_entropy
 from models.mlp import MLP
 from utils.dynamic.census import Census
 from utils.dynamic.context import Contexts, nearest
@@ -26,7 +27,6 @@ from utils.engine.staged import StagedEngine
 from utils.engine.subnet import Subnet, places
 from utils.engine.weights import Weights, k_winners
 from utils.meter import EpochRecord
-from utils.sparsity import entropies
 
 
 class ContextEngine:
@@ -104,7 +104,7 @@ class ContextEngine:
             active=done.active * share,
             active_std=done.active_std * share,
             unit_on=unit_on,
-            entropy=entropies(self._model),
+            entropy=self._entropies(),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -174,6 +174,16 @@ class ContextEngine:
         mine = [torch.isin(width, own) for own in units]
         self.census.take(task, self.model, mine, places(self._model, units))
         return self.census.measured()
+
+    def _entropies(self) -> np.ndarray:
+        """Of the duty cycles over all tasks so far, float64 [layers]: a unit wins in its contexts
+        alone, and there it has the duty cycle that it remembers.
+        """
+        known, found = int(self.contexts.known), []
+        for i, layer in enumerate(k_winners(self._model)):
+            mine = self.contexts.units[:known, i].flatten().bincount(minlength=layer.n)
+            found.append(float(binary_entropy(layer.duty_cycle.cpu() * mine / known)[1]))
+        return np.array(found)
 
     def _begin_context(self, task: int) -> None:
         """Leave the context before, recruit the units of this one, and enter it."""

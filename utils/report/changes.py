@@ -191,6 +191,7 @@ def _panels(layers: dict[str, np.ndarray], x_label: str = _AFTER) -> tuple[Figur
 def _stack(ax: Axes, counts: np.ndarray, colours: Sequence[str]) -> None:
     """Counts [tasks, kinds] on each other: as bars, or where there are many tasks as areas."""
     x = np.arange(1, len(counts) + 1)
+    ax.set_ylim(0, 1.05 * counts.sum(1).max())
     if len(x) > MARKED:
         ax.stackplot(x, counts.T, colors=colours, linewidth=0)
         ax.set_xlim(1, len(x))

@@ -112,6 +112,20 @@ def test_what_is_measured(experiment: Callable, stream_of: Callable, trained: Ca
     assert engine.name == "dense, by context"
 
 
+def test_entropy_is_that_of_all_tasks(
+    experiment: Callable, stream_of: Callable, trained: Callable
+) -> None:
+    """A unit wins in its contexts alone: all of them evenly would be the most there is."""
+    exp = experiment(**CONTEXT, hidden_units=32, percent_on_fc=0.25, train_ep=1, train_ep_inc=1)
+    record, engine = trained(exp, stream_of(exp, train=600))
+    stats = record.stats()
+    half, whole = stats["entropy"][:, 0] / stats["max_entropy"][0]
+    assert 0.3 < half < 0.7 < whole <= 1.001
+    p = engine.model.blocks[0].activation.duty_cycle.double() / 2  # a context each
+    bits = -(p * p.log2() + (1 - p) * (1 - p).log2()).nansum()
+    assert stats["entropy"][1, 0] == pytest.approx(float(bits), rel=1e-4)
+
+
 def test_masks_are_those_of_the_whole_network(
     experiment: Callable, stream_of: Callable, trained: Callable
 ) -> None:
