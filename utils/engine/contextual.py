@@ -20,7 +20,7 @@ from exps.config import Experiment
 from models import make_model
 from models.functional import binary_entropy
 from models.mlp import MLP
-from utils.dynamic.census import Census
+from utils.dynamic import census
 from utils.dynamic.context import Contexts, nearest
 from utils.engine.base import Engine
 from utils.engine.staged import StagedEngine
@@ -61,7 +61,7 @@ class ContextEngine:
             size=exp.context_units,
             overlap=exp.context_overlap,
         )
-        self.census = Census(self._model, tasks, exp.old_synapse_lr, initial=False)
+        self.census = census.Census(self._model, tasks, exp.old_synapse_lr, initial=False)
         self.template = _template(exp, stream, model).to(device)
         self.biases = [
             torch.stack([Weights.of(head).bias.detach()] * tasks) for head in model.heads

@@ -13,8 +13,7 @@ from torch import Tensor
 from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
 from models.mlp import MLP
-from utils.dynamic import growth, old_synapses
-from utils.dynamic.census import Census, in_use
+from utils.dynamic import census, growth, old_synapses
 from utils.engine.base import Engine
 from utils.engine.dense import without_masks
 from utils.meter import EpochRecord
@@ -34,7 +33,7 @@ class StagedEngine:
         self._model = inner.model  # for its shape: `model` has the weights as they are now
         whole = exp.context == "none"  # otherwise it is a part, and the whole is counted elsewhere
         tasks, rate = len(stream.training), exp.old_synapse_lr
-        self.census = Census(self._model, tasks, rate, initial=True) if whole else None
+        self.census = census.Census(self._model, tasks, rate, initial=True) if whole else None
         by_path = exp.old_synapse_lr < 1 and exp.old_synapse_rule == "importance"
         self.path = old_synapses.Path(inner.model) if by_path else None
 
@@ -83,8 +82,8 @@ class StagedEngine:
         """All that the next step depends on, in the middle of an epoch too: tensors by name."""
         path = {} if self.path is None else self.path.state()
         place = {"task": self.task, "head": self.head, "done": self.done}
-        census = {} if self.census is None else self.census.state()
-        return self.inner.state_dict() | place | {"path": path, "census": census}
+        counted = {} if self.census is None else self.census.state()
+        return self.inner.state_dict() | place | {"path": path, "census": counted}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state_dict` was taken; `begin_epoch` comes first."""
@@ -113,7 +112,7 @@ class StagedEngine:
         if self.census is None:
             return {}
         model = self.model
-        self.census.take(task, model, in_use(model, self._pictures(task)))
+        self.census.take(task, model, census.in_use(model, self._pictures(task)))
         model.train()
         return self.census.measured()
 

@@ -17,6 +17,8 @@ GROW: dict[str, Any] = {"dynamic": "grow", "initial_density_fc": 0.1, "grow_per_
 FROZEN: dict[str, Any] = {"old_synapse_lr": 0.0, "weight_decay": 0.0}
 CONTEXT: dict[str, Any] = {"context": "prototype", "context_units": 24, "context_overlap": 0.5}
 
+CNN: dict[str, Any] = {"cnn": True, "percent_on_conv": 0.2, "hidden_units": 16}
+
 
 def tiny(experiment: Callable, **keys: Any) -> MLP:
     """One hidden layer of 4 units with 3 inputs, one of which each is masked at first."""
@@ -93,7 +95,7 @@ def test_units_in_use_are_on_half_as_often_as_the_mean(experiment: Callable) -> 
         {**CONTEXT, **GROW, "hidden_layers": 2},
         {**CONTEXT, **GROW, **FROZEN, "mnist_mode": "split", "scenario": "task"},
         {**CONTEXT, "dynamic": "rigl", "mb_size": 2, "weight_sparsity_fc": 0.5},
-        {**GROW, "cnn": True, "percent_on_conv": 0.2, "hidden_units": 16},
+        {**GROW, **CNN, "old_synapse_lr": 0.5},  # which does nothing there
     ],
     ids=lambda keys: ",".join(f"{k}={v}" for k, v in keys.items()),
 )
@@ -115,7 +117,7 @@ def test_every_mechanism_is_counted(
         assert ((stats[name] >= 0) & (stats[name] <= 1)).all()
     assert stats["fresh_units"].shape == (2, len(model.blocks))
     assert (stats["fresh_units"].sum(0) <= exp.hidden_units).all()
-    assert ("synapses_by_age" in stats) == (exp.old_synapse_lr < 1)
+    assert ("synapses_by_age" in stats) == (exp.old_synapse_lr < 1 and not exp.cnn)
     if "synapses_by_age" in stats:
         np.testing.assert_array_equal(stats["synapses_by_age"].sum(2), count)
     if exp.context == "none":
@@ -128,9 +130,39 @@ def test_every_mechanism_is_counted(
     assert (stats["frozen_synapses"][0] == 0).all()
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {},
+        {**GROW, "sparsify": False},
+        {**CONTEXT, "sparsify": False},
+        {**CNN, "old_synapse_lr": 0.5},
+    ],
+    ids=lambda keys: ",".join(f"{k}={v}" for k, v in keys.items()),
+)
 def test_where_nothing_changes_nothing_is_counted(
-    experiment: Callable, stream_of: Callable, trained: Callable
+    experiment: Callable, stream_of: Callable, trained: Callable, keys: dict[str, Any]
 ) -> None:
-    exp = experiment()
+    """As where the keys of a mechanism do nothing."""
+    exp = experiment(**keys)
     record, _ = trained(exp, stream_of(exp, train=64, test=20))
     assert record.measured == {}
+
+
+@pytest.mark.parametrize("keys", [{}, CONTEXT, {**CONTEXT, **GROW}], ids=str)
+def test_what_counts_as_frozen_stays_to_the_bit(
+    experiment: Callable, stream_of: Callable, built: Callable, keys: dict[str, Any]
+) -> None:
+    exp = experiment(**FROZEN, **keys, old_synapse_rule="used")
+    stream = stream_of(exp, train=320)
+    some, _ = built(exp, stream)
+    for task in (0, 1):
+        before = some.model.hidden[0].linear.weight.detach().clone()
+        some.begin_epoch(10)
+        for start in range(0, 320, 32):
+            some.step(stream.tasks[task].train.take(slice(start, start + 32)), 0)
+        stats = some.measured(task)
+    same = (some.model.hidden[0].linear.weight == before)[some.census.born[0] >= 0]
+    frozen = stats["frozen_synapses"][1, 0]
+    assert frozen > 0.1
+    assert int(same.sum()) >= round(frozen * stats["synapses"][1, 0])
