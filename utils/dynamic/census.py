@@ -61,7 +61,7 @@ class Census:
         self.known = task + 1
         for i, (units, first) in enumerate(zip(used, self.first, strict=True)):
             first.masked_fill_(units & (first == 0), task + 1)
-            self.fresh[task, i] = (first == task + 1).sum()
+            self.fresh[task, i] = int((first == task + 1).sum())
         slowed = old_synapses.factors(model, self.rate) if self.ages else {}
         for i, layer in enumerate(old_synapses.layers(model)):
             born, place = self.born[i], () if places is None else places[i]
@@ -109,8 +109,8 @@ class Census:
         births = self.born[i][there].bincount(minlength=self.by_birth.shape[2])
         self.by_birth[task, i] = births.cpu()
         rates = rates[there]
-        self.frozen[task, i] = (rates == 0).double().mean()
-        self.rates[task, i] = rates.double().mean()
+        self.frozen[task, i] = float((rates == 0).double().mean())
+        self.rates[task, i] = float(rates.double().mean())
         if layer.used is not None:
             self.by_age[task, i] = _ages(layer.used[there]).cpu()
 

@@ -97,9 +97,9 @@ def learning_rates(groups: Sequence[Group]) -> Picture | None:
 def synapses_by_birth(group: Group) -> Picture | None:
     """The synapses of each layer after each task, by the task in which they came."""
     some = _same_form(group)
-    births = np.mean([one.by_birth for one in some], axis=0) if some else np.zeros((0, 0, 1))
-    if not births[..., 1:].any():
+    if not any(one.by_birth[..., 1:].any() for one in some):
         return None
+    births = np.mean([one.by_birth for one in some], axis=0)
     layers = _layers(births, some[0].fresh.shape[1])
     tasks = births.shape[2] - 1
     step = -(-tasks // MARKED)  # tasks of a colour
@@ -116,7 +116,7 @@ def synapses_by_birth(group: Group) -> Picture | None:
         initial = Patch(color=FAINT, label="there before the first task")
         figure.legend(handles=[initial], loc="outside lower left", fontsize=8)
     title = f"Synapses by the task of their birth: {group.label}"
-    said = _said(layers, "of which {:,.0f} were born in the last task", -1)
+    said = _said(layers, "of which {:,.0f} were born in the last task", len(births))
     name = f"synapses_by_birth_{file_part(group)}"
     return Picture(CHANGES, name, title, f"Stacked chart. {title}; {_AFTER}. {said}", figure)
 

@@ -72,7 +72,8 @@ def line_chart(
         ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
         ax.yaxis.set_minor_formatter(NullFormatter())
     elif floor is not None:
-        ax.set_ylim(bottom=floor)
+        # A line that is nearly level would have no room above it.
+        ax.set_ylim(floor, max(ax.get_ylim()[1], 1.05 * np.nanmax(means)))
     handles = [Line2D([], [], **look_of(c.group), linewidth=1.8) for c in curves]
     # Empty at first: a legend would leave out names that begin with an underscore.
     empty = [" " + "\n" * short_label(curve.group).count("\n") for curve in curves]

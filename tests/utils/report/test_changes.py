@@ -114,7 +114,8 @@ def test_a_run_cut_short_is_drawn_as_far_as_it_came(save: Save) -> None:
     exp = Experiment(name="x", num_batch=3)
     [group] = groups_of(save(done=2, change=add(exp, 2)))
     picture = synapses_by_birth(group)
-    assert picture is not None and "hidden layer 1 80" in picture.alt
+    assert picture is not None
+    assert "hidden layer 1 80, of which 40 were born in the last task" in picture.alt
     assert np.isnan(group.runs[0].metrics["synapses_in_use"])
 
 
