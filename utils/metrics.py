@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from utils.recorded import LARGEST, contexts_found, numbers, shape_text, synapses
+
 NAN = float("nan")
 MAX_TASKS = 1000  # as many as an experiment may have
-LARGEST = 1e18  # of any number in a result: sums and squares of such stay finite
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,18 @@ SPARSITY = {
         "multiply-adds, active", "", 0, "those of non-zero weights with inputs that are on"
     ),
 }
-METRICS = ACCURACY | SPARSITY
+CHANGE = {
+    "context_found": Metric(
+        "context found", "%", 1, "pictures whose context was found at the end, mean over all tasks"
+    ),
+    "synapses_in_use": Metric(
+        "synapses in use", "%", 0, "of all weights, at the end: not masked, and in a context"
+    ),
+    "frozen_synapses": Metric(
+        "frozen synapses", "%", 0, "of those in use, in the last task: they could not learn"
+    ),
+}
+METRICS = ACCURACY | SPARSITY | CHANGE
 
 
 def average_accuracy(accs: np.ndarray) -> float:
@@ -245,9 +257,8 @@ def measure(stats: Mapping[str, Any], cumulative: np.ndarray | None = None) -> d
     accs = accuracies(stats)
     ended = not np.isnan(accs[-1]).all()
     values = _of_accuracies(stats, accs, cumulative) | _of_activity(stats, len(accs), ended)
-    return {name: values[name] for name in ACCURACY} | {
-        name: (values | _of_costs(stats))[name] for name in SPARSITY
-    }
+    values |= _of_costs(stats) | _of_change(stats, accs, ended)
+    return {name: values[name] for name in METRICS}
 
 
 def accuracies(stats: Mapping[str, Any]) -> np.ndarray:
@@ -256,30 +267,12 @@ def accuracies(stats: Mapping[str, Any]) -> np.ndarray:
     if accs is None:
         raise ValueError("it has no accuracy matrix (accs)")
     if accs.shape[0] not in (1, accs.shape[1]) or not 1 <= accs.shape[1] <= MAX_TASKS:
-        raise ValueError(f"accs is {_shape(accs)}, not [T, T] or [1, T] with T up to {MAX_TASKS}")
+        raise ValueError(
+            f"accs is {shape_text(accs)}, not [T, T] or [1, T] with T up to {MAX_TASKS}"
+        )
     if not np.all(np.isnan(accs) | ((accs >= 0) & (accs <= 1))):
         raise ValueError("accs holds numbers that are no accuracies from 0 to 1")
     return accs
-
-
-def numbers(stats: Mapping[str, Any], name: str, dimensions: int) -> np.ndarray | None:
-    """This part of the stats as floats, None where it is missing; raises ValueError where it is
-    something else than real numbers in so many dimensions.
-    """
-    if stats.get(name) is None:
-        return None
-    try:
-        array = np.asarray(stats[name])
-        found = array.astype(float) if array.dtype.kind in "biuf" else None
-    except (ValueError, TypeError, OverflowError, MemoryError):
-        found = None
-    if found is not None and found.size == 0 and found.ndim < dimensions:
-        found = found.reshape(found.shape + (0,) * (dimensions - found.ndim))
-    if found is None or found.ndim != dimensions:
-        raise ValueError(f"{name} is not an array of numbers with {dimensions} dimension(s)")
-    if np.any(np.abs(found) > LARGEST):
-        raise ValueError(f"{name} holds numbers beyond {LARGEST:g}")
-    return found
 
 
 def entropies(stats: Mapping[str, Any]) -> np.ndarray | None:
@@ -288,7 +281,7 @@ def entropies(stats: Mapping[str, Any]) -> np.ndarray | None:
     if entropy is None or most is None or not len(most) or not len(entropy):
         return None
     if entropy.shape[1] != len(most):
-        raise ValueError(f"entropy is {_shape(entropy)}, but max_entropy is {_shape(most)}")
+        raise ValueError(f"entropy is {shape_text(entropy)}, but max_entropy is {shape_text(most)}")
     return entropy_curve(entropy, most)
 
 
@@ -314,7 +307,7 @@ def _of_accuracies(
     tasks = accs.shape[1]
     for name, array in (("untrained", untrained), ("cumulative", cumulative)):
         if array is not None and array.shape != (tasks,):
-            raise ValueError(f"{name} is {_shape(array)}, but there are {tasks} task(s)")
+            raise ValueError(f"{name} is {shape_text(array)}, but there are {tasks} task(s)")
     return {
         "average_accuracy": average_accuracy(accs),
         "learning_accuracy": learning_accuracy(accs),
@@ -328,13 +321,24 @@ def _of_accuracies(
 def _of_activity(stats: Mapping[str, Any], trainings: int, ended: bool) -> dict[str, float]:
     active, curve, on_idxs = numbers(stats, "perc_on_avg", 1), entropies(stats), usage(stats)
     if on_idxs is not None and len(on_idxs) > trainings:
-        raise ValueError(f"on_idxs is {_shape(on_idxs)}, but accs has {trainings} row(s)")
+        raise ValueError(f"on_idxs is {shape_text(on_idxs)}, but accs has {trainings} row(s)")
     return {
         "active_percentage": NAN if active is None or not ended else active_percentage(active),
         "entropy_ratio": NAN if curve is None or not ended else float(curve[-1]),
         "dead_units": NAN if on_idxs is None or not ended else dead_units(on_idxs),
         "winner_overlap": NAN if on_idxs is None or not ended else winner_overlap(on_idxs),
     }
+
+
+def _of_change(stats: Mapping[str, Any], accs: np.ndarray, ended: bool) -> dict[str, float]:
+    right, changed = contexts_found(stats, accs), synapses(stats, accs.shape[1])
+    values = dict.fromkeys(CHANGE, NAN)
+    if ended and right is not None:
+        values["context_found"] = float(np.mean(right[-1]))
+    if ended and changed is not None:
+        values["synapses_in_use"] = float(changed.density()[-1])
+        values["frozen_synapses"] = float(changed.mean(changed.frozen)[-1])
+    return values
 
 
 def _of_costs(stats: Mapping[str, Any]) -> dict[str, float]:
@@ -357,7 +361,3 @@ def _of_costs(stats: Mapping[str, Any]) -> dict[str, float]:
 def _one_by_one(accs: np.ndarray) -> bool:
     """Whether the tasks were trained one after the other, not together."""
     return accs.shape[0] == accs.shape[1]
-
-
-def _shape(array: np.ndarray) -> str:
-    return "[" + ", ".join(map(str, array.shape)) + "]"

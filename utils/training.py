@@ -221,7 +221,7 @@ class _Run:
         if self.exp.eval_tasks == "seen" and not self.exp.cumul:
             tasks = tasks[: done + 1]
         self._fill(self.record.accs[done], self.record.context_right[done], tasks, where)
-        self.record.measured = self.engine.measured()
+        self.record.measured = self.engine.measured(done)
 
     def _test_untrained(self) -> None:
         """What forward transfer is measured against."""

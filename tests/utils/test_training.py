@@ -56,7 +56,7 @@ class Diary:
     def contexts_right(self, task: int) -> Tensor | None:
         return None
 
-    def measured(self) -> dict[str, np.ndarray]:
+    def measured(self, task: int) -> dict[str, np.ndarray]:
         return {}
 
     def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:

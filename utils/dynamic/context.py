@@ -19,8 +19,7 @@ class Contexts:
 
     units: int64 [tasks, layers, size], the units of each hidden layer that may win, in order; total
     float64 [tasks, inputs] and count int64 [tasks]: sum and number of training pictures, whose
-    ratio is the prototype; fresh: int64 [tasks, layers], the units that were in no context before;
-    known: int64 [], how many tasks have begun.
+    ratio is the prototype; known: int64 [], how many tasks have begun.
     """
 
     def __init__(
@@ -29,7 +28,6 @@ class Contexts:
         """size of the `width` units of each layer; overlap: the share taken over from old ones."""
         self.width, self.shared = width, round(size * overlap)
         self.units = torch.zeros(tasks, layers, size, dtype=torch.int64)
-        self.fresh = torch.zeros(tasks, layers, dtype=torch.int64)
         self.total = torch.zeros(tasks, inputs, dtype=torch.float64)
         self.count = torch.zeros(tasks, dtype=torch.int64)
         self.known = torch.zeros((), dtype=torch.int64)
@@ -52,7 +50,6 @@ class Contexts:
             others = order[~torch.isin(order, shared)][: self.units.shape[2] - len(shared)]
             chosen = torch.cat([shared, others]).sort().values
             self.units[task, layer] = chosen
-            self.fresh[task, layer] = (contexts[chosen] == 0).sum()
         self.known += 1
 
     def learn(self, task: int, x: Tensor) -> None:

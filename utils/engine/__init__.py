@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from benchmarks.stream import TaskStream
@@ -37,6 +39,7 @@ def make_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torch.d
     With contexts it is asked for the part of the model that a context uses. Raises EngineError
     when the one named does not know it.
     """
+    exp = _in_effect(exp)
     if exp.context == "none":
         return _staged_engine(exp, model, stream, device)
     return ContextEngine(
@@ -44,9 +47,16 @@ def make_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torch.d
     )
 
 
+def _in_effect(exp: Experiment) -> Experiment:
+    """The experiment without the mechanisms whose keys do nothing in it."""
+    if not exp.sparsify:
+        return replace(exp, dynamic="none", context="none")
+    return exp
+
+
 def _staged_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torch.device) -> Engine:
     engine = _plain_engine(exp, model, stream, device)
-    changes = exp.old_synapse_lr < 1 or (exp.sparsify and exp.dynamic != "none")
+    changes = exp.old_synapse_lr < 1 or exp.dynamic != "none"
     return StagedEngine(exp, stream, engine) if changes else engine
 
 

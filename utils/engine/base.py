@@ -48,8 +48,9 @@ class Engine(Protocol):
     def follow_masks(self) -> None:
         """The masks of the model have changed: what they hide is zero, and has no momentum."""
 
-    def measured(self) -> dict[str, np.ndarray]:
-        """What only such an engine has to say about the tasks trained so far, for the result."""
+    def measured(self, task: int) -> dict[str, np.ndarray]:
+        """What only such an engine has to say about the tasks up to this one, which was trained
+        last, for the result: counted now."""
 
     def contexts_right(self, task: int) -> Tensor | None:
         """Of how many pictures of the last `logits`, all of this task, the context was found, int64

@@ -18,14 +18,15 @@ from torch import Tensor
 from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
 from models import make_model
+from models.functional import binary_entropy
 from models.mlp import MLP
+from utils.dynamic import census
 from utils.dynamic.context import Contexts, nearest
 from utils.engine.base import Engine
 from utils.engine.staged import StagedEngine
-from utils.engine.subnet import Subnet, in_use
+from utils.engine.subnet import Subnet, places
 from utils.engine.weights import Weights, k_winners
 from utils.meter import EpochRecord
-from utils.sparsity import entropies
 
 
 class ContextEngine:
@@ -60,6 +61,7 @@ class ContextEngine:
             size=exp.context_units,
             overlap=exp.context_overlap,
         )
+        self.census = census.Census(self._model, tasks, exp.old_synapse_lr, initial=False)
         self.template = _template(exp, stream, model).to(device)
         self.biases = [
             torch.stack([Weights.of(head).bias.detach()] * tasks) for head in model.heads
@@ -102,7 +104,7 @@ class ContextEngine:
             active=done.active * share,
             active_std=done.active_std * share,
             unit_on=unit_on,
-            entropy=entropies(self._model),
+            entropy=self._entropies(),
         )
 
     def state_dict(self) -> dict[str, Any]:
@@ -111,6 +113,7 @@ class ContextEngine:
         return {
             "model": self._model.state_dict(),
             "contexts": self.contexts.state(),
+            "census": self.census.state(),
             "biases": self.biases,
             "current": self.current,
             "inner": inner,
@@ -121,6 +124,7 @@ class ContextEngine:
         """Continue exactly where `state_dict` was taken; `begin_epoch` comes first."""
         self._model.load_state_dict(state["model"])
         self.contexts.restore(state["contexts"])
+        self.census.restore(state["census"])
         for mine, saved in zip(self.biases, state["biases"], strict=True):
             mine.copy_(saved)
         self.current = state["current"]
@@ -163,14 +167,23 @@ class ContextEngine:
         """The masks have changed."""
         self.inner.follow_masks()
 
-    def measured(self) -> dict[str, np.ndarray]:
-        """What belongs into a result: see docs/dynamic.md."""
-        known = int(self.contexts.known)
-        units = self.contexts.units
-        return {
-            "fresh_units": self.contexts.fresh[:known].numpy().copy(),
-            "synapses_in_use": in_use(self._model, units[:known]),
-        }
+    def measured(self, task: int) -> dict[str, np.ndarray]:
+        """The synapses of all contexts so far, and the units that each recruited."""
+        units = self.contexts.units[self.current].to(self.device)  # [layers, size]
+        width = torch.arange(self.exp.hidden_units, device=self.device)
+        mine = [torch.isin(width, own) for own in units]
+        self.census.take(task, self.model, mine, places(self._model, units))
+        return self.census.measured()
+
+    def _entropies(self) -> np.ndarray:
+        """Of the duty cycles over all tasks so far, float64 [layers]: a unit wins in its contexts
+        alone, and there it has the duty cycle that it remembers.
+        """
+        known, found = int(self.contexts.known), []
+        for i, layer in enumerate(k_winners(self._model)):
+            mine = self.contexts.units[:known, i].flatten().bincount(minlength=layer.n)
+            found.append(float(binary_entropy(layer.duty_cycle.cpu() * mine / known)[1]))
+        return np.array(found)
 
     def _begin_context(self, task: int) -> None:
         """Leave the context before, recruit the units of this one, and enter it."""

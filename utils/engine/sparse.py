@@ -164,7 +164,7 @@ class SparseEngine:
         for layer in self.hidden:
             layer.follow_mask()
 
-    def measured(self) -> dict[str, np.ndarray]:
+    def measured(self, task: int) -> dict[str, np.ndarray]:
         """Nothing."""
         return {}
 

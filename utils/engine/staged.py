@@ -8,13 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
 from models.mlp import MLP
-from utils.dynamic import growth, old_synapses
+from utils.dynamic import census, growth, old_synapses
 from utils.engine.base import Engine
 from utils.engine.dense import without_masks
 from utils.meter import EpochRecord
@@ -31,10 +30,10 @@ class StagedEngine:
         self.exp, self.stream, self.inner = exp, stream, inner
         self.name, self.device, self.units = inner.name, inner.device, inner.units
         self.task, self.head, self.done, self.steps = -1, 0, 0, 0
-        shape = len(stream.training), len(old_synapses.layers(inner.model))
-        self.synapses = torch.zeros(shape, dtype=torch.int64)  # of each layer, after each task
-        self.old = torch.zeros(shape, dtype=torch.float64)  # the share of them that has age 1
         self._model = inner.model  # for its shape: `model` has the weights as they are now
+        whole = exp.context == "none"  # otherwise it is a part, and the whole is counted elsewhere
+        tasks, rate = len(stream.training), exp.old_synapse_lr
+        self.census = census.Census(self._model, tasks, rate, initial=True) if whole else None
         by_path = exp.old_synapse_lr < 1 and exp.old_synapse_rule == "importance"
         self.path = old_synapses.Path(inner.model) if by_path else None
 
@@ -64,13 +63,6 @@ class StagedEngine:
 
     def end_epoch(self) -> EpochRecord:
         """Lower the boost strength by its factor and read what the epoch looked like."""
-        for i, layer in enumerate(old_synapses.layers(self._model)):
-            there = layer.weight.numel()
-            if layer.zero_mask is not None:
-                there -= int(layer.zero_mask.sum())
-            self.synapses[self.task, i] = there
-            if layer.used is not None:
-                self.old[self.task, i] = int((layer.used == 1).sum()) / there
         return self.inner.end_epoch()
 
     def end_task(self) -> None:
@@ -80,7 +72,7 @@ class StagedEngine:
             if self.path is not None:
                 use = self.path.importance()
             else:
-                x = self._pictures(old_synapses.PICTURES)
+                x = self._pictures(self.task)
                 use = old_synapses.activity(model, x, self.head)
             old_synapses.grow_older(model, use, self.exp.old_synapse_rule)
             model.train()
@@ -90,15 +82,15 @@ class StagedEngine:
         """All that the next step depends on, in the middle of an epoch too: tensors by name."""
         path = {} if self.path is None else self.path.state()
         place = {"task": self.task, "head": self.head, "done": self.done}
-        counts = {"synapses": self.synapses, "old": self.old, "path": path}
-        return self.inner.state_dict() | place | counts
+        counted = {} if self.census is None else self.census.state()
+        return self.inner.state_dict() | place | {"path": path, "census": counted}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state_dict` was taken; `begin_epoch` comes first."""
         self.inner.load_state_dict(state)
         self.task, self.head, self.done = state["task"], state["head"], state["done"]
-        self.synapses.copy_(state["synapses"])
-        self.old.copy_(state["old"])
+        if self.census is not None:
+            self.census.restore(state["census"])
         if self.path is not None:
             self.path.restore(state["path"])
         self._slow()
@@ -115,9 +107,14 @@ class StagedEngine:
         """The masks have changed."""
         self.inner.follow_masks()
 
-    def measured(self) -> dict[str, np.ndarray]:
-        """How many synapses each layer has and how many are old, after each task."""
-        return {"synapses": self.synapses.numpy().copy(), "old_synapses": self.old.numpy().copy()}
+    def measured(self, task: int) -> dict[str, np.ndarray]:
+        """The synapses after each task so far, and the units that it recruited."""
+        if self.census is None:
+            return {}
+        model = self.model
+        self.census.take(task, model, census.in_use(model, self._pictures(task)))
+        model.train()
+        return self.census.measured()
 
     def contexts_right(self, task: int) -> Tensor | None:
         """There are no contexts."""
@@ -156,7 +153,7 @@ class StagedEngine:
         if self.exp.old_synapse_lr < 1:
             self.inner.slow(old_synapses.factors(self.model, self.exp.old_synapse_lr))
 
-    def _pictures(self, most: int) -> Tensor:
-        """The first training pictures of the task, float32 [n, channels, height, width]."""
-        samples = self.stream.training[self.task].train.take(slice(most))
+    def _pictures(self, task: int) -> Tensor:
+        """The first training pictures of a task, float32 [n, channels, height, width]."""
+        samples = self.stream.training[task].train.take(slice(old_synapses.PICTURES))
         return self.stream.inputs(self.stream.train, samples).to(self.device)

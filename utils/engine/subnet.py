@@ -9,14 +9,11 @@ from __future__ import annotations
 import copy
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from models.mlp import MLP
-from utils.engine.weights import Weights
-
-Place = tuple[Tensor | slice, ...]
+from utils.engine.weights import Place, Weights
 
 
 class _Shared(NamedTuple):
@@ -91,22 +88,10 @@ def _entries(rows: Tensor, before: Place) -> Place:
     return rows.unsqueeze(1), inputs.flatten() if isinstance(inputs, Tensor) else inputs
 
 
-def in_use(model: MLP, contexts: Tensor) -> np.ndarray:
-    """How many weights contexts int64 [n, layers, size] use together, int64 [n]: of the first, the
-    first two, and so on. Masked weights are not counted, those of the classifiers are."""
-    layers = [Weights.of(block.linear) for block in model.blocks]
-    heads = [Weights.of(head).weight for head in model.heads]
-    left = [
-        torch.ones_like(w.weight, dtype=torch.bool) if w.zero_mask is None else ~w.zero_mask
-        for w in layers
-    ] + [torch.ones_like(w, dtype=torch.bool) for w in heads]
-    counts, total = [], 0
-    for units in contexts.to(left[0].device):
-        place: Place = ()
-        places = [place := _entries(rows, place) for rows in units]
-        places += [(slice(None), units[-1])] * len(heads)
-        for mask, place in zip(left, places, strict=True):
-            total += int(mask[place].sum())
-            mask[place] = False
-        counts.append(total)
-    return np.array(counts, np.int64)
+def places(model: MLP, units: Tensor) -> list[Place]:
+    """Where the weights of the part are that units int64 [layers, size] make: in each hidden layer,
+    then in each classifier.
+    """
+    place: Place = ()
+    hidden = [place := _entries(rows, place) for rows in units]
+    return hidden + [(slice(None), units[-1])] * len(model.heads)

@@ -10,6 +10,8 @@ from models.k_winners import KWinners
 from models.mlp import MLP
 from models.sparse_weights import SparseWeightsBase
 
+Place = tuple[Tensor | slice, ...]  # where some of the weights of a layer are
+
 
 class Weights(NamedTuple):
     """weight float32 [outputs, inputs] (of a convolution: then height and width), bias [outputs],

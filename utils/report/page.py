@@ -7,7 +7,8 @@ from html import escape
 
 from utils.metrics import METRICS
 from utils.report.answers import Report
-from utils.report.figures import FORGETTING, MATRICES, OVERALL, OVERLAP, mean_matrix
+from utils.report.drawing import HEADINGS, MATRICES
+from utils.report.figures import mean_matrix
 from utils.report.groups import Group
 from utils.report.style import DARK, LIGHT, Picture, inline
 from utils.report.tables import (
@@ -94,9 +95,7 @@ def _tables(report: Report) -> str:
 
 def _by_heading(pictures: Sequence[Picture], svgs: Sequence[str]) -> dict[str, list[str]]:
     """The pictures as HTML, by the heading that they stand under."""
-    found: dict[str, list[str]] = {
-        heading: [] for heading in (OVERALL, MATRICES, FORGETTING, OVERLAP)
-    }
+    found: dict[str, list[str]] = {heading: [] for heading in HEADINGS}
     for picture, svg in zip(pictures, svgs, strict=True):
         caption = f"<figcaption>{escape(picture.title)}</figcaption>"
         figure = f"<figure>{inline(svg, picture.name)}{caption}</figure>\n"

@@ -27,7 +27,8 @@ DARK = {
     "--c6": "#b9c0c9",
 }  # fmt: skip
 MARKERS, DASHES = "os^Dv", ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
-BETWEEN = ("#0067a5", "#6a6859", "#c44e00")  # from the first task to the last; seen on both pages
+# From the first task to the last: the same on both pages, and seen on both.
+BETWEEN = ("#2f86c1", "#857c6d", "#d2651c")
 MAPS = "cividis"  # of heat maps: even in lightness, for any colour vision
 
 _RC: dict[Any, Any] = {

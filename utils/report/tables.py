@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from exps.experiment import KEYS
-from utils.metrics import ACCURACY, METRICS, SPARSITY
+from utils.metrics import ACCURACY, CHANGE, METRICS, SPARSITY
 from utils.report.answers import MAIN, Pair, Report, program
 from utils.report.groups import MISSING, Group, differences
 from utils.report.runs import Run
@@ -97,7 +97,8 @@ def latex(text: str) -> str:
 def metric_tables(report: Report) -> list[Table]:
     """Mean and interval of every metric that some group has: a row per group."""
     tables = []
-    for title, metrics in (("Accuracy", ACCURACY), ("Sparsity and cost", SPARSITY)):
+    parts = {"Accuracy": ACCURACY, "Sparsity and cost": SPARSITY, "Contexts and synapses": CHANGE}
+    for title, metrics in parts.items():
         kept = [m for m in metrics if any(estimate(g.values(m)).n for g in report.groups)]
         head = ["group", "runs", *(unit_text(METRICS[m]) for m in kept)]
         if kept:

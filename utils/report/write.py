@@ -15,6 +15,8 @@ from utils.report.runs import read_runs
 from utils.report.tables import write_tables
 from utils.results import ResultsError
 
+FIGURES = "figures.txt"  # lists the figures beside it
+
 
 def report(
     paths: Sequence[str | os.PathLike[str]],
@@ -56,6 +58,7 @@ def write(made: Report, folder: Path) -> Path:
     figures.mkdir(parents=True, exist_ok=True)
     write_tables(made, folder)
     drawn, svgs = pictures(made.groups), []
+    _make_room(figures, [f"{p.name}.{kind}" for p in drawn for kind in ("png", "svg")])
     for number, picture in enumerate(drawn, start=1):
         if sys.stderr.isatty():
             print(f"\rdrawing {number} of {len(drawn)}", end="", file=sys.stderr, flush=True)
@@ -67,3 +70,16 @@ def write(made: Report, folder: Path) -> Path:
     path = folder / "report.html"
     path.write_text(page(made, drawn, svgs), encoding="utf-8")
     return path
+
+
+def _make_room(figures: Path, names: Sequence[str]) -> None:
+    """Remove the figures that an earlier report has written and this one will not (FIGURES
+    lists them); what anybody else has put there stays.
+    """
+    listed = figures / FIGURES
+    text = listed.read_text(encoding="utf-8", errors="replace") if listed.is_file() else ""
+    stale = set(text.splitlines()) - set(names)
+    for path in figures.iterdir():
+        if path.name in stale and path.is_file():
+            path.unlink()
+    listed.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")

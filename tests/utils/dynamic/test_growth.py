@@ -125,8 +125,12 @@ def test_what_is_recorded(experiment: Callable, stream_of: Callable, trained: Ca
     stats = record.stats()
     assert stats["synapses"].tolist() == [[64 * 156, 640], [64 * 234, 640]]
     used = engine.model.hidden[0].linear.used
-    assert stats["old_synapses"][0].tolist() == [0, 0]
-    assert stats["old_synapses"][1, 0] == pytest.approx(float(used.sum()) / (64 * 234))
+    assert stats["synapses_by_birth"][:, 0].tolist() == [
+        [64 * 78, 64 * 78, 0],
+        [64 * 78, 64 * 78, 64 * 78],
+    ]
+    assert stats["frozen_synapses"][0].tolist() == [0, 0]
+    assert stats["frozen_synapses"][1, 0] == pytest.approx(float(used.sum()) / (64 * 234))
     assert (used[engine.model.hidden[0].linear.zero_mask] == 0).all()
 
 

@@ -102,11 +102,28 @@ def test_what_is_measured(experiment: Callable, stream_of: Callable, trained: Ca
     stats = record.stats()
     assert stats["fresh_units"].tolist() == [[16], [12]]
     per_unit = 784 + 10
-    assert stats["synapses_in_use"].tolist() == [16 * per_unit, 28 * per_unit]
+    assert stats["synapses"].sum(1).tolist() == [16 * per_unit, 28 * per_unit]
+    assert stats["synapses_by_birth"][1].tolist() == [[0, 16 * 784, 12 * 784], [0, 160, 120]]
+    # In the second context 12 units and 4 old ones learn.
+    assert stats["frozen_synapses"][1] == pytest.approx([12 / 28] * 2)
     on = stats["on_idxs"]
     assert ((on > 0).sum(1) <= 16).all() and on.shape == (2, 40)
     assert stats["perc_on_avg"] == pytest.approx(10, abs=0.1)  # 4 of all 40
     assert engine.name == "dense, by context"
+
+
+def test_entropy_is_that_of_all_tasks(
+    experiment: Callable, stream_of: Callable, trained: Callable
+) -> None:
+    """A unit wins in its contexts alone: all of them evenly would be the most there is."""
+    exp = experiment(**CONTEXT, hidden_units=32, percent_on_fc=0.25, train_ep=1, train_ep_inc=1)
+    record, engine = trained(exp, stream_of(exp, train=600))
+    stats = record.stats()
+    half, whole = stats["entropy"][:, 0] / stats["max_entropy"][0]
+    assert 0.3 < half < 0.7 < whole <= 1.001
+    p = engine.model.blocks[0].activation.duty_cycle.double() / 2  # a context each
+    bits = -(p * p.log2() + (1 - p) * (1 - p).log2()).nansum()
+    assert stats["entropy"][1, 0] == pytest.approx(float(bits), rel=1e-4)
 
 
 def test_masks_are_those_of_the_whole_network(

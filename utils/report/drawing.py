@@ -1,0 +1,170 @@
+"""What the pictures of a report are drawn with: lines with bands, heat maps, a group's look."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+
+from utils.report.groups import Group
+from utils.report.runs import Run
+from utils.report.statistics import bands
+from utils.report.style import DASHES, FAINT, MAPS, MARKERS, SERIES, Picture, readable_on
+from utils.report.wording import shortened
+
+# What pictures belong under, in the order of a page.
+OVERALL, CHANGES = "Accuracy, forgetting and activity", "Synapses, units and contexts"
+MATRICES, FORGETTING, OVERLAP = "Accuracy matrices", "Forgetting, task by task", "Winner overlap"
+HEADINGS = (OVERALL, CHANGES, MATRICES, FORGETTING, OVERLAP)
+
+WIDTH = 4.3  # inches: about as wide as a phone, so that letters can be read there
+MARKED = 25  # points of a line up to which each has a marker
+_LINE = 52  # characters of a group's label that fit on a line, of which it may have two
+_SHADED = 6  # groups above which their bands are fainter
+_NUMBERED = 10  # tasks up to which a heat map has numbers in it
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A group's line: points, their mean, and half of the interval where there is one."""
+
+    group: Group
+    x: np.ndarray
+    mean: np.ndarray
+    half: np.ndarray
+
+
+def line_chart(
+    groups: Sequence[Group],
+    heading: str,
+    name: str,
+    title: str,
+    x_label: str,
+    y_label: str,
+    values: Callable[[Run], np.ndarray | None],
+    floor: float | None = 0,
+    logarithmic: bool = False,
+) -> Picture | None:
+    """A line for every group that has values, with its band; None where none has."""
+    curves = [curve for group in groups if (curve := _curve(group, values)) is not None]
+    if not curves:
+        return None
+    lines = sum(short_label(curve.group).count("\n") + 1 for curve in curves)
+    figure = Figure(figsize=(WIDTH, 2.8 + 0.17 * lines))
+    ax = figure.subplots()
+    for curve in curves:
+        _draw(ax, curve, shade=0.18 if len(curves) <= _SHADED else 0.07)
+    ax.set(xlabel=x_label, ylabel=y_label)
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.set_xlim(left=max(0.5, ax.get_xlim()[0]))
+    means = np.concatenate([curve.mean for curve in curves])
+    positive = means[means > 0]
+    if logarithmic and len(positive) and positive.max() > 20 * positive.min():
+        ax.set_yscale("log")
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
+        ax.yaxis.set_minor_formatter(NullFormatter())
+    elif floor is not None:
+        # A line that is nearly level would have no room above it.
+        ax.set_ylim(floor, max(ax.get_ylim()[1], 1.05 * np.nanmax(means)))
+    handles = [Line2D([], [], **look_of(c.group), linewidth=1.8) for c in curves]
+    # Empty at first: a legend would leave out names that begin with an underscore.
+    empty = [" " + "\n" * short_label(curve.group).count("\n") for curve in curves]
+    legend = figure.legend(handles, empty, loc="outside lower left", fontsize=8)
+    for text, curve in zip(legend.get_texts(), curves, strict=True):
+        text.set_text(short_label(curve.group))
+    said = "; ".join(f"{c.group.label} {_last(c.mean)}" for c in curves)
+    alt = f"Line chart: {title}; {y_label}, {x_label}. At the end: {said}."
+    return Picture(heading, name, title, alt, figure)
+
+
+def _curve(group: Group, values: Callable[[Run], np.ndarray | None]) -> Curve | None:
+    found = [v for run in group.drawn if (v := values(run)) is not None and np.isfinite(v).any()]
+    if not found:
+        return None
+    longest = max(map(len, found))
+    mean, half = bands([np.pad(v, (0, longest - len(v)), constant_values=np.nan) for v in found])
+    return Curve(group, np.arange(1, longest + 1), mean, half)
+
+
+def _draw(ax: Axes, curve: Curve, shade: float) -> None:
+    look = look_of(curve.group)
+    if curve.group.cumul and len(curve.x) == 1:  # one training on all tasks: the level to reach
+        ax.axhline(curve.mean[0], color=look["color"], linestyle=look["linestyle"])
+        return
+    if len(curve.x) > MARKED:
+        look["marker"] = ""
+    ax.plot(curve.x, curve.mean, **look)
+    low, high = curve.mean - curve.half, curve.mean + curve.half
+    ax.fill_between(curve.x, low, high, color=look["color"], alpha=shade, linewidth=0)
+
+
+def heat_map(values: np.ndarray, x_label: str, y_label: str, bar_label: str) -> Figure:
+    """Percentages as colours, and as numbers where there is room."""
+    rows, columns = values.shape
+    figure = Figure(figsize=(WIDTH, 1.6 if rows == 1 else 3.6))
+    ax = figure.subplots()
+    image = ax.imshow(
+        values, cmap=MAPS, vmin=0, vmax=100, aspect="auto", interpolation="none",
+        extent=(0.5, columns + 0.5, rows + 0.5, 0.5),
+    )  # fmt: skip
+    ax.grid(False)
+    ax.set(xlabel=x_label, ylabel=y_label)
+    for axis, count in ((ax.xaxis, columns), (ax.yaxis, rows)):
+        ticks = min(count, _NUMBERED)
+        axis.set_major_locator(MaxNLocator(integer=True, nbins=ticks, min_n_ticks=1))
+    if rows == 1:
+        ax.set_yticks([])
+    if max(rows, columns) <= _NUMBERED:
+        for (i, j), value in np.ndenumerate(values):
+            if not np.isnan(value):
+                look: dict[str, Any] = {"ha": "center", "va": "center", "size": 8}
+                colour = readable_on(image.to_rgba(value))
+                ax.text(j + 1, i + 1, f"{value:.0f}", color=colour, **look)
+    bar = figure.colorbar(image, ax=ax, label=bar_label, pad=0.02)
+    bar.outline.set_edgecolor(FAINT)  # type: ignore[operator]
+    return figure
+
+
+def look_of(group: Group) -> dict[str, Any]:
+    """Colour, marker and dashes of a group's line."""
+    dashes = DASHES[(group.number - 1) // len(SERIES) % len(DASHES)]
+    return {"color": colour_of(group), "marker": marker_of(group), "linestyle": dashes}
+
+
+def colour_of(group: Group) -> str:
+    """The colour of a group, the same in every picture."""
+    return SERIES[(group.number - 1) % len(SERIES)]
+
+
+def marker_of(group: Group) -> str:
+    """The marker of a group's points."""
+    return MARKERS[(group.number - 1) % len(MARKERS)]
+
+
+def short_label(group: Group) -> str:
+    """The group's label on one or two lines."""
+    whole = shortened(group.label, 2 * _LINE - 10)
+    return "\n".join(textwrap.wrap(whole, _LINE, break_on_hyphens=False)[:2])
+
+
+def file_part(group: Group) -> str:
+    """A part of a file name that tells the group: its number, and its section's name."""
+    return f"{group.number}_" + re.sub(r"[^A-Za-z0-9+-]+", "_", group.name)[:40].strip("_")
+
+
+def said_number(values: np.ndarray, of: Callable[[np.ndarray], Any]) -> str:
+    """What `of` makes of the values that are known, for a text."""
+    return "unknown" if np.isnan(values).all() else f"{of(values):.1f}"
+
+
+def _last(values: np.ndarray) -> str:
+    known = values[~np.isnan(values)]
+    return f"{known[-1]:.3g}"
