@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import sqrt
-from statistics import mean, variance
+from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 import pytest
 
 from exps import config
 from exps.config import ABOUT, KEYS, Experiment
+from utils.results import load_results
 
+REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 PERMUTED = {
     "benchmark": "mnist",
     "mnist_mode": "perm",
@@ -157,13 +160,17 @@ def test_the_accuracies_that_are_expected() -> None:
     found = {name: config.load(name)[0] for name in config.sections()}
     stated = {name: exp.expected_acc for name, exp in found.items() if exp.expected_acc is not None}
     assert stated == FIGURES_OF_2019
-    assert {found[name].expected_tol for name in stated} == {5.0}
     assert {found[name].expected_source for name in stated} == {"2019 result, one run"}
 
 
 def test_the_tolerance_is_what_the_file_says() -> None:
-    """95 % of the differences between two single runs, by the spread of seeds 0, 1 and 2."""
-    seeds = [[84.50, 83.21, 84.98], [62.14, 59.28, 61.62]]
-    spread = sqrt(mean(variance(accs) for accs in seeds))
-    assert round(spread, 2) == 1.26
-    assert round(2.78 * sqrt(2) * spread) == 5
+    """95 % of the differences between two single runs, by the spread of the reference results."""
+    for name, t, twin in (
+        ("MLP_1LayerSparse", 2.262, "DEFAULT"),
+        ("MLP_1Layer", 2.776, "MLP_1Layer"),
+        ("MLP_2LayersSparse", 2.776, "MLP_2Layers"),
+    ):
+        found = [load_results(path)[1]["accs"][-1] for path in REFERENCE.glob(f"{name}_*.pkl")]
+        assert len(found) == (10 if name == "MLP_1LayerSparse" else 5)
+        tolerance = round(t * sqrt(2) * stdev(100 * accs.mean() for accs in found))
+        assert {config.load(n)[0].expected_tol for n in (name, twin)} == {tolerance}
