@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,23 +28,25 @@ def restrict(logits: Tensor, outputs: tuple[int, ...] | None) -> Tensor:
     return masked
 
 
-def accuracies(
-    engine: Engine, tasks: Sequence[Task], seen: Callable[[int], None] = lambda pictures: None
-) -> np.ndarray:
-    """Fraction of the test pictures that are classified correctly, float64 [tasks].
+def accuracy(
+    engine: Engine, task: Task, number: int, seen: Callable[[int], None] = lambda pictures: None
+) -> tuple[float, float]:
+    """Fraction of the test pictures of a task, the stream's `number`, that are classified
+    correctly, and of those whose context was found (NaN without contexts).
 
     Every picture counts once; `seen` is told how many were done. Synchronises once, at the end.
     """
-    right = []
-    for task in tasks:
-        batch = BATCH[engine.device.type]
-        count = torch.zeros((), dtype=torch.int64, device=task.test.rows.device)
-        for start in range(0, len(task.test), batch):
-            samples = task.test.take(slice(start, start + batch))
-            logits, labels = engine.logits(samples, task.head)
-            hits = restrict(logits, task.outputs).argmax(1) == labels
-            count = count.to(hits.device) + hits.sum()
-            seen(len(samples))
-        right.append(count)
-    sizes = np.array([len(task.test) for task in tasks])
-    return torch.stack(right).cpu().numpy() / sizes
+    batch, count = BATCH[engine.device.type], len(task.test)
+    right = torch.zeros(2, dtype=torch.int64, device=engine.device)
+    contexts = False
+    for start in range(0, count, batch):
+        samples = task.test.take(slice(start, start + batch))
+        logits, labels = engine.logits(samples, task.head)
+        right[0] += (restrict(logits, task.outputs).argmax(1) == labels).sum()
+        found = engine.contexts_right(number)
+        if found is not None:
+            contexts = True
+            right[1] += found
+        seen(len(samples))
+    classified, in_context = right.tolist()
+    return classified / count, in_context / count if contexts else math.nan

@@ -16,7 +16,7 @@ from exps.config import Experiment
 from exps.messages import three_lines
 from models.mlp import MLP
 from utils.engine.base import Engine
-from utils.evaluation import accuracies
+from utils.evaluation import accuracy
 from utils.live.live import Live
 from utils.meter import EpochRecord
 from utils.progress import Progress
@@ -233,21 +233,15 @@ class _Run:
         self, row: np.ndarray, context_right: np.ndarray, tasks: Sequence[Task], where: str
     ) -> None:
         """Test on these tasks."""
+
+        def seen(pictures: int) -> None:
+            self.progress.advance(pictures)
+            self.note(False)
+
         self.progress.begin(f"{where}, testing", sum(len(t.test) for t in tasks), "picture")
-
         for i, task in enumerate(tasks):
-            right: list[Tensor] = []  # pictures whose context was found, per batch
-
-            def seen(pictures: int, i: int = i, right: list[Tensor] = right) -> None:
-                found = self.engine.contexts_right(i)
-                right.extend([] if found is None else [found])
-                self.progress.advance(pictures)
-                self.note(False)
-
             if np.isnan(row[i]):  # otherwise it was tested before the run was interrupted
-                row[i] = accuracies(self.engine, [task], seen)[0]
-                if right:
-                    context_right[i] = int(torch.stack(right).sum()) / len(task.test)
+                row[i], context_right[i] = accuracy(self.engine, task, i, seen)
 
     def _count(self) -> None:
         """Count what the model has and costs now."""
