@@ -100,32 +100,37 @@ def scores(
     """
     if kind == "random":
         return [torch.zeros_like(layer.weight, requires_grad=False) for layer in layers(model)]
+    logits, inputs, outputs = _flow(model.eval(), x, head)
+    shares = [torch.ones_like(after) for after in outputs]  # [batch, outputs]
+    if kind == "gradient":
+        shares = list(torch.autograd.grad(cross_entropy(logits, labels), outputs))
+    else:
+        inputs = [before.abs() for before in inputs]
+    if not fresh:
+        shares = [share * (after != 0) for share, after in zip(shares, outputs, strict=True)]
+    pairs = zip(shares, inputs, strict=True)
+    found = [(share.t() @ before).detach().abs() for share, before in pairs]
+    return [useful / useful.max().clamp(min=1e-30) for useful in found]
+
+
+def _flow(model: MLP, x: Tensor, head: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Logits of pictures x, what goes into the layers whose synapses change, and what comes out of
+    their activations: [batch, inputs] and [batch, outputs] each."""
     inputs: list[Tensor] = []
     outputs: list[Tensor] = []
 
-    def note(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        outputs.append(output)
-
-    def note_input(_: nn.Module, args: tuple[Tensor, ...]) -> None:
+    def note(_: nn.Module, args: tuple[Tensor, ...]) -> None:
         inputs.append(args[0])
 
-    handles = [block.linear.register_forward_pre_hook(note_input) for block in blocks(model)]
-    handles += [block.activation.register_forward_hook(note) for block in blocks(model)]
-    model.eval()
-    loss = cross_entropy(model(x, head), labels)
+    def note_output(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        outputs.append(output)
+
+    handles = [block.linear.register_forward_pre_hook(note) for block in blocks(model)]
+    handles += [block.activation.register_forward_hook(note_output) for block in blocks(model)]
+    logits = model(x, head)
     for handle in handles:
         handle.remove()
-    if kind == "gradient":
-        shares = torch.autograd.grad(loss, outputs)
-    else:
-        inputs = [before.abs() for before in inputs]
-        shares = tuple(torch.ones_like(after) for after in outputs)
-    found = []
-    for before, after, share in zip(inputs, outputs, shares, strict=True):
-        on = share if fresh else share * (after != 0)
-        useful = (on.t() @ before).detach().abs()
-        found.append(useful / useful.max().clamp(min=1e-30))
-    return found
+    return logits, inputs, outputs
 
 
 @torch.no_grad()
@@ -176,16 +181,15 @@ def change(
     exp: Experiment, now: Moment, block: Block, score: Tensor, generator: torch.Generator
 ) -> None:
     """Let the synapses of a block grow or move as this moment asks."""
-    layer = block.linear
+    layer, due = block.linear, growth_due(exp, now, block.linear)
+    most = round(layer.zero_mask.shape[1] * exp.max_density_fc)
     if exp.dynamic == "grow" and exp.grow_units == "fresh":
-        most = round(layer.zero_mask.shape[1] * exp.max_density_fc)
-        recruit(block, score, growth_due(exp, now, layer), most, generator)
+        recruit(block, score, due, most, generator)
         return
     chance = torch.rand(score.shape, generator=generator).to(score.device)
     score = score + NEVER * chance  # ties are broken at random
     if exp.dynamic == "grow":
-        most = round(layer.zero_mask.shape[1] * exp.max_density_fc)
-        grow(layer.zero_mask, score, growth_due(exp, now, layer), most)
+        grow(layer.zero_mask, score, due, most)
     else:
         move(layer, score, share_due(exp, now))
 
