@@ -151,18 +151,23 @@ def grow(zero_mask: Tensor, score: Tensor, count: int, most: int) -> int:
 
 @torch.no_grad()
 def recruit(
-    block: Block, score: Tensor, count: int, most: int, generator: torch.Generator
+    layer: SparseWeights,
+    duty_cycle: Tensor,
+    score: Tensor,
+    count: int,
+    most: int,
+    generator: torch.Generator,
 ) -> Tensor:
     """Wire up `count` fresh units, as far as there are any: int64 [n], which they are.
 
-    They are those with the fewest synapses, and of these the ones that won least. Each is given
-    synapses until it has `most`, at places drawn in proportion to the score. Their weights are
-    drawn from 0 to 1 / sqrt(most), so that it wins where the inputs are on for which it was wired.
+    They are those with the fewest synapses, and of these the ones with the lowest duty cycle
+    [outputs]. Each is given synapses until it has `most`, at places drawn in proportion to the
+    score. Their weights are drawn from 0 to 1 / sqrt(most), so that it wins where the inputs are on
+    for which it was wired.
     """
-    mask, weight = block.linear.zero_mask, block.linear.weight
-    [winners] = [m for m in block.activation.modules() if isinstance(m, KWinners)]
+    mask, weight = layer.zero_mask, layer.weight
     has = (~mask).sum(1).cpu().numpy()
-    order = np.lexsort((winners.duty_cycle.cpu().numpy(), has))
+    order = np.lexsort((duty_cycle.cpu().numpy(), has))
     fresh = torch.from_numpy(order[has[order] < most][:count]).to(mask.device)
     shape = len(fresh), mask.shape[1]
     chance, drawn = (torch.rand(shape, generator=generator).to(mask.device) for _ in range(2))
@@ -181,10 +186,13 @@ def change(
     exp: Experiment, now: Moment, block: Block, score: Tensor, generator: torch.Generator
 ) -> None:
     """Let the synapses of a block grow or move as this moment asks."""
-    layer, due = block.linear, growth_due(exp, now, block.linear)
+    layer = block.linear
+    assert isinstance(layer, SparseWeights)
+    due = growth_due(exp, now, layer)
     most = round(layer.zero_mask.shape[1] * exp.max_density_fc)
     if exp.dynamic == "grow" and exp.grow_units == "fresh":
-        recruit(block, score, due, most, generator)
+        [winners] = [m for m in block.activation.modules() if isinstance(m, KWinners)]
+        recruit(layer, winners.duty_cycle, score, due, most, generator)
         return
     chance = torch.rand(score.shape, generator=generator).to(score.device)
     score = score + NEVER * chance  # ties are broken at random

@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from models import make_model
 from models.sparse import SparseWeights
 from utils.dynamic.growth import (
     Moment,
-    blocks,
     draws,
     grow,
     growth_due,
@@ -121,40 +120,32 @@ def test_the_gradient_of_a_masked_weight_is_that_of_one_without_a_mask(
         torch.testing.assert_close(score, expected, rtol=0, atol=1e-5)
 
 
-def test_the_units_that_win_least_are_wired_up(experiment: Callable) -> None:
+def test_the_units_that_win_least_are_wired_up() -> None:
     """Only they change; each keeps what it has, and gets the rest where the score is."""
-    torch.manual_seed(0)
-    model = make_model(experiment(**FRESH), (1, 28, 28), [10])
-    [block] = blocks(model)
-    layer, before, weight = block.linear, *states(block.linear)
-    block.activation.duty_cycle.copy_(torch.arange(64).flip(0))
+    layer = SparseWeights(nn.Linear(784, 64), weight_sparsity=0.1)
+    before, weight = layer.zero_mask.clone(), layer.weight.detach().clone()
+    duty_cycle = torch.arange(64.0).flip(0)
     score = torch.zeros(64, 784)
     score[:, :400] = 1
-    units = recruit(block, score, 5, 235, draws(0))
-    assert units.tolist() == [63, 62, 61, 60, 59]
+    assert recruit(layer, duty_cycle, score, 5, 235, draws(0)).tolist() == [63, 62, 61, 60, 59]
     new = before & ~layer.zero_mask
     assert new[:59].sum() == 0 and new[:, 400:].sum() == 0
     assert (~layer.zero_mask[59:]).sum(1).tolist() == [235] * 5
     assert torch.equal(layer.weight[~new], weight[~new])
     drawn = layer.weight.detach()[new] * 235**0.5
     assert drawn.min() >= 0 and drawn.max() <= 1 and drawn.mean() == pytest.approx(0.5, abs=0.05)
-    assert recruit(block, score, 100, 235, draws(0)).tolist() == list(range(58, -1, -1))
-    assert recruit(block, score, 5, 235, draws(0)).tolist() == []  # none is left
+    others = recruit(layer, duty_cycle, score, 100, 235, draws(0))
+    assert others.tolist() == list(range(58, -1, -1))
+    assert recruit(layer, duty_cycle, score, 5, 235, draws(0)).tolist() == []  # none is left
 
 
-def states(layer: SparseWeights) -> tuple[Tensor, Tensor]:
-    """Mask and weights as they are now."""
-    return layer.zero_mask.clone(), layer.weight.detach().clone()
-
-
-def test_places_are_drawn_in_proportion_to_the_score(experiment: Callable) -> None:
-    model = make_model(experiment(**FRESH, hidden_units=8000), (1, 28, 28), [10])
-    [block] = blocks(model)
-    block.linear.zero_mask.fill_(True)
+def test_places_are_drawn_in_proportion_to_the_score() -> None:
+    layer = SparseWeights(nn.Linear(784, 8000), weight_sparsity=0.1)
+    layer.zero_mask.fill_(True)
     score = torch.zeros(8000, 784)
     score[:, :3] = torch.tensor([1.0, 0.6, 0.4])
-    recruit(block, score, 8000, 1, draws(0))
-    drawn = (~block.linear.zero_mask).float().mean(0)
+    recruit(layer, torch.zeros(8000), score, 8000, 1, draws(0))
+    drawn = (~layer.zero_mask).float().mean(0)
     torch.testing.assert_close(drawn[:3], torch.tensor([0.5, 0.3, 0.2]), rtol=0, atol=0.02)
 
 
