@@ -220,7 +220,15 @@ class Experiment:
     grow_per_task: float = key(
         0.02,
         Number(0, 1),
-        "what is added to the density of a layer in a task, the same for every unit",
+        "what is added to the density of a layer in a task",
+        GROWING,
+    )
+    grow_units: str = key(
+        "all",
+        Choice(("all", "fresh")),
+        "which units new synapses are given to; all: to each as many; fresh: for every task to "
+        "others, those with the fewest synapses that win least, to each as many as "
+        "max_density_fc allows, with weights above zero",
         GROWING,
     )
     grow_every: int = key(
@@ -235,7 +243,8 @@ class Experiment:
         "gradient",
         Choice(("gradient", "coactivation", "random")),
         "where synapses grow: where the gradient is largest, where input and unit are active "
-        "together most, or anywhere",
+        "together most, or anywhere; fresh units take part as if they were always active, and "
+        "their places are drawn in proportion to it",
         GROWING,
     )
 

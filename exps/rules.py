@@ -163,10 +163,10 @@ def _dynamic(exp: Experiment) -> Iterator[Finding]:
         yield ("dynamic", "sparse_layers"), "synapses that change need sparse_layers = own"
     if exp.cumul:
         yield ("dynamic", "cumul"), "synapses change from task to task; not with cumul"
-    if exp.dynamic == "grow" and exp.max_density_fc < exp.initial_density_fc:
+    if exp.dynamic == "grow" and exp.max_density_fc <= exp.initial_density_fc:
         yield (
             ("max_density_fc", "initial_density_fc"),
-            f"it is below initial_density_fc = {exp.initial_density_fc:g}, so nothing could grow",
+            f"nothing could grow above initial_density_fc = {exp.initial_density_fc:g}",
         )
 
 

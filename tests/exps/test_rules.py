@@ -68,6 +68,7 @@ def test_number_of_tasks(exp: Experiment, allowed: set[int]) -> None:
         (PERM, GROW | {"cumul": True}, "dynamic", "from task to task"),
         (PERM, GROW | {"sparse_layers": "nupic"}, "dynamic", "sparse_layers = own"),
         (PERM, GROW | {"max_density_fc": 0.01}, "max_density_fc", "nothing could grow"),
+        (PERM, GROW | {"max_density_fc": 0.05}, "max_density_fc", "nothing could grow"),
         (PERM, GROW | {"initial_density_fc": 0.0006}, "initial_density_fc", "no weight"),
         (CNN, CONTEXT, "context", "contexts are for MLPs"),
     ],

@@ -46,7 +46,8 @@ class Engine(Protocol):
         """Momentum starts from zero."""
 
     def follow_masks(self) -> None:
-        """The masks of the model have changed: what they hide is zero, and has no momentum."""
+        """The masks of `model` have changed, and so may weights that were hidden before; what is
+        hidden now is zero, and has no momentum."""
 
     def measured(self, task: int) -> dict[str, np.ndarray]:
         """What only such an engine has to say about the tasks up to this one, which was trained

@@ -41,7 +41,7 @@ class FirstLayer(Protocol):
         """Momentum starts from zero."""
 
     def follow_mask(self) -> None:
-        """Make zero what the mask hides, and its momentum."""
+        """Take over the model's weights; make zero what the mask hides, and its momentum."""
 
     def write_back(self) -> None:
         """Write the weights into the model."""
@@ -158,8 +158,9 @@ class HalfLayer:
 
     @torch.no_grad()
     def follow_mask(self) -> None:
-        """Make zero what the mask hides, and its momentum."""
+        """Take over the model's weights; make zero what the mask hides, and its momentum."""
         if self.weights.zero_mask is not None:
+            self.matrix.take_over(self.weights.weight)
             self.matrix.hide(self.weights.zero_mask)
             self.screen.refresh()
             self.between = None

@@ -26,6 +26,12 @@ class HiddenLayer:
         factors = self.sgd.factors.get(self.weights.weight)
         self.factors = None if factors is None else factors.t().flatten()
 
+    @torch.no_grad()
+    def take_over(self) -> None:
+        """Take over the weights and the mask of the model's layer as they are now."""
+        self.matrix.take_over(self.weights.weight.t())
+        self.follow_mask()
+
     def follow_mask(self) -> None:
         """Take over the mask of the model's layer as it is now: what it hides is zero."""
         mask = self.weights.zero_mask

@@ -123,6 +123,16 @@ class LazyMatrix:
             torch.sub(weight, self.parts[1], out=self.parts[0])
             self.scale = [1.0, 1.0]
 
+    def take_over(self, weight: Tensor) -> None:
+        """Make these [rows, columns] the weights; momenta stay as they are."""
+        change = weight - self.weight()
+        if len(self.parts) > 1:
+            slope1, slope2 = self.basis.slope
+            share = -slope1 / (slope2 - slope1)
+            self.parts[1].add_(change, alpha=share / self.scale[1])
+            change *= 1 - share
+        self.parts[0].add_(change, alpha=1 / self.scale[0])
+
     def hide(self, zero: Tensor) -> None:
         """Make weights and momenta zero where bool [rows, columns] says so."""
         for part in self.parts:

@@ -158,11 +158,11 @@ class SparseEngine:
             layer.matrix.restart()
 
     def follow_masks(self) -> None:
-        """What the masks hide is zero, and has no momentum."""
-        self.ahead = True
+        """What the masks hide is zero, and has no momentum; the other weights are the model's."""
         self.first.follow_mask()
         for layer in self.hidden:
-            layer.follow_mask()
+            layer.take_over()
+        self.ahead = True
 
     def measured(self, task: int) -> dict[str, np.ndarray]:
         """Nothing."""

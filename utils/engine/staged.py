@@ -15,7 +15,6 @@ from exps.config import Experiment
 from models.mlp import MLP
 from utils.dynamic import census, growth, old_synapses
 from utils.engine.base import Engine
-from utils.engine.dense import without_masks
 from utils.meter import EpochRecord
 
 
@@ -142,10 +141,11 @@ class StagedEngine:
         x = self.stream.inputs(self.stream.train, samples).to(self.device)
         labels = self.stream.labels(self.stream.train, samples).to(self.device)
         kind = {"grow": exp.grow_by, "set": "random", "rigl": "gradient"}[exp.dynamic]
-        bare, seed = without_masks(model, []), [exp.seed, self.task, self.done]
-        found = growth.scores(kind, model, bare, x, labels, self.head, seed)
-        for layer, score in zip(growth.layers(model), found, strict=True):
-            growth.change(exp, now, layer, score)
+        fresh = exp.dynamic == "grow" and exp.grow_units == "fresh"
+        found = growth.scores(kind, model, x, labels, self.head, fresh=fresh)
+        generator = growth.draws(exp.seed, self.task, self.done)
+        for block, score in zip(growth.blocks(model), found, strict=True):
+            growth.change(exp, now, block, score, generator)
         self.inner.follow_masks()
         model.train()
 

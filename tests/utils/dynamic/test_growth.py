@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, one_hot
 
 from models import make_model
 from models.sparse import SparseWeights
-from utils.dynamic.growth import Moment, grow, growth_due, layers, move, scores, share_due
-from utils.engine.dense import without_masks
+from utils.dynamic.growth import (
+    Moment,
+    draws,
+    grow,
+    growth_due,
+    layers,
+    move,
+    recruit,
+    scores,
+    share_due,
+)
+from utils.engine.base import Engine
 
 GROW: dict[str, Any] = {"dynamic": "grow", "initial_density_fc": 0.1, "grow_per_task": 0.1}
+FRESH = {**GROW, "grow_units": "fresh", "max_density_fc": 0.3}  # half of the units a task
 
 
 def test_every_unit_gets_as_many_where_the_score_is_highest() -> None:
@@ -59,33 +71,176 @@ def test_when_synapses_move(
     ("every", "due"),
     [(0, {0: 7}), (100, {0: 2, 100: 3, 200: 2}), (299, {0: 4, 299: 3}), (400, {0: 7})],
 )
-def test_when_synapses_grow(experiment: Callable, every: int, due: dict[int, int]) -> None:
-    """7 for each unit, until three quarters of 400 steps, whatever the portions round to."""
-    exp = experiment(dynamic="grow", grow_per_task=0.07, grow_every=every)
-    found = {n: growth_due(exp, Moment(n, epoch=100, total=400), 100) for n in range(400)}
+@pytest.mark.parametrize("keys", [GROW, FRESH])
+def test_when_synapses_grow(
+    experiment: Callable, keys: dict[str, Any], every: int, due: dict[int, int]
+) -> None:
+    """7 for each of 100 inputs or of 100 units, until three quarters of 400 steps, whatever the
+    portions round to."""
+    share = 0.07 if keys is GROW else 0.07 * (0.3 - 0.1)
+    exp = experiment(**keys | {"grow_per_task": share, "grow_every": every})
+    layer = SparseWeights(nn.Linear(100, 100), weight_sparsity=0.1)
+    found = {n: growth_due(exp, Moment(n, epoch=100, total=400), layer) for n in range(400)}
     assert {step: count for step, count in found.items() if count} == due
 
 
+@pytest.mark.parametrize("fresh", [False, True])
 @pytest.mark.parametrize("kind", ["gradient", "coactivation", "random"])
-def test_scores(experiment: Callable, kind: str) -> None:
-    """By formula: of a network with one layer."""
+def test_scores(experiment: Callable, kind: str, fresh: bool) -> None:
+    """By formula: of a network with one layer. Fresh units count as on for every picture."""
     torch.manual_seed(0)
-    model = make_model(experiment(**GROW), (1, 28, 28), [10])
+    model = make_model(experiment(**GROW), (1, 28, 28), [10]).eval()
     x, labels = torch.rand(30, 1, 28, 28), torch.randint(10, (30,))
-    [score] = scores(kind, model, without_masks(model, []), x, labels, 0, [1, 2])
-    [again] = scores(kind, model, without_masks(model, []), x, labels, 0, [1, 2])
-    [other] = scores(kind, model, without_masks(model, []), x, labels, 0, [1, 3])
-    assert torch.equal(score, again) and not torch.equal(score, other)
-    h = model.blocks[0].linear(x.flatten(1)).detach().requires_grad_()
-    won = model.blocks[0].activation(h)
+    [score] = scores(kind, model, x, labels, 0, fresh=fresh)
+    won = model.blocks[0].activation(model.blocks[0].linear(x.flatten(1))).detach()
+    on = torch.ones_like(won) if fresh else (won != 0).float()
     if kind == "gradient":
-        [back] = torch.autograd.grad(cross_entropy(model.heads[0](won), labels), h)
-        expected = (back.t() @ x.flatten(1)).abs()
-    elif kind == "coactivation":
-        expected = (won != 0).float().t() @ x.flatten(1)
+        error = torch.softmax(model.heads[0](won), 1) - one_hot(labels, 10)
+        expected = ((error @ model.heads[0].weight * on).t() @ x.flatten(1)).abs().detach()
     else:
-        return
-    torch.testing.assert_close(score, expected / expected.max(), rtol=0, atol=1e-5)
+        expected = on.t() @ x.flatten(1) * (kind == "coactivation")
+    expected /= expected.max().clamp(min=1e-30)
+    torch.testing.assert_close(score, expected, rtol=0, atol=1e-5)
+
+
+def test_the_gradient_of_a_masked_weight_is_that_of_one_without_a_mask(
+    experiment: Callable,
+) -> None:
+    """In both layers of a network, by autograd."""
+    torch.manual_seed(0)
+    model = make_model(experiment(**GROW, hidden_layers=2), (1, 28, 28), [10]).eval()
+    x, labels = torch.rand(30, 1, 28, 28), torch.randint(10, (30,))
+    found = scores("gradient", model, x, labels, 0)
+    weights = [layer.weight for layer in layers(model)]
+    for layer in layers(model):
+        layer.zero_mask.fill_(False)
+    gradients = torch.autograd.grad(cross_entropy(model(x), labels), weights)
+    for score, gradient in zip(found, gradients, strict=True):
+        expected = gradient.abs() / gradient.abs().max()
+        torch.testing.assert_close(score, expected, rtol=0, atol=1e-5)
+
+
+def test_the_units_that_win_least_are_wired_up() -> None:
+    """Only they change; each keeps what it has, and gets the rest where the score is."""
+    layer = SparseWeights(nn.Linear(784, 64), weight_sparsity=0.1)
+    before, weight = layer.zero_mask.clone(), layer.weight.detach().clone()
+    duty_cycle = torch.arange(64.0).flip(0)
+    score = torch.zeros(64, 784)
+    score[:, :400] = 1
+    assert recruit(layer, duty_cycle, score, 5, 235, draws(0)).tolist() == [63, 62, 61, 60, 59]
+    new = before & ~layer.zero_mask
+    assert new[:59].sum() == 0 and new[:, 400:].sum() == 0
+    assert (~layer.zero_mask[59:]).sum(1).tolist() == [235] * 5
+    assert torch.equal(layer.weight[~new], weight[~new])
+    drawn = layer.weight.detach()[new] * 235**0.5
+    assert drawn.min() >= 0 and drawn.max() <= 1 and drawn.mean() == pytest.approx(0.5, abs=0.05)
+    others = recruit(layer, duty_cycle, score, 100, 235, draws(0))
+    assert others.tolist() == list(range(58, -1, -1))
+    assert recruit(layer, duty_cycle, score, 5, 235, draws(0)).tolist() == []  # none is left
+
+
+def test_places_are_drawn_in_proportion_to_the_score() -> None:
+    layer = SparseWeights(nn.Linear(784, 8000), weight_sparsity=0.1)
+    layer.zero_mask.fill_(True)
+    score = torch.zeros(8000, 784)
+    score[:, :3] = torch.tensor([1.0, 0.6, 0.4])
+    recruit(layer, torch.zeros(8000), score, 8000, 1, draws(0))
+    drawn = (~layer.zero_mask).float().mean(0)
+    torch.testing.assert_close(drawn[:3], torch.tensor([0.5, 0.3, 0.2]), rtol=0, atol=0.02)
+
+
+@pytest.mark.parametrize("engine", ["reference", "dense", "sparse"])
+@pytest.mark.parametrize("keys", [{}, {"hidden_layers": 2, "grow_every": 3}])
+def test_every_task_has_fresh_units(
+    experiment: Callable, stream_of: Callable, trained: Callable, engine: str, keys: dict[str, Any]
+) -> None:
+    """Half of the units a task; frozen ones of the task before stay to the bit; with all engines
+    alike, and each learns the second task."""
+    slow = {"old_synapse_lr": 0.0, "weight_decay": 0.0, "boost_strength": 0.0}
+    exp = experiment(**FRESH, **slow, **keys, engine=engine)
+    record, engine_then = trained(exp, stream_of(exp, train=960, test=200))
+    assert [int(n) for n in record.stats()["synapses"][:, 0]] == [32 * (78 + 235), 64 * 235]
+    for layer in layers(engine_then.model):
+        inputs = layer.zero_mask.shape[1]
+        assert ((~layer.zero_mask).sum(1) == round(0.3 * inputs)).all()
+        assert (layer.weight[layer.zero_mask] == 0).all()
+    assert record.accs[1, 1] > 0.4
+
+
+def test_the_fully_connected_layer_of_a_cnn(
+    experiment: Callable, stream_of: Callable, trained: Callable
+) -> None:
+    exp = experiment(**FRESH, cnn=True, percent_on_conv=0.1)
+    record, engine = trained(exp, stream_of(exp, train=640))
+    [layer] = layers(engine.model)
+    assert ((~layer.zero_mask).sum(1) == round(0.3 * layer.zero_mask.shape[1])).all()
+    assert record.accs[1, 1] > 0.4
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("keys", [{}, {"hidden_layers": 2}])
+def test_all_engines_wire_up_the_same(
+    experiment: Callable,
+    stream_of: Callable,
+    built: Callable,
+    precision: str,
+    keys: dict[str, Any],
+) -> None:
+    """The sparse engine, whose first layer in bf16 is a lazy matrix, takes over new weights."""
+    settings = {**FRESH, **keys, "weight_decay": 0.0, "lr": 1e-9}
+    exp = experiment(**settings, engine="sparse", precision=precision)
+    stream = stream_of(exp)
+    some, _ = built(exp, stream)
+    plain, _ = built(experiment(**settings, engine="reference"), stream)
+    for engine in (some, plain):
+        engine.begin_epoch(8)
+        engine.step(stream.tasks[0].train.take(slice(32)), 0)
+    for one, two in zip(layers(some.model), layers(plain.model), strict=True):
+        assert torch.equal(one.zero_mask, two.zero_mask)
+        torch.testing.assert_close(one.weight, two.weight, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("engine", ["reference", "dense", "sparse"])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        FRESH | {"grow_every": 3},
+        GROW | {"grow_every": 3},
+        {"dynamic": "rigl", "mb_size": 2, "initial_density_fc": 0.1},
+        {"dynamic": "set", "initial_density_fc": 0.1, "train_ep_inc": 2},
+    ],
+)
+def test_a_run_is_continued_exactly_while_synapses_change(
+    experiment: Callable, stream_of: Callable, built: Callable, engine: str, keys: dict[str, Any]
+) -> None:
+    """Stopped in the second task, before synapses change again."""
+    exp = experiment(**keys, engine=engine, old_synapse_lr=0.3, weight_decay=0.0, dropout=0.0)
+    stream = stream_of(exp, train=12 * exp.mb_size if exp.dynamic != "rigl" else 260)
+    first, _ = built(exp, stream)
+    second, _ = built(exp, stream)
+    steps = len(stream.tasks[0].train) // exp.mb_size
+    half = steps // 3 if exp.dynamic != "rigl" else 90
+
+    def train(some: Engine, task: int, start: int, end: int) -> None:
+        for i in range(start * exp.mb_size, end * exp.mb_size, exp.mb_size):
+            some.step(stream.tasks[task].train.take(slice(i, i + exp.mb_size)), 0)
+
+    for task, end in ((0, steps), (1, half)):
+        first.begin_epoch(steps)
+        train(first, task, 0, end)
+    state = copy.deepcopy(first.state_dict())
+    second.begin_epoch(steps)
+    second.load_state_dict(state)
+    before = [layer.zero_mask.clone() for layer in layers(first.model)]
+    for some in (first, second):
+        train(some, 1, half, steps)
+        some.end_epoch()
+        some.begin_epoch(steps)
+        train(some, 1, 0, 2)
+    changed = [layer.zero_mask for layer in layers(first.model)]
+    assert not all(map(torch.equal, before, changed))
+    one, two = first.model.state_dict(), second.model.state_dict()
+    assert all(torch.equal(one[name], two[name]) for name in one)
 
 
 @pytest.mark.parametrize("engine", ["reference", "dense", "sparse"])

@@ -115,6 +115,24 @@ def test_without_momentum_there_is_one_factor() -> None:
     assert matrix.momentum().item() == 0
 
 
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_weights_are_taken_over_and_momenta_stay(momentum: float, weight_decay: float) -> None:
+    """And what is the same already stays so to the bit."""
+    twins = Twins(0.1, momentum, weight_decay, nesterov=False)
+    for _ in range(10):
+        twins.step()
+    before = [part.clone() for part in twins.lazy.parts]
+    twins.lazy.take_over(twins.lazy.weight())
+    assert all(map(torch.equal, before, twins.lazy.parts))
+    with torch.no_grad():
+        twins.dense[2:4] = twins.normal(2, COLUMNS)
+    twins.lazy.take_over(twins.dense.detach())
+    for _ in range(10):
+        twins.step()
+    twins.compare(1e-11)
+
+
 @pytest.mark.parametrize(
     ("lr", "momentum", "weight_decay", "nesterov"),
     [
