@@ -10,7 +10,7 @@ from benchmarks.stream import TaskStream
 from exps.config import Experiment
 from exps.messages import three_lines
 from models.mlp import MLP
-from utils.engine.base import Engine
+from utils.engine.base import Engine, PlainEngine
 from utils.engine.contextual import ContextEngine
 from utils.engine.dense import DenseEngine
 from utils.engine.reference import ReferenceEngine
@@ -60,7 +60,9 @@ def _staged_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torc
     return StagedEngine(exp, stream, engine) if changes else engine
 
 
-def _plain_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torch.device) -> Engine:
+def _plain_engine(
+    exp: Experiment, model: MLP, stream: TaskStream, device: torch.device
+) -> PlainEngine:
     known = SparseEngine.supports(exp, model, device)
     if exp.engine == "sparse" and not known:
         raise EngineError(

@@ -1,4 +1,4 @@
-"""The one small interface through which training and evaluation see an engine."""
+"""The small interfaces of engines: for training and evaluation, and for what changes synapses."""
 
 from __future__ import annotations
 
@@ -39,16 +39,6 @@ class Engine(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state_dict` was taken; `begin_epoch` comes first."""
 
-    def slow(self, factors: dict[Tensor, Tensor]) -> None:
-        """From now on multiply the gradients of these parameters, with factors in their shapes."""
-
-    def restart(self) -> None:
-        """Momentum starts from zero."""
-
-    def follow_masks(self) -> None:
-        """The masks of `model` have changed, and so may weights that were hidden before; what is
-        hidden now is zero, and has no momentum."""
-
     def measured(self, task: int) -> dict[str, np.ndarray]:
         """What only such an engine has to say about the tasks up to this one, which was trained
         last, for the result: counted now."""
@@ -59,3 +49,17 @@ class Engine(Protocol):
 
     def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
         """Logits [n, classes] of test pictures, in evaluation mode, and their labels int64 [n]."""
+
+
+class PlainEngine(Engine, Protocol):
+    """One whose synapses others change, between two steps: see `staged`."""
+
+    def slow(self, factors: dict[Tensor, Tensor]) -> None:
+        """From now on multiply the gradients of these parameters, with factors in their shapes."""
+
+    def restart(self) -> None:
+        """Momentum starts from zero."""
+
+    def follow_masks(self) -> None:
+        """The masks of `model` have changed, and so may weights that were hidden before; what is
+        hidden now is zero, and has no momentum."""

@@ -155,18 +155,6 @@ class ContextEngine:
         """For how many pictures of the last `logits`, all of this task, the context was right."""
         return (self.found == task).sum() if int(self.contexts.known) else None
 
-    def slow(self, factors: dict[Tensor, Tensor]) -> None:
-        """Multiply the gradients of these parameters of the part that is trained."""
-        self.inner.slow(factors)
-
-    def restart(self) -> None:
-        """Momentum starts from zero."""
-        self.inner.restart()
-
-    def follow_masks(self) -> None:
-        """The masks have changed."""
-        self.inner.follow_masks()
-
     def measured(self, task: int) -> dict[str, np.ndarray]:
         """The synapses of all contexts so far, and the units that each recruited."""
         units = self.contexts.units[self.current].to(self.device)  # [layers, size]

@@ -14,7 +14,7 @@ from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
 from models.mlp import MLP
 from utils.dynamic import census, growth, old_synapses
-from utils.engine.base import Engine
+from utils.engine.base import PlainEngine
 from utils.meter import EpochRecord
 
 
@@ -25,7 +25,7 @@ class StagedEngine:
     when `end_task` says so.
     """
 
-    def __init__(self, exp: Experiment, stream: TaskStream, inner: Engine) -> None:
+    def __init__(self, exp: Experiment, stream: TaskStream, inner: PlainEngine) -> None:
         self.exp, self.stream, self.inner = exp, stream, inner
         self.name, self.device, self.units = inner.name, inner.device, inner.units
         self.task, self.head, self.done, self.steps = -1, 0, 0, 0
@@ -93,18 +93,6 @@ class StagedEngine:
         if self.path is not None:
             self.path.restore(state["path"])
         self._slow()
-
-    def slow(self, factors: dict[Tensor, Tensor]) -> None:
-        """Multiply the gradients of these parameters."""
-        self.inner.slow(factors)
-
-    def restart(self) -> None:
-        """Momentum starts from zero."""
-        self.inner.restart()
-
-    def follow_masks(self) -> None:
-        """The masks have changed."""
-        self.inner.follow_masks()
 
     def measured(self, task: int) -> dict[str, np.ndarray]:
         """The synapses after each task so far, and the units that it recruited."""
