@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.explain is not None:
             return cli.show_keys(args.explain)
         if args.check:
-            return cli.check_file(args.config)
+            return cli.check_file(args)
         if args.list_runs:
             return show_runs(args.results_dir)
         if args.check_results is not None:

@@ -203,7 +203,7 @@ def held_out(stream: TaskStream, share: float) -> TaskStream:
         return replace(task, train=train, test=test)
 
     tasks = tuple(map(split, stream.tasks))
-    source = f"{stream.source}, tested on {share:g} of the training pictures"
+    source = f"{stream.source}, tested on {100 * share:.4g} % of the training pictures"
     return replace(stream, test=stream.train, training=tasks, tasks=tasks, source=source)
 
 

@@ -93,7 +93,11 @@ def parser(results: Path) -> argparse.ArgumentParser:
     p.add_argument(
         "--list-runs", action="store_true", help="unfinished runs, with progress and age"
     )
-    p.add_argument("--check", action="store_true", help="check every section of the file")
+    p.add_argument(
+        "--check",
+        action="store_true",
+        help="check every section of the file, or those of --name, with what --set changes",
+    )
     p.add_argument(
         "--check-results",
         nargs="?",
@@ -206,16 +210,18 @@ def show_keys(key: str) -> int:
     return 0
 
 
-def check_file(path: Path) -> int:
-    """Check every section; prints the problems, or how many sections are fine."""
-    problems = config.check(path)
+def check_file(args: argparse.Namespace) -> int:
+    """Check every section, or those named, with what --set changes; prints the problems, or how
+    many sections are fine."""
+    problems, warnings = config.check(args.config, args.name or [], overrides(args))
     if problems:
         for problem in problems:
             fail(problem, status=2)
         return 2
-    for warning in config.check_warnings(path):
+    for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    print(f"{path}: {len(config.sections(path))} sections, all good")
+    count = len(set(args.name or config.sections(args.config)))
+    print(f"{args.config}: {count} section{'s' if count > 1 else ''}, all good")
     return 0
 
 

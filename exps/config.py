@@ -27,7 +27,6 @@ __all__ = [
     "as_dict",
     "as_text",
     "check",
-    "check_warnings",
     "explain",
     "from_texts",
     "load",
@@ -49,14 +48,8 @@ def load(
     are only parsed.
     """
     file = read(Path(path))
-    given = [o if isinstance(o, Entry) else parse_override(o) for o in overrides]
-    if name not in file:
-        guess = did_you_mean(name, file) or ";"
-        raise ConfigError(
-            f"{shown_path(Path(path))}: there is no section [{shown(name)}]{guess}"
-            f" choose with --name: {', '.join(map(shown, file)) or 'it has none'}"
-        )
-    resolved = _resolve(name, file, given)
+    _require_section(name, file, path)
+    resolved = _resolve(name, file, _entries(overrides))
     if resolved.experiment is None:
         raise ConfigError(resolved.errors[0])
     return resolved.experiment, resolved.warnings
@@ -83,19 +76,33 @@ def sections(path: Path | str = DEFAULT_FILE) -> dict[str, str]:
     return {n: " ".join(text.split()) for n, text in texts.items()}
 
 
-def check(path: Path | str = DEFAULT_FILE) -> list[str]:
-    """Every fault in every section; an empty list when all can be run."""
+def check(
+    path: Path | str = DEFAULT_FILE, names: Sequence[str] = (), overrides: Sequence[str] = ()
+) -> tuple[list[str], list[str]]:
+    """Every fault in every section, or in those of `names`, with what overrides them, and every
+    warning of those that can be run."""
     try:
-        file = read(Path(path))
+        file, given = read(Path(path)), _entries(overrides)
+        for name in names:
+            _require_section(name, file, path)
     except ConfigError as e:
-        return [str(e)]
-    return _once(error for name in file for error in _resolve(name, file).errors)
+        return [str(e)], []
+    found = [_resolve(name, file, given) for name in names or file]
+    errors = _once(error for resolved in found for error in resolved.errors)
+    return errors, _once(warning for resolved in found for warning in resolved.warnings)
 
 
-def check_warnings(path: Path | str = DEFAULT_FILE) -> list[str]:
-    """Every warning of every section that can be run; ConfigError where the file cannot be read."""
-    file = read(Path(path))
-    return _once(warning for name in file for warning in _resolve(name, file).warnings)
+def _entries(overrides: Sequence[str | Entry]) -> list[Entry]:
+    return [o if isinstance(o, Entry) else parse_override(o) for o in overrides]
+
+
+def _require_section(name: str, file: Sections, path: Path | str) -> None:
+    if name not in file:
+        guess = did_you_mean(name, file) or ";"
+        raise ConfigError(
+            f"{shown_path(Path(path))}: there is no section [{shown(name)}]{guess}"
+            f" choose with --name: {', '.join(map(shown, file)) or 'it has none'}"
+        )
 
 
 def as_dict(exp: Experiment) -> dict[str, Any]:

@@ -40,6 +40,25 @@ def doubts(exp: Experiment) -> Iterator[Finding]:
     """Why the experiment, which can be run, might not be what was meant."""
     yield from _single_class(exp)
     yield from _all_win(exp)
+    yield from _nothing_old(exp)
+
+
+def _nothing_old(exp: Experiment) -> Iterator[Finding]:
+    if exp.old_synapse_lr == 1:
+        return
+    if exp.num_batch == 1:
+        yield ("old_synapse_lr", "num_batch"), "there is one task, and no synapse is ever old"
+    elif (
+        exp.sparsify
+        and exp.context != "none"
+        and exp.context_overlap == 0
+        and exp.context_units * exp.num_batch <= exp.hidden_units
+    ):
+        yield (
+            ("old_synapse_lr", "context_overlap", "context_units"),
+            "contexts share no unit here, so no task trains a synapse of an earlier one; "
+            "set context_overlap above 0 for old synapses to matter",
+        )
 
 
 def _single_class(exp: Experiment) -> Iterator[Finding]:
@@ -166,7 +185,24 @@ def _dynamic(exp: Experiment) -> Iterator[Finding]:
     if exp.dynamic == "grow" and exp.max_density_fc <= exp.initial_density_fc:
         yield (
             ("max_density_fc", "initial_density_fc"),
-            f"nothing could grow above initial_density_fc = {exp.initial_density_fc:g}",
+            f"max_density_fc = {exp.max_density_fc:g} is not above initial_density_fc = "
+            f"{exp.initial_density_fc:g}, so nothing could grow",
+        )
+    elif exp.dynamic == "grow":
+        yield from _no_growth(exp)
+
+
+def _no_growth(exp: Experiment) -> Iterator[Finding]:
+    if exp.grow_units == "fresh":
+        share = exp.grow_per_task / (exp.max_density_fc - exp.initial_density_fc)
+        count, what = exp.hidden_units * share, "no fresh unit to a task"
+    else:
+        inputs = min(_fc_inputs(exp))
+        count, what = inputs * exp.grow_per_task, f"no synapse to a unit of {inputs} inputs"
+    if round(count) < 1:
+        yield (
+            ("grow_per_task", "hidden_units", "max_density_fc"),
+            f"grow_per_task = {exp.grow_per_task:g} gives {what}",
         )
 
 

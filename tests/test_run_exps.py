@@ -212,7 +212,7 @@ def interrupted_while(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 def test_a_second_ctrl_c_does_not_cost_the_result(
     run: Run, tmp_path: Path, interrupted_while: Callable[[str], None]
 ) -> None:
-    interrupted_while("utils.training.accuracies")
+    interrupted_while("utils.training.accuracy")
     interrupted_while("utils.results.save_results")
     status, _, err = run(*TINY)
     assert status == 130

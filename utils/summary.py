@@ -58,11 +58,13 @@ def run_summary(record: RunRecord) -> str:
     done = np.flatnonzero(~np.isnan(record.accs).all(axis=1))
     lines = []
     if len(done):
+        last, tasks = done[-1] + 1, len(record.accs)
+        where = "the last task" if last == tasks else f"task {last} of {tasks}"
         mean = 100 * np.nanmean(record.accs[done[-1]])
         lines += [
             "accuracy (%)",
             accuracy_table(record.accs),
-            f"mean accuracy after the last task: {mean:.2f} %",
+            f"mean accuracy after {where}: {mean:.2f} %",
         ]
     if record.epochs and record.epochs[-1].unit_on.any():
         active = [e.active for e in record.epochs]

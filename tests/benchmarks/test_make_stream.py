@@ -37,4 +37,4 @@ def test_validation_takes_the_place_of_the_test_pictures(make_exp):
         parts = torch.cat([task.train.rows, task.test.rows])
         assert torch.equal(parts, all_of_it.train.rows)
     assert stream.training == stream.tasks
-    assert "tested on 0.2 of the training pictures" in stream.source
+    assert "tested on 20 % of the training pictures" in stream.source

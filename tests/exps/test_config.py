@@ -120,28 +120,39 @@ def test_check_finds_every_fault_once(written: Write) -> None:
     path = written(
         "[DEFAULT]\nlr = x\n[A]\nnope = 1\nseed = -1\n[B]\nmomentum = 0\n[C]\ndata = full\n"
     )
-    found = [e.removeprefix(str(path)) for e in config.check(path)]
+    found = [e.removeprefix(str(path)) for e in config.check(path)[0]]
     assert [e.split(":")[0] for e in found] == [
         ", line 2 [DEFAULT]",
         ", line 4 [A]",
         ", line 5 [A]",
     ]
     path = written("[A]\nmomentum = 0\ndata = sample\n[B]\n[C]\ndata = full\n")
-    assert [e.removeprefix(str(path)).split(":")[0] for e in config.check(path)] == [
+    errors, warnings = config.check(path)
+    assert [e.removeprefix(str(path)).split(":")[0] for e in errors] == [
         ", line 3 [A]",
         ", line 2 [A]",
     ]
-    assert [w.removeprefix(str(path)).split(":")[0] for w in config.check_warnings(path)] == [
-        ", line 6 [C]"
-    ]
+    assert [w.removeprefix(str(path)).split(":")[0] for w in warnings] == [", line 6 [C]"]
+
+
+def test_check_of_some_sections_with_changes(written: Write) -> None:
+    path = written("[A]\nlr = x\n[B]\n[C]\ncnn = true\n")
+    assert config.check(path, ["B"]) == ([], [])
+    assert config.check(path, ["B", "C"], ["hidden_units=20", "percent_on_fc=0.1"]) == ([], [])
+    [error], _ = config.check(path, ["C"], ["context=prototype"])
+    assert "contexts are for MLPs" in error
+    [error], _ = config.check(path, ["Bb"])
+    assert "there is no section [Bb]" in error
+    [error], _ = config.check(path, ["B"], ["nope=1"])
+    assert "nope" in error
 
 
 def test_check_of_files_that_cannot_be_read(written: Write) -> None:
     path = written("[A]\n[A]\n")
-    assert config.check(path) == [
+    assert config.check(path)[0] == [
         f"{path}, line 2 [A]: a section of this name came before; join the two or rename one"
     ]
-    assert config.check(path.with_name("nowhere.cfg"))[0].endswith("there is no such file")
+    assert config.check(path.with_name("nowhere.cfg"))[0][0].endswith("there is no such file")
 
 
 def test_sections_and_their_own_descriptions(written: Write) -> None:

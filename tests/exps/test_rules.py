@@ -68,7 +68,21 @@ def test_number_of_tasks(exp: Experiment, allowed: set[int]) -> None:
         (PERM, GROW | {"cumul": True}, "dynamic", "from task to task"),
         (PERM, GROW | {"sparse_layers": "nupic"}, "dynamic", "sparse_layers = own"),
         (PERM, GROW | {"max_density_fc": 0.01}, "max_density_fc", "nothing could grow"),
-        (PERM, GROW | {"max_density_fc": 0.05}, "max_density_fc", "nothing could grow"),
+        (PERM, GROW | {"max_density_fc": 0.05}, "max_density_fc", "max_density_fc = 0.05 is not"),
+        (PERM, GROW | {"grow_per_task": 0.0006}, "grow_per_task", "a unit of 784 inputs"),
+        (
+            PERM,
+            GROW
+            | {
+                "hidden_layers": 2,
+                "hidden_units": 1000,
+                "percent_on_fc": 0.1,
+                "grow_per_task": 0.00063,
+            },
+            "grow_per_task",
+            "a unit of 784 inputs",
+        ),
+        (PERM, GROW | {"grow_units": "fresh", "grow_per_task": 5e-5}, "grow_per_task", "no fresh"),
         (PERM, GROW | {"initial_density_fc": 0.0006}, "initial_density_fc", "no weight"),
         (CNN, CONTEXT, "context", "contexts are for MLPs"),
     ],
@@ -106,6 +120,14 @@ def test_doubts() -> None:
     assert list(rules.doubts(replace(one_class, scenario="class"))) == []
     for exp in (PERM, SPLIT, CIFAR, CIFAR100, CNN):
         assert list(rules.doubts(exp)) == []
+
+    [(keys, why)] = rules.doubts(replace(PERM, **SLOW, num_batch=1))
+    assert keys[0] == "old_synapse_lr"
+    apart = replace(PERM, **SLOW, **CONTEXT)
+    [(keys, why)] = rules.doubts(apart)
+    assert "contexts share no unit" in why
+    for change in ({"context_overlap": 0.1}, {"num_batch": 11}, {"context": "none"}):
+        assert list(rules.doubts(replace(apart, **change))) == []
 
     [(keys, why)] = rules.doubts(replace(PERM, percent_on_fc=0.8, k_inference_factor=1.5))
     assert keys[0] == "k_inference_factor"

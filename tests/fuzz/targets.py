@@ -36,7 +36,7 @@ def configuration(data: bytes) -> None:
         names = list(config.sections(path))
     except ConfigError as error:
         return _one_line(error)
-    for problem in config.check(path):
+    for problem in config.check(path)[0]:
         _one_line(problem)
     for name in names[:20]:
         try:

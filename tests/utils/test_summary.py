@@ -82,7 +82,7 @@ def test_the_summary_of_an_interrupted_run() -> None:
     text = run_summary(recorded(accs, [epoch(2.0)], elapsed=3))
     assert "after task 1" in text
     assert "after task 2" not in text
-    assert "55.00 %" in text
+    assert "mean accuracy after task 1 of 2: 55.00 %" in text
 
 
 def test_the_summary_of_nothing() -> None:
