@@ -87,6 +87,7 @@ def plan(exp: Experiment, stream: TaskStream, model: MLP) -> str:
             str(model),
             "",
             *_cost_lines(model, costs),
+            *_context_lines(exp),
             "",
             f"tasks ({stream.scenario}-incremental, data: {stream.source})",
             *_task_lines(stream),
@@ -132,6 +133,15 @@ def _winner_line(model: MLP) -> str:
         for m in layers
     ]
     return f"(units that win, layer by layer: {'; '.join(won) or 'all that ReLU lets pass'})"
+
+
+def _context_lines(exp: Experiment) -> list[str]:
+    if exp.context == "none" or not exp.sparsify:
+        return []
+    return [
+        f"(contexts: a task has {exp.context_units:,} of the {exp.hidden_units:,} units of each"
+        " hidden layer; a step and a test compute these alone)"
+    ]
 
 
 def _task_lines(stream: TaskStream) -> list[str]:

@@ -155,6 +155,14 @@ def test_the_costs_in_the_plan(experiment: Callable, stream_of: Callable) -> Non
     assert line.split()[1:] == params + macs
 
 
+def test_the_contexts_in_the_plan(experiment: Callable, stream_of: Callable) -> None:
+    with_contexts = experiment(context="prototype", context_units=16)
+    line = "(contexts: a task has 16 of the 64 units of each hidden layer;"
+    assert line in planned(with_contexts, stream_of(with_contexts))
+    without = experiment(context="prototype", context_units=16, sparsify=False)
+    assert "(contexts" not in planned(without, stream_of(without))
+
+
 @pytest.mark.parametrize(
     ("changes", "steps", "pictures", "tested"),
     [
