@@ -11,6 +11,7 @@ from exps import VERSION, config
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 PER_RUN = ("log_level", "tensorboard", "csv")  # options that each of many runs is given too
+Group = argparse._ArgumentGroup  # there is no public name for its type
 _LOG = logging.getLogger("sparse_syn")
 _LOG.addHandler(logging.NullHandler())  # without a log, nothing is said twice
 
@@ -24,52 +25,38 @@ def parser(results: Path) -> argparse.ArgumentParser:
         epilog="Without --name the section [DEFAULT] is run. --explain says what each key means.",
         allow_abbrev=False,
     )
-    p.add_argument(
+    p.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # see utils/many
+    _add_what(p.add_argument_group("what to run"))
+    _add_outcome(p.add_argument_group("what comes of it"), results)
+    _add_many(p)
+    _add_questions(p.add_argument_group("questions, which run nothing"))
+    return p
+
+
+def _add_what(g: Group) -> None:
+    """The options that say which experiment."""
+    g.add_argument(
         "--name", action="append", metavar="NAME", help="the section to run; may be repeated"
     )
-    p.add_argument(
+    g.add_argument(
         "--set",
         action="append",
         default=[],
         metavar="KEY=VALUE",
         help="change a key; may be repeated",
     )
-    p.add_argument("--seed", metavar="N", help="the same as --set seed=N")
-    p.add_argument(
+    g.add_argument("--seed", metavar="N", help="the same as --set seed=N")
+    g.add_argument(
         "--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps; as --set device="
     )
-    p.add_argument(
+    g.add_argument(
         "--config",
         type=Path,
         default=config.DEFAULT_FILE,
         metavar="FILE",
         help="the configuration file",
     )
-    p.add_argument(
-        "--results-dir",
-        type=Path,
-        default=results,
-        metavar="DIR",
-        help="where the result is written",
-    )
-    p.add_argument(
-        "--tensorboard",
-        metavar="DIR",
-        help="what is measured, while the run goes on, for TensorBoard: a folder a run below DIR",
-    )
-    p.add_argument(
-        "--csv",
-        metavar="FILE",
-        help="the same as lines of a CSV file, one an epoch and one a test; FILE/ with a slash"
-        " behind it: a folder with a file a run",
-    )
-    p.add_argument(
-        "--quiet", action="store_true", help="print only the path of the result, and errors"
-    )
-    p.add_argument(
-        "--dry-run", action="store_true", help="show what would be run, and how much work it is"
-    )
-    p.add_argument(
+    g.add_argument(
         "--resume",
         nargs="?",
         const="",
@@ -77,28 +64,63 @@ def parser(results: Path) -> argparse.ArgumentParser:
         help="go on with an unfinished run, by its name or path (without RUN: with the newest of"
         " this configuration)",
     )
-    p.add_argument(
+
+
+def _add_outcome(g: Group, results: Path) -> None:
+    """The options for results and for what is told meanwhile."""
+    g.add_argument(
+        "--results-dir",
+        type=Path,
+        default=results,
+        metavar="DIR",
+        help="where the result is written",
+    )
+    g.add_argument(
+        "--report",
+        action="store_true",
+        help="after the run, report on all results of the folder (as python -m utils.report DIR)",
+    )
+    g.add_argument(
+        "--tensorboard",
+        metavar="DIR",
+        help="what is measured, while the run goes on, for TensorBoard: a folder a run below DIR",
+    )
+    g.add_argument(
+        "--csv",
+        metavar="FILE",
+        help="the same as lines of a CSV file, one an epoch and one a test; FILE/ with a slash"
+        " behind it: a folder with a file a run",
+    )
+    g.add_argument(
+        "--quiet", action="store_true", help="print only the path of the result, and errors"
+    )
+    g.add_argument(
         "--log-level",
         default="info",
         choices=LOG_LEVELS,
         help="how much goes into the log beside the result (default: info)",
     )
-    p.add_argument(
-        "--report",
-        action="store_true",
-        help="after the run, report on all results of the folder (as python -m utils.report DIR)",
+
+
+def _add_questions(g: Group) -> None:
+    """The options that are answered at once."""
+    g.add_argument(
+        "--dry-run", action="store_true", help="show what would be run, and how much work it is"
     )
-    _add_many(p)
-    p.add_argument("--list", action="store_true", help="the sections, with a line on each")
-    p.add_argument(
-        "--list-runs", action="store_true", help="unfinished runs, with progress and age"
+    g.add_argument("--list", action="store_true", help="the sections, with a line on each")
+    g.add_argument(
+        "--explain",
+        nargs="?",
+        const="",
+        metavar="KEY",
+        help="what a key means (without KEY: all keys)",
     )
-    p.add_argument(
+    g.add_argument(
         "--check",
         action="store_true",
         help="check every section of the file, or those of --name, with what --set changes",
     )
-    p.add_argument(
+    g.add_argument(
         "--check-results",
         nargs="?",
         const="",
@@ -106,15 +128,10 @@ def parser(results: Path) -> argparse.ArgumentParser:
         help="whether the results in a folder (without DIR: in that of --results-dir) have the"
         " accuracy that their sections expect",
     )
-    p.add_argument(
-        "--explain",
-        nargs="?",
-        const="",
-        metavar="KEY",
-        help="what a key means (without KEY: all keys)",
+    g.add_argument(
+        "--list-runs", action="store_true", help="unfinished runs, with progress and age"
     )
-    p.add_argument("--version", action="version", version=f"sparse-syn {VERSION}")
-    return p
+    g.add_argument("--version", action="version", version=f"sparse-syn {VERSION}")
 
 
 def _add_many(p: argparse.ArgumentParser) -> None:
@@ -156,7 +173,6 @@ def _add_many(p: argparse.ArgumentParser) -> None:
         help="of the Ray cluster: auto, HOST:PORT or ray://HOST:PORT (default: $RAY_ADDRESS, or"
         " a Ray of its own on this machine)",
     )
-    p.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # see utils/many
 
 
 def _count(text: str) -> int:
