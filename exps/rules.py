@@ -195,7 +195,7 @@ def _dynamic(exp: Experiment) -> Iterator[Finding]:
 def _no_growth(exp: Experiment) -> Iterator[Finding]:
     if exp.grow_units == "fresh":
         share = exp.grow_per_task / (exp.max_density_fc - exp.initial_density_fc)
-        count, what = exp.hidden_units * share, "no fresh unit to a task"
+        count, what = _fc_width(exp) * share, "no fresh unit to a task"
     else:
         inputs = min(_fc_inputs(exp))
         count, what = inputs * exp.grow_per_task, f"no synapse to a unit of {inputs} inputs"
@@ -298,5 +298,9 @@ def _fc_inputs(exp: Experiment) -> list[int]:
     channels, side = PICTURE[exp.benchmark]
     if exp.cnn:
         return [CONV_CHANNELS[1] * (side - 2 * (CONV_KERNEL - 1)) ** 2]
-    width = exp.hidden_units if exp.context == "none" else exp.context_units
-    return [channels * side**2] + [width] * (exp.hidden_layers - 1)
+    return [channels * side**2] + [_fc_width(exp)] * (exp.hidden_layers - 1)
+
+
+def _fc_width(exp: Experiment) -> int:
+    """How many units of a fully connected hidden layer may be on."""
+    return exp.hidden_units if exp.context == "none" else exp.context_units

@@ -38,6 +38,11 @@ class MLP(nn.Module):
         """All blocks in the order of computation, convolutions too."""
         return self.blocks
 
+    @property
+    def weighted(self) -> list[nn.Module]:
+        """All layers with weights: those of all blocks, then the classifiers."""
+        return [*(block.linear for block in self.all_blocks), *self.heads]
+
     def features(self, x: Tensor) -> Tensor:
         """The input of the classifiers [batch, units], after dropout; x as in forward."""
         x = x.flatten(1)  # [batch, channels * height * width]
@@ -68,7 +73,7 @@ def make_model(
 
 def remember_use(model: MLP) -> None:
     """Give every layer the buffers `used` and `used_bias`: how old its synapses are, 0 to 1."""
-    for layer in [*(block.linear for block in model.all_blocks), *model.heads]:
+    for layer in model.weighted:
         weight, bias = layer.weight, layer.bias
         assert isinstance(weight, Tensor) and isinstance(bias, Tensor)
         layer.register_buffer("used", torch.zeros_like(weight, requires_grad=False))

@@ -17,6 +17,7 @@ CIFAR100 = Experiment(name="a", benchmark="cifar100")
 CONTEXT = {"context": "prototype"}
 SLOW = {"old_synapse_lr": 0.5, "weight_decay": 0.0}
 GROW = {"dynamic": "grow"}
+FEW_FRESH = {"grow_units": "fresh", "grow_per_task": 5e-4}  # 4.4 of 4000 units, 0.4 of a context
 CNN = Experiment(name="a", cnn=True, hidden_units=512, percent_on_fc=0.05)
 
 
@@ -83,6 +84,7 @@ def test_number_of_tasks(exp: Experiment, allowed: set[int]) -> None:
             "a unit of 784 inputs",
         ),
         (PERM, GROW | {"grow_units": "fresh", "grow_per_task": 5e-5}, "grow_per_task", "no fresh"),
+        (PERM, GROW | CONTEXT | FEW_FRESH, "grow_per_task", "no fresh"),
         (PERM, GROW | {"initial_density_fc": 0.0006}, "initial_density_fc", "no weight"),
         (CNN, CONTEXT, "context", "contexts are for MLPs"),
     ],

@@ -143,8 +143,7 @@ def _count_on(count: Tensor, _: nn.Module, inputs: tuple[Tensor, ...], output: T
 
 def _layers(model: MLP) -> list[Weights]:
     """The fully connected layers: the hidden ones, then the classifiers."""
-    linear = [block.linear for block in model.blocks]
-    return [Weights.of(layer) for layer in (*linear, *model.heads)]
+    return [layer for layer in old_synapses.layers(model) if layer.weight.dim() == 2]
 
 
 def _there(layer: Weights) -> Tensor:

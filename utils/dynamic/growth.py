@@ -48,8 +48,13 @@ def blocks(model: MLP) -> list[Block]:
 
 def layers(model: MLP) -> list[SparseWeights]:
     """The layers of these blocks."""
-    found = [block.linear for block in model.blocks]
-    return [layer for layer in found if isinstance(layer, SparseWeights)]
+    return [masked(block) for block in blocks(model)]
+
+
+def masked(block: Block) -> SparseWeights:
+    """The layer of one of them."""
+    assert isinstance(block.linear, SparseWeights)
+    return block.linear
 
 
 def growth_due(exp: Experiment, now: Moment, layer: SparseWeights) -> int:
@@ -186,8 +191,7 @@ def change(
     exp: Experiment, now: Moment, block: Block, score: Tensor, generator: torch.Generator
 ) -> None:
     """Let the synapses of a block grow or move as this moment asks."""
-    layer = block.linear
-    assert isinstance(layer, SparseWeights)
+    layer = masked(block)
     due = growth_due(exp, now, layer)
     most = round(layer.zero_mask.shape[1] * exp.max_density_fc)
     if exp.dynamic == "grow" and exp.grow_units == "fresh":

@@ -27,7 +27,7 @@ DAMPING = 1e-3  # of the path integral: what a synapse that hardly moved is divi
 
 def layers(model: MLP) -> list[Weights]:
     """The layers whose synapses are slowed: convolutions, hidden ones, then the classifiers."""
-    return [Weights.of(layer) for layer in (*(b.linear for b in model.all_blocks), *model.heads)]
+    return [Weights.of(layer) for layer in model.weighted]
 
 
 def factors(model: MLP, rate: float) -> dict[Tensor, Tensor]:

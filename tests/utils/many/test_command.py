@@ -16,6 +16,7 @@ from utils.results import load_results
 
 Words = Callable[..., list[str]]
 LONG = ["--set", "train_ep=100", "--set", "train_ep_inc=20"]
+TWO = ["--name", "Sparse", "--seeds", "0-1", "--jobs", "2", *LONG]
 IN_PROC = pytest.mark.skipif(sys.platform != "linux", reason="finds processes in /proc")
 
 
@@ -89,8 +90,7 @@ def test_killed_interrupted_and_gone_on_with(
 ) -> None:
     """kill -9 of a run, of the command itself, and Ctrl-C: nothing is lost, no process is left."""
     folder = tmp_path / "r"
-    two = ["--name", "Sparse", "--seeds", "0-1", "--jobs", "2", *LONG]
-    words = command(*two)
+    words = command(*TWO)
 
     def training() -> list[Path]:
         """Those that have written some checkpoints since the last look."""
@@ -122,7 +122,7 @@ def test_killed_interrupted_and_gone_on_with(
     assert status == 0
     assert "failed" not in out
     assert not list(folder.glob(".runs/*/*.ckpt"))
-    assert finish(command(*two, results="plain"))[0] == 0
+    assert finish(command(*TWO, results="plain"))[0] == 0
     assert bits(folder) == bits(tmp_path / "plain")
 
 
@@ -138,12 +138,11 @@ def test_a_second_interruption_waits_for_no_run(
 ) -> None:
     """Runs that hang are killed, and gone on with from their checkpoints afterwards."""
     folder = tmp_path / "r"
-    two = ["--name", "Sparse", "--seeds", "0-1", "--jobs", "2", *LONG]
 
     def begun() -> set[Path]:
         return {p.parent for p in folder.glob(".runs/*/*.ckpt") if int(p.stem) > 2}
 
-    process = start(command(*two))
+    process = start(command(*TWO))
     wait_until(lambda: len(begun()) == 2, process)
     for worker in workers(folder):
         os.kill(worker, signal.SIGSTOP)  # it can neither hear nor write
@@ -157,8 +156,8 @@ def test_a_second_interruption_waits_for_no_run(
     assert out.endswith("interrupted; to go on: the same command again\n")
     assert not workers(folder)
     assert len(list(folder.glob(".runs/*/*.ckpt"))) >= 2
-    assert finish(command(*two))[0] == 0
-    assert finish(command(*two, results="plain"))[0] == 0
+    assert finish(command(*TWO))[0] == 0
+    assert finish(command(*TWO, results="plain"))[0] == 0
     assert bits(folder) == bits(tmp_path / "plain")
 
 
