@@ -34,6 +34,12 @@ class Basis:
     gain: tuple[float, float]
     slope: tuple[float, float]
 
+    @property
+    def share(self) -> float:
+        """How much of a weight without momentum is q."""
+        slope1, slope2 = self.slope
+        return -slope1 / (slope2 - slope1)
+
     @staticmethod
     def of(lr: float, momentum: float, weight_decay: float, nesterov: bool) -> Basis | None:
         """The basis for these settings of SGD; None where M has no two different real eigenvalues >
@@ -79,7 +85,7 @@ class LazyMatrix:
         self.parts = list(self.stacked)
         self.parts[0].copy_(weight)
         if count == 2:
-            torch.mul(self.parts[0], -slope1 / (slope2 - slope1), out=self.parts[1])
+            torch.mul(self.parts[0], basis.share, out=self.parts[1])
             if momentum is not None:
                 self.parts[1].add_(momentum, alpha=1 / (slope2 - slope1))
             self.parts[0].sub_(self.parts[1])
@@ -117,9 +123,8 @@ class LazyMatrix:
     def restart(self) -> None:
         """Momentum starts from zero; the weights stay, to the bit where they are not scaled."""
         if len(self.parts) > 1:
-            slope1, slope2 = self.basis.slope
             weight = self.weight()
-            torch.mul(weight, -slope1 / (slope2 - slope1), out=self.parts[1])
+            torch.mul(weight, self.basis.share, out=self.parts[1])
             torch.sub(weight, self.parts[1], out=self.parts[0])
             self.scale = [1.0, 1.0]
 
@@ -127,10 +132,8 @@ class LazyMatrix:
         """Make these [rows, columns] the weights; momenta stay as they are."""
         change = weight - self.weight()
         if len(self.parts) > 1:
-            slope1, slope2 = self.basis.slope
-            share = -slope1 / (slope2 - slope1)
-            self.parts[1].add_(change, alpha=share / self.scale[1])
-            change *= 1 - share
+            self.parts[1].add_(change, alpha=self.basis.share / self.scale[1])
+            change *= 1 - self.basis.share
         self.parts[0].add_(change, alpha=1 / self.scale[0])
 
     def hide(self, zero: Tensor) -> None:
