@@ -43,6 +43,11 @@ PATIENCE = 120.0  # seconds for a run whose task died to write its last checkpoi
 TICK = 0.5  # seconds between two looks around
 KNOCK = 10.0  # seconds for a cluster to answer
 TO_END = 150.0  # seconds for all runs to end in order
+# Ray says no more than that it cannot connect, where a token is what is missing.
+TOKENS = (
+    "if its head node has a file ~/.ray/auth_token, have the same here and set "
+    "RAY_AUTH_MODE=token; else check that Ray and Python have the same versions there"
+)
 # What nodes do not need of the project, as .gitignore writes it.
 LEFT_OUT = ["/data/", "/results/", "/tests/", "/docs/", "/.git", "/.venv/", "__pycache__/"]
 
@@ -219,8 +224,10 @@ def _signals_kept() -> Iterator[None]:
 def _connect(address: str | None) -> None:
     """Raises ExecutorError."""
     environment = {"working_dir": str(ROOT), "excludes": LEFT_OUT}
+    what, advice = "no Ray cluster", "start one (ray start --head), or check --address"
     try:
-        _knock(address)
+        if _knock(address):
+            what, advice = "cannot connect to the Ray cluster", TOKENS
         ray.init(
             address=address,
             runtime_env=environment,
@@ -231,17 +238,20 @@ def _connect(address: str | None) -> None:
     except (RayError, RuntimeError, ValueError, OverflowError, OSError) as error:
         LOG.debug("ray.init", exc_info=True)
         raise ExecutorError(
-            f"--executor ray: no Ray cluster at {shown(address or 'this machine')}",
+            f"--executor ray: {what} at {shown(address or 'this machine')}",
             shown(str(error).strip().splitlines()[0] if str(error).strip() else repr(error), 300),
-            "start one (ray start --head), or check --address",
+            advice,
         ) from error
 
 
-def _knock(address: str | None) -> None:
-    """Raise OSError where nobody listens, for which Ray would wait a minute and more."""
+def _knock(address: str | None) -> bool:
+    """Whether somebody listens at an address with a port; raises OSError where nobody does, for
+    which Ray would wait a minute and more."""
     match = re.fullmatch(r"(?:ray://)?\[?([^/]+?)\]?:([0-9]{1,5})", address or "")
-    if match:
-        socket.create_connection((match[1], int(match[2])), timeout=KNOCK).close()
+    if match is None:
+        return False
+    socket.create_connection((match[1], int(match[2])), timeout=KNOCK).close()
+    return True
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from utils.results import load_results
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = [sys.executable, str(ROOT / "run_exps.py")]
-ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+ADDED = {"OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 SECTIONS = """
 [DEFAULT]
 benchmark = cifar
@@ -65,7 +65,7 @@ def start(tmp_path: Path) -> Callable[[list[str]], subprocess.Popen[str]]:
         return subprocess.Popen(
             words,
             cwd=tmp_path,
-            env=ENVIRONMENT,
+            env=os.environ | ADDED,
             text=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

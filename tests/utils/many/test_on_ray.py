@@ -135,3 +135,16 @@ def test_a_cluster_that_there_is_not(finish: Any, command: Words) -> None:
     assert status == 1
     assert "error: --executor ray: no Ray cluster at 127.0.0.1:1\n  why: " in out
     assert "Traceback" not in out
+
+
+def test_a_cluster_that_wants_a_token(
+    cluster: Any, finish: Any, command: Words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    words = command("--name", "Sparse", "--executor", "ray", "--address", cluster.address)
+    status, out = finish(words)
+    assert status == 1
+    assert f"error: --executor ray: cannot connect to the Ray cluster at {cluster.address}\n" in out
+    assert "no authentication token was found" in out
+    assert "set RAY_AUTH_MODE=token" in out
