@@ -6,7 +6,7 @@ The loader, `--explain`, the parameter table of README and the error messages ar
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from exps.kinds import (
@@ -340,6 +340,12 @@ class Experiment:
     def permuted(self) -> bool:
         """Whether the tasks are permutations of MNIST, each with all ten digits."""
         return self.benchmark == "mnist" and self.mnist_mode == "perm"
+
+    @property
+    def in_effect(self) -> Experiment:
+        """The experiment without the mechanisms whose keys do nothing in it: a dense network has
+        neither contexts nor synapses that grow or move."""
+        return self if self.sparsify else replace(self, context="none", dynamic="none")
 
 
 KEYS: dict[str, Key] = {

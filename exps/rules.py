@@ -49,8 +49,7 @@ def _nothing_old(exp: Experiment) -> Iterator[Finding]:
     if exp.num_batch == 1:
         yield ("old_synapse_lr", "num_batch"), "there is one task, and no synapse is ever old"
     elif (
-        exp.sparsify
-        and exp.context != "none"
+        exp.in_effect.context != "none"
         and exp.context_overlap == 0
         and exp.context_units * exp.num_batch <= exp.hidden_units
     ):
@@ -135,7 +134,7 @@ def _engine(exp: Experiment) -> Iterator[Finding]:
 
 
 def _context(exp: Experiment) -> Iterator[Finding]:
-    if exp.context == "none" or not exp.sparsify:
+    if exp.in_effect.context == "none":
         return
     size, k = exp.context_units, round(exp.hidden_units * exp.percent_on_fc)
     if exp.cnn:
@@ -176,7 +175,7 @@ def _old_synapses(exp: Experiment) -> Iterator[Finding]:
 
 
 def _dynamic(exp: Experiment) -> Iterator[Finding]:
-    if exp.dynamic == "none" or not exp.sparsify:
+    if exp.in_effect.dynamic == "none":
         return
     if exp.sparse_layers != "own":
         yield ("dynamic", "sparse_layers"), "synapses that change need sparse_layers = own"

@@ -136,7 +136,7 @@ def _winner_line(model: MLP) -> str:
 
 
 def _context_lines(exp: Experiment) -> list[str]:
-    if exp.context == "none" or not exp.sparsify:
+    if exp.in_effect.context == "none":
         return []
     return [
         f"(contexts: a task has {exp.context_units:,} of the {exp.hidden_units:,} units of each"

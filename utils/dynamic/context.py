@@ -23,12 +23,21 @@ class Contexts:
     """
 
     def __init__(
-        self, tasks: int, inputs: int, layers: int, *, width: int, size: int, overlap: float
+        self,
+        tasks: int,
+        inputs: int,
+        layers: int,
+        *,
+        width: int,
+        size: int,
+        overlap: float,
+        device: torch.device,
     ) -> None:
-        """size of the `width` units of each layer; overlap: the share taken over from old ones."""
+        """size of the `width` units of each layer; overlap: the share taken over from old ones;
+        device: that of the pictures, which are summed up there."""
         self.width, self.shared = width, round(size * overlap)
         self.units = torch.zeros(tasks, layers, size, dtype=torch.int64)
-        self.total = torch.zeros(tasks, inputs, dtype=torch.float64)
+        self.total = torch.zeros(tasks, inputs, dtype=torch.float64, device=device)
         self.count = torch.zeros(tasks, dtype=torch.int64)
         self.known = torch.zeros((), dtype=torch.int64)
 
@@ -54,13 +63,14 @@ class Contexts:
 
     def learn(self, task: int, x: Tensor) -> None:
         """Count training pictures x [batch, inputs] in the prototype of their task."""
-        self.total[task] += x.sum(0).cpu()
+        self.total[task] += x.sum(0)
         self.count[task] += len(x)
 
     def prototypes(self) -> Tensor:
         """The mean training picture of each known task, float32 [known, inputs]."""
         known = int(self.known)
-        return (self.total[:known] / self.count[:known].unsqueeze(1)).float()
+        count = self.count[:known].to(self.total.device)
+        return (self.total[:known] / count.unsqueeze(1)).float()
 
     def state(self) -> dict[str, Tensor]:
         """All of it, by name; the memory itself."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 
 from benchmarks.stream import TaskStream
@@ -39,19 +37,12 @@ def make_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torch.d
     With contexts it is asked for the part of the model that a context uses. Raises EngineError
     when the one named does not know it.
     """
-    exp = _in_effect(exp)
+    exp = exp.in_effect
     if exp.context == "none":
         return _staged_engine(exp, model, stream, device)
     return ContextEngine(
         exp, model, stream, device, lambda part: _staged_engine(exp, part, stream, device)
     )
-
-
-def _in_effect(exp: Experiment) -> Experiment:
-    """The experiment without the mechanisms whose keys do nothing in it."""
-    if not exp.sparsify:
-        return replace(exp, dynamic="none", context="none")
-    return exp
 
 
 def _staged_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torch.device) -> Engine:

@@ -60,6 +60,7 @@ class ContextEngine:
             width=exp.hidden_units,
             size=exp.context_units,
             overlap=exp.context_overlap,
+            device=device,
         )
         self.census = census.Census(self._model, tasks, exp.old_synapse_lr, initial=False)
         self.template = _template(exp, stream, model).to(device)
@@ -88,8 +89,9 @@ class ContextEngine:
         if samples.view != self.current:
             self._begin_context(samples.view)
         self._forget_tests()
-        x = self.stream.inputs(self.stream.train, samples).flatten(1)
-        self.contexts.learn(self.current, x)
+        if self.contexts.count[self.current] < len(self.stream.training[self.current].train):
+            x = self.stream.inputs(self.stream.train, samples).flatten(1)
+            self.contexts.learn(self.current, x)  # in the first epoch each picture comes once
         self.inner.step(samples, head)
 
     def end_epoch(self) -> EpochRecord:
@@ -215,7 +217,7 @@ class ContextEngine:
 
     def _prototypes(self) -> Tensor:
         if self.prototypes is None:
-            self.prototypes = self.contexts.prototypes().to(self.device)
+            self.prototypes = self.contexts.prototypes()
         return self.prototypes
 
     def _whole(self) -> Engine:

@@ -10,7 +10,9 @@ from utils.dynamic.context import Contexts, nearest
 
 
 def contexts(tasks: int, width: int, size: int, overlap: float = 0.0) -> Contexts:
-    return Contexts(tasks, 3, 1, width=width, size=size, overlap=overlap)
+    return Contexts(
+        tasks, 3, 1, width=width, size=size, overlap=overlap, device=torch.device("cpu")
+    )
 
 
 def test_fresh_units_are_those_that_won_least() -> None:

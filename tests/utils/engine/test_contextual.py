@@ -134,3 +134,16 @@ def test_masks_are_those_of_the_whole_network(
     for block in engine.model.blocks:
         assert (block.linear.weight[block.linear.zero_mask] == 0).all()
     assert record.weight_density["hidden.1.linear"] == pytest.approx(0.25)
+
+
+def test_a_prototype_is_the_mean_of_the_pictures_each_counted_once(
+    experiment: Callable, stream_of: Callable, trained: Callable
+) -> None:
+    exp = experiment(**CONTEXT, train_ep=3, train_ep_inc=2)
+    stream = stream_of(exp, train=200)
+    _, engine = trained(exp, stream)
+    means = [
+        stream.inputs(stream.train, task.train).flatten(1).double().mean(0) for task in stream.tasks
+    ]
+    torch.testing.assert_close(engine.contexts.prototypes(), torch.stack(means).float())
+    assert engine.contexts.count.tolist() == [200] * len(means)
