@@ -6,8 +6,8 @@ Nothing behind this module sees a parser or casts a value. It imports no torch, 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,9 @@ __all__ = [
     "from_texts",
     "load",
     "markdown_table",
+    "resolve",
     "sections",
+    "warnings",
 ]
 
 DEFAULT_FILE = Path(__file__).with_name("exps_params.cfg")
@@ -40,7 +42,27 @@ DEFAULT_FILE = Path(__file__).with_name("exps_params.cfg")
 def load(
     name: str = "DEFAULT", path: Path | str = DEFAULT_FILE, overrides: Sequence[str | Entry] = ()
 ) -> tuple[Experiment, list[str]]:
-    """The experiment of a section, and warnings about keys that do nothing in it.
+    """The experiment of a section, and warnings about what might not be meant.
+
+    Arguments and exceptions are those of `resolve`.
+    """
+    resolved = resolve(name, path, overrides)
+    return resolved.experiment, warnings([resolved])
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A section made into an experiment; own: what was set for it, by key, not inherited."""
+
+    experiment: Experiment
+    own: Mapping[str, Entry]
+    doubts: list[str]
+
+
+def resolve(
+    name: str, path: Path | str = DEFAULT_FILE, overrides: Sequence[str | Entry] = ()
+) -> Resolved:
+    """The experiment of a section.
 
     overrides: `key=value` strings as --set takes them, or entries that say where else they were
     written; the last one of a key counts. What neither they nor the section nor [DEFAULT] set has
@@ -49,10 +71,26 @@ def load(
     """
     file = read(Path(path))
     _require_section(name, file, path)
-    resolved = _resolve(name, file, _entries(overrides))
-    if resolved.experiment is None:
-        raise ConfigError(resolved.errors[0])
-    return resolved.experiment, resolved.warnings
+    resolved, errors = _resolve(name, file, _entries(overrides))
+    if resolved is None:
+        raise ConfigError(errors[0])
+    return resolved
+
+
+def warnings(found: Sequence[Resolved]) -> list[str]:
+    """What might not be meant in these experiments, each once: above all what is set for one and
+    does nothing in it, nor in any other of them for which the same place sets it."""
+    useful = {
+        entry
+        for one in found
+        for entry in one.own.values()
+        if KEYS[entry.key].when.holds(one.experiment)
+    }
+    return _once(
+        text
+        for one in found
+        for text in (*_idle([e for e in one.own.values() if e not in useful]), *one.doubts)
+    )
 
 
 def from_texts(name: str, texts: Mapping[str, str], overrides: Sequence[str] = ()) -> Experiment:
@@ -62,9 +100,9 @@ def from_texts(name: str, texts: Mapping[str, str], overrides: Sequence[str] = (
     """
     values = {k: Entry(k, text, f"{shown(k)} = {quoted(text)}") for k, text in texts.items()}
     given = [parse_override(o) for o in overrides]
-    resolved = _resolve(name, {name: values}, given)
-    if resolved.experiment is None:
-        raise ConfigError(resolved.errors[0])
+    resolved, errors = _resolve(name, {name: values}, given)
+    if resolved is None:
+        raise ConfigError(errors[0])
     return resolved.experiment
 
 
@@ -88,8 +126,8 @@ def check(
     except ConfigError as e:
         return [str(e)], []
     found = [_resolve(name, file, given) for name in names or file]
-    errors = _once(error for resolved in found for error in resolved.errors)
-    return errors, _once(warning for resolved in found for warning in resolved.warnings)
+    errors = _once(error for _, errors in found for error in errors)
+    return errors, warnings([resolved for resolved, _ in found if resolved is not None])
 
 
 def _entries(overrides: Sequence[str | Entry]) -> list[Entry]:
@@ -110,38 +148,32 @@ def as_dict(exp: Experiment) -> dict[str, Any]:
     return {name: value for name, value in asdict(exp).items() if name in ("name", *KEYS)}
 
 
-@dataclass
-class _Resolved:
-    """A section made into an experiment, or into the errors that say why not."""
-
-    experiment: Experiment | None = None
-    errors: list[str] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-
-def _resolve(name: str, file: Sections, given: Sequence[Entry] = ()) -> _Resolved:
+def _resolve(
+    name: str, file: Sections, given: Sequence[Entry] = ()
+) -> tuple[Resolved | None, list[str]]:
+    """A section made into an experiment, or all errors that say why not."""
     default = file.get("DEFAULT", {}).values() if name != "DEFAULT" else ()
     inherited = [e for e in default if e.key not in ABOUT]
     own = [*file[name].values(), *given]
 
-    resolved = _Resolved()
+    errors: list[str] = []
     values: dict[str, Any] = {}
     for entry in (*inherited, *own):
         try:
             values[entry.key] = _value(entry)
         except ConfigError as e:
-            resolved.errors.append(str(e))
-    if resolved.errors:
-        return resolved
+            errors.append(str(e))
+    if errors:
+        return None, errors
 
     exp = Experiment(name=name, **values)
     said = _Said(inherited, own)
-    resolved.errors = [said.at(finding) for finding in contradictions(exp)]
-    if not resolved.errors:
-        section = {**_values(inherited), **_values(file[name].values())}
-        resolved.experiment = replace(exp, changed=_changed(name, section, given, exp))
-        resolved.warnings = said.idle(exp) + [said.at(finding) for finding in doubts(exp)]
-    return resolved
+    errors = [said.at(finding) for finding in contradictions(exp)]
+    if errors:
+        return None, errors
+    section = {**_values(inherited), **_values(file[name].values())}
+    exp = replace(exp, changed=_changed(name, section, given, exp))
+    return Resolved(exp, said.own, [said.at(finding) for finding in doubts(exp)]), []
 
 
 def _values(entries: Iterable[Entry]) -> dict[str, Any]:
@@ -191,31 +223,30 @@ class _Said:
     """Which entry set each key of an experiment, for messages about it."""
 
     def __init__(self, inherited: Sequence[Entry], own: Sequence[Entry]) -> None:
-        self._own = {e.key: e for e in own}
-        self._all = {e.key: e for e in inherited} | self._own
+        self.own = {e.key: e for e in own}
+        self._all = {e.key: e for e in inherited} | self.own
 
     def at(self, finding: Finding) -> str:
         """The finding, placed at the first of its keys that is set, those not inherited before."""
         keys, reason = finding
-        entry = next(said[k] for said in (self._own, self._all) for k in keys if k in said)
+        entry = next(said[k] for said in (self.own, self._all) for k in keys if k in said)
         return f"{entry.written}: {reason}"
 
-    def idle(self, exp: Experiment) -> list[str]:
-        """A warning that names every key that was set for this experiment and does nothing in it,
-        if there is one."""
-        idle = [name for name in self._own if not KEYS[name].when.holds(exp)]
-        if not idle:
-            return []
-        first, *others = idle
-        nor = f" (nor {'do' if len(others) > 1 else 'does'} {all_of(others)})" if others else ""
-        counts = "they count" if others else "it counts"
-        reason = KEYS[first].when.text
-        text = f"{self._own[first].written}: does nothing here{nor}; {counts} only with {reason}"
-        for other in dict.fromkeys(KEYS[name].when.text for name in others):
-            if other != reason:
-                names = [name for name in others if KEYS[name].when.text == other]
-                text += f"; {all_of(names)} only with {other}"
-        return [text]
+
+def _idle(idle: Sequence[Entry]) -> Iterator[str]:
+    """A warning that names all of these, which do nothing, if there are any."""
+    if not idle:
+        return
+    first, *others = (entry.key for entry in idle)
+    nor = f" (nor {'do' if len(others) > 1 else 'does'} {all_of(others)})" if others else ""
+    counts = "they count" if others else "it counts"
+    reason = KEYS[first].when.text
+    text = f"{idle[0].written}: does nothing here{nor}; {counts} only with {reason}"
+    for other in dict.fromkeys(KEYS[name].when.text for name in others):
+        if other != reason:
+            names = [name for name in others if KEYS[name].when.text == other]
+            text += f"; {all_of(names)} only with {other}"
+    yield text
 
 
 def _once(messages: Iterable[str]) -> list[str]:

@@ -131,23 +131,25 @@ def _bases(
     bases: list[Planned] = []
     faults: list[str] = []
     notes: list[str] = []
+    found: list[config.Resolved] = []
     for name, point in itertools.product(dict.fromkeys(names), points):
         try:
-            exp, warnings = config.load(name, args.config, [*cli.overrides(args), *point])
-            used = tuple(entry for entry in point if KEYS[entry.key].when.holds(exp))
+            resolved = config.resolve(name, args.config, [*cli.overrides(args), *point])
+            used = tuple(e for e in point if KEYS[e.key].when.holds(resolved.experiment))
             if used != point:
-                exp, warnings = config.load(name, args.config, [*cli.overrides(args), *used])
+                resolved = config.resolve(name, args.config, [*cli.overrides(args), *used])
                 notes += _idle(name, set(point) - set(used))
         except ConfigError as error:
             faults.append(str(error))
             continue
-        notes += warnings
+        found.append(resolved)
+        exp = resolved.experiment
         words = (*cli.overrides(args), *(f"{e.key}={e.text}" for e in used))
         values = [f"{e.key}={as_text(getattr(exp, e.key))}" for e in used]
         bases.append(Planned(exp, words, " ".join([name, *values])))
     if faults:
         raise ConfigError(_together(list(dict.fromkeys(faults))))
-    return bases, list(dict.fromkeys(notes))
+    return bases, [*dict.fromkeys(notes), *config.warnings(found)]
 
 
 def _with_seeds(base: Planned, seeds: list[int] | None) -> Iterator[Planned]:

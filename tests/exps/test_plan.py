@@ -13,7 +13,7 @@ from exps import cli
 from exps.messages import ConfigError
 from exps.plan import parse_axis, parse_seeds, plan
 
-TWO = "[DEFAULT]\n[Sparse]\ndescription = x\n[Dense]\nsparsify = false\n"
+TWO = "[DEFAULT]\n[Sparse]\npercent_on_fc = 0.1\n[Dense]\nsparsify = false\n"
 Make = Callable[..., tuple[list[str], list[str]]]
 
 
@@ -98,6 +98,25 @@ def test_a_key_that_does_nothing_in_a_section_multiplies_nothing(planned: Make) 
         "Dense seed 0",
     ]
     assert "--grid percent_on_fc: does nothing in [Dense]" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "warned"),
+    [
+        (["--name", "Sparse", "--grid", "sparsify=true,false"], []),
+        (["--name", "Sparse", "--name", "Dense", "--set", "percent_on_fc=0.2"], []),
+        (["--name", "Dense", "--seeds", "0,1", "--set", "percent_on_fc=0.2"], ["--set percent"]),
+        (["--name", "Sparse", "--seeds", "0", "--set", "sparsify=false"], ["line 3 [Sparse]: per"]),
+    ],
+)
+def test_what_counts_in_one_of_the_runs_is_no_mistake(
+    planned: Make, arguments: list[str], warned: list[str]
+) -> None:
+    _, notes = planned(*arguments)
+    assert len(notes) == len(warned)
+    for note, words in zip(notes, warned, strict=True):
+        assert words in note
+        assert "does nothing here" in note
 
 
 def test_repetitions_count_once(planned: Make) -> None:
