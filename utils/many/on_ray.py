@@ -26,6 +26,7 @@ from typing import Any
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no statistics go out to its makers
 import ray
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from exps.messages import shown
 from utils import runs
@@ -88,7 +89,10 @@ class OnRay:
             _connect(address)
         self.gpus = ray.cluster_resources().get("GPU", 0)
         bell: Any = ray.remote(Bell)
-        self.bell = bell.options(num_cpus=0, max_restarts=-1, max_task_retries=-1).remote()
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
+        self.bell = bell.options(
+            num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
+        ).remote()
         self._require_room()
 
     def __str__(self) -> str:
