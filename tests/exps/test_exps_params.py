@@ -167,7 +167,8 @@ def test_the_tolerance_is_what_the_file_says() -> None:
     for name, t, twin in (
         ("MLP_1LayerSparse", 2.262, "DEFAULT"),
         ("MLP_1Layer", 2.776, "MLP_1Layer"),
-        ("MLP_2LayersSparse", 2.776, "MLP_2Layers"),
+        ("MLP_2LayersSparse", 2.776, "MLP_2LayersSparse"),
+        ("MLP_2Layers", 2.776, "MLP_2Layers"),
     ):
         found = [load_results(path)[1]["accs"][-1] for path in REFERENCE.glob(f"{name}_*.pkl")]
         assert len(found) == (10 if name == "MLP_1LayerSparse" else 5)

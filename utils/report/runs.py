@@ -134,6 +134,9 @@ def make_run(path: Path, config: Mapping[Any, Any], stats: Mapping[str, Any]) ->
     texts = {shown(str(key)): _text(str(key), value) for key, value in config.items()}
     name = texts.pop("name", "") or _name_of(path)
     exp, seed = _experiment(name, texts), texts.get("seed", "")
+    if exp is not None and "meta" in stats:  # this program made it, as it was at some time
+        # A key that it lacks is younger, and does by default what was done without it.
+        texts = {key: _text(key, getattr(exp, key)) for key in KEYS} | texts
     counting = {k: v for k, v in texts.items() if k not in LOOSE and counts(k, exp)}
     number = int(seed) if re.fullmatch(r"\d{1,20}", seed) else None
     return Run(path, name, number, dict(sorted(counting.items(), key=_place)), exp, stats)

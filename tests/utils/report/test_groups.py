@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -47,6 +48,18 @@ def test_a_key_that_does_nothing_makes_no_other_group(save: Save) -> None:
     save("Dense", seed=0, sparsify=False, percent_on_fc=0.1)
     folder = save("Dense", seed=1, sparsify=False, percent_on_fc=0.2).parent
     assert labels(folder) == ["Dense"]
+
+
+def test_a_key_that_is_younger_than_a_result_makes_no_other_group(save: Save) -> None:
+    older = save(seed=0)
+    folder = save(seed=1).parent
+    config, stats = pickle.loads(older.read_bytes())
+    del config["old_synapse_lr"], config["dynamic"]
+    older.write_bytes(pickle.dumps([config, stats]))
+    assert labels(folder) == ["Sparse"]
+    del stats["meta"]  # of 2019: what it did is not known
+    older.write_bytes(pickle.dumps([config, stats]))
+    assert len(labels(folder)) == 2
 
 
 def test_the_label_says_no_more_than_tells_groups_apart(save: Save) -> None:
