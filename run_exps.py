@@ -10,11 +10,13 @@ from pathlib import Path
 from exps import cli, config
 from utils.failures import OutOfMemory, memory_explained, unexpected
 from utils.log import RunLog, say, warn
+from utils.pipes import outlived
 from utils.stopping import Signals, Stopped, end_with_input
 
 RESULTS = Path(__file__).parent / "results"
 
 
+@outlived()
 def main(argv: list[str] | None = None) -> int:
     """Do what the command line says.
 

@@ -137,10 +137,9 @@ def _show_skipped(jobs: list[Job], *, quiet: bool) -> None:
         for job in done:
             print(job.state.path, flush=True)
     elif done or diverged:
-        say(
-            f"{len(done)} of {len(jobs)} runs are done already, {diverged} diverged before: they"
-            " are skipped (--again repeats them)"
-        )
+        said = [f"{len(done)} are done already"] if done else []
+        said += [f"{diverged} diverged before"] if diverged else []
+        say(f"of {len(jobs)} runs {' and '.join(said)}: skipped (--again repeats them)")
 
 
 def _work(

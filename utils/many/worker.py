@@ -193,8 +193,9 @@ def _outcome(order: Order, ended: Ended, killed: int, *, stopped: bool) -> Outco
         return Outcome(order.number, INTERRUPTED, path, log=log, killed=killed)
     reason = _error(ended.err) or f"it ended with status {ended.status}"
     if _was_killed(ended.status):
+        killed += 1
         reason = (
-            f"{died_of(ended.status)} {killed + 1} times; when memory is short, lower --jobs."
+            f"{died_of(ended.status)}; when memory is short, lower --jobs."
             " The same command goes on with it"
         )
     return Outcome(order.number, FAILED, path, reason, log, killed)

@@ -6,6 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from utils.pipes import outlived
 from utils.report.terminal import show
 
 
@@ -37,6 +38,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
+@outlived()
 def main(argv: list[str] | None = None) -> int:
     """Write the report and print it; returns the exit status."""
     args = parser().parse_args(argv)

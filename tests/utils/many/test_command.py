@@ -61,7 +61,7 @@ def test_from_the_first_command_to_the_last(
 
     status, out, err = call(*more)
     assert (status, err) == (1, "")
-    assert "2 of 4 runs are done already, 2 diverged before" in out
+    assert "of 4 runs 2 are done already and 2 diverged before: skipped" in out
     assert len(list(folder.glob("*.pkl"))) == 4
 
     status, out, _ = call(*few, "--again")
