@@ -79,18 +79,19 @@ def resolve(
 
 def warnings(found: Sequence[Resolved]) -> list[str]:
     """What might not be meant in these experiments, each once: above all what is set for one and
-    does nothing in it, nor in any other of them for which the same place sets it."""
-    useful = {
-        entry
-        for one in found
-        for entry in one.own.values()
-        if KEYS[entry.key].when.holds(one.experiment)
-    }
-    return _once(
-        text
-        for one in found
-        for text in (*_idle([e for e in one.own.values() if e not in useful]), *one.doubts)
-    )
+    does nothing in it, nor in any other of them for which the same place sets it, nor in any other
+    of the same section."""
+    useful: set[Entry | tuple[str, str]] = set()
+    for one in found:
+        for key, entry in one.own.items():
+            if KEYS[key].when.holds(one.experiment):
+                useful |= {entry, (one.experiment.name, key)}
+
+    def idle(one: Resolved) -> list[Entry]:
+        own = one.own.items()
+        return [e for k, e in own if e not in useful and (one.experiment.name, k) not in useful]
+
+    return _once(text for one in found for text in (*_idle(idle(one)), *one.doubts))
 
 
 def from_texts(name: str, texts: Mapping[str, str], overrides: Sequence[str] = ()) -> Experiment:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -130,7 +130,6 @@ def _bases(
     """
     bases: list[Planned] = []
     faults: list[str] = []
-    notes: list[str] = []
     found: list[config.Resolved] = []
     for name, point in itertools.product(dict.fromkeys(names), points):
         try:
@@ -138,7 +137,6 @@ def _bases(
             used = tuple(e for e in point if KEYS[e.key].when.holds(resolved.experiment))
             if used != point:
                 resolved = config.resolve(name, args.config, [*cli.overrides(args), *used])
-                notes += _idle(name, set(point) - set(used))
         except ConfigError as error:
             faults.append(str(error))
             continue
@@ -149,7 +147,7 @@ def _bases(
         bases.append(Planned(exp, words, " ".join([name, *values])))
     if faults:
         raise ConfigError(_together(list(dict.fromkeys(faults))))
-    return bases, [*dict.fromkeys(notes), *config.warnings(found)]
+    return bases, [*_idle(points, found), *config.warnings(found)]
 
 
 def _with_seeds(base: Planned, seeds: list[int] | None) -> Iterator[Planned]:
@@ -162,12 +160,16 @@ def _with_seeds(base: Planned, seeds: list[int] | None) -> Iterator[Planned]:
         )
 
 
-def _idle(name: str, entries: Iterable[Entry]) -> Iterator[str]:
-    for key in sorted({entry.key for entry in entries}):
-        yield (
-            f"--grid {key}: does nothing in [{shown(name)}], which is not repeated for its values;"
-            f" it counts only with {KEYS[key].when.text}"
-        )
+def _idle(points: Sequence[Point], found: Sequence[config.Resolved]) -> Iterator[str]:
+    """A note on every key of the grid that counts nowhere in a section."""
+    for name in dict.fromkeys(one.experiment.name for one in found):
+        here = [one.experiment for one in found if one.experiment.name == name]
+        for key in dict.fromkeys(entry.key for point in points for entry in point):
+            if not any(KEYS[key].when.holds(exp) for exp in here):
+                yield (
+                    f"--grid {key}: does nothing in [{shown(name)}], which is not repeated for its"
+                    f" values; it counts only with {KEYS[key].when.text}"
+                )
 
 
 def _together(faults: list[str]) -> str:
