@@ -55,6 +55,8 @@ def judge(config: dict[str, Any], stats: dict[str, Any]) -> Verdict:
         return Verdict(NOT_COMPARED, f"other values ({', '.join(changed)})", accuracy, text)
     if np.isnan(accuracy):
         return Verdict(UNREADABLE, "no accuracy after the last task", accuracy, text)
+    if not -_ROUNDING <= accuracy <= 100 + _ROUNDING:
+        return Verdict(UNREADABLE, "accuracies that are no shares", accuracy, text)
     away = accuracy - expected
     met = abs(away) <= tolerance + _ROUNDING
     why = f"{abs(away):.2f} points {'below' if away < 0 else 'above'}"

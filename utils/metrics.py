@@ -256,7 +256,7 @@ def measure(stats: Mapping[str, Any], cumulative: np.ndarray | None = None) -> d
     """
     accs = accuracies(stats)
     ended = not np.isnan(accs[-1]).all()
-    values = _of_accuracies(stats, accs, cumulative) | _of_activity(stats, len(accs), ended)
+    values = _of_accuracies(stats, accs, cumulative, ended) | _of_activity(stats, len(accs), ended)
     values |= _of_costs(stats) | _of_change(stats, accs, ended)
     return {name: values[name] for name in METRICS}
 
@@ -301,7 +301,7 @@ def usage(stats: Mapping[str, Any]) -> np.ndarray | None:
 
 
 def _of_accuracies(
-    stats: Mapping[str, Any], accs: np.ndarray, cumulative: np.ndarray | None
+    stats: Mapping[str, Any], accs: np.ndarray, cumulative: np.ndarray | None, ended: bool
 ) -> dict[str, float]:
     untrained = numbers(stats, "untrained", 1)
     tasks = accs.shape[1]
@@ -313,7 +313,7 @@ def _of_accuracies(
         "learning_accuracy": learning_accuracy(accs),
         "forgetting": forgetting(accs),
         "bwt": backward_transfer(accs),
-        "fwt": NAN if untrained is None else forward_transfer(accs, untrained),
+        "fwt": NAN if untrained is None or not ended else forward_transfer(accs, untrained),
         "intransigence": NAN if cumulative is None else intransigence(accs, cumulative),
     }
 

@@ -75,6 +75,7 @@ def test_what_cannot_be_compared(cfg: dict[str, Any], found: dict[str, Any], why
 def test_tasks_that_were_not_tested_do_not_count() -> None:
     assert judge(config(80, 0), stats(0.9, 0.7, NAN)).outcome == MET
     assert judge(config(), stats(NAN, NAN)).outcome == UNREADABLE
+    assert judge(config(), stats(0.9, 1.5)).outcome == UNREADABLE  # no share of pictures
     assert judge(config(), {"accs": "none", "meta": {}}).outcome == UNREADABLE
 
 

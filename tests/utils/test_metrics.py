@@ -127,6 +127,14 @@ def test_without_records_there_are_no_numbers() -> None:
     assert all(np.isnan(found[name]) for name in metrics.SPARSITY)
 
 
+def test_a_run_cut_short_has_no_forward_transfer() -> None:
+    cut = ACCS.copy()
+    cut[-1] = np.nan
+    untrained = np.full(len(ACCS), 0.1)
+    assert not np.isnan(measure({"accs": ACCS, "untrained": untrained})["fwt"])
+    assert np.isnan(measure({"accs": cut, "untrained": untrained})["fwt"])
+
+
 def test_a_result_of_2019() -> None:
     found = measure(load_results(OLD)[1])
     assert found["average_accuracy"] == pytest.approx(0.866, abs=5e-4)

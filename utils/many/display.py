@@ -135,7 +135,9 @@ def described(outcome: Outcome) -> str:
         known = read_known(outcome.path)
         if known is None:
             return f"done, {shown_path(outcome.path)}{again}"
-        mean = "" if math.isnan(known.mean) else f"mean accuracy {100 * known.mean:.2f} %, "
+        verdict = f" ({known.verdict})" if known.verdict else ""
+        mean = f"mean accuracy {100 * known.mean:.2f} %{verdict}, "
+        mean = "" if math.isnan(known.mean) else mean
         return f"{mean}{span(known.seconds)}, {shown_path(outcome.path)}{again}"
     where = f" ({shown_path(outcome.path)})" if outcome.kind == SKIPPED and outcome.path else ""
     why = f": {outcome.reason.splitlines()[0]}" if outcome.reason else ""

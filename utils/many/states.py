@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from exps.config import as_text
-from utils import runs
+from utils import expected, runs
 from utils.checkpoint_file import CheckpointError
 from utils.identity import fingerprint
 from utils.lock import holder
@@ -30,6 +30,7 @@ class Known(NamedTuple):
     status: str
     mean: float  # accuracy after the last task; NaN where there is none
     seconds: float
+    verdict: str  # whether it has the accuracy that its section states; '' where it states none
 
 
 class State(NamedTuple):
@@ -108,7 +109,7 @@ def _read(path: Path, _changed: int, _size: int) -> Known | None:
     meta = meta if isinstance(meta, dict) else {}
     texts = {str(name): _text(value) for name, value in config.items()}
     code, status = (str(meta.get(name, "")) for name in ("code", "status"))
-    return Known(path, fingerprint(texts), code, status, *_figures(stats))
+    return Known(path, fingerprint(texts), code, status, *_figures(stats), _verdict(config, stats))
 
 
 def _text(value: Any) -> str:
@@ -124,6 +125,12 @@ def _figures(stats: dict[str, Any]) -> tuple[float, float]:
         tested = accs[-1:][~np.isnan(accs[-1:])]
         mean = float(tested.mean()) if len(tested) else mean
     return mean, float(seconds) if isinstance(seconds, float | int) else float("nan")
+
+
+def _verdict(config: dict[str, Any], stats: dict[str, Any]) -> str:
+    found = expected.judge(config, stats)
+    told = found.outcome in (expected.MET, expected.NOT_MET)
+    return f"expected {found.expected}: {found.outcome}" if told else ""
 
 
 def _begun(results_dir: Path) -> Iterator[tuple[Run, dict[str, Any]]]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from exps.messages import shown
 from utils.metrics import ACCURACY, METRICS
-from utils.report.groups import Group, find, grouped, twins
+from utils.report.groups import Group, GroupError, find, grouped, twins
 from utils.report.runs import Run
 from utils.report.statistics import Comparison, compare, estimate, holm
 from utils.report.wording import estimate_text, sentence
@@ -47,27 +47,36 @@ class Report:
     @property
     def answer(self) -> list[str]:
         """The answer, the shortest first: one sentence, or a few."""
-        if self.pairs:
-            return _summary(self.pairs) + [pair.sentence for pair in self.pairs]
-        return _best(self.groups)
+        compared = {group for pair in self.pairs for group in (pair.first, pair.second)}
+        others = [same for same in _by_tasks(self.groups) if compared.isdisjoint(same)]
+        sentences = [pair.sentence for pair in self.pairs]
+        return _summary(self.pairs) + sentences + [_highest(same) for same in others]
 
     @property
     def notes(self) -> list[str]:
         """What to know before the numbers are believed."""
-        return [note for group in self.groups for note in _notes(group)]
+        of_groups = [note for group in self.groups for note in _notes(group)]
+        return of_groups + [note for pair in self.pairs for note in _notes_on(pair)]
 
 
 def make_report(
     runs: Iterable[Run], problems: Sequence[str] = (), compared: Sequence[Sequence[str]] = ()
 ) -> Report:
-    """Group the runs, and compare the pairs asked for, then all twins.
+    """Group the runs, and compare the pairs asked for, then all twins, then any two groups that
+    are alone with their tasks.
 
-    Raises GroupError for a pair of which there is no such group.
+    Raises GroupError for a pair of which there is no such group, or that is one group.
     """
     groups = grouped(runs)
     asked = [(find(groups, a), find(groups, b)) for a, b in compared]
+    for first, second in asked:
+        if first is second:
+            raise GroupError(f"--compare: {first.label} cannot be compared with itself")
     found = twins(groups)
-    pairs = [_pair(a, b, (a, b) in found) for a, b in dict.fromkeys([*asked, *found])]
+    alone = [(same[0], same[1]) for same in _by_tasks(groups) if len(same) == 2]
+    chosen = list(dict.fromkeys([*asked, *found]))
+    chosen += [(a, b) for a, b in alone if not {(a, b), (b, a)} & {*chosen}]
+    pairs = [_pair(a, b, (a, b) in found) for a, b in chosen]
     adjusted = holm([pair.metrics[MAIN] for pair in pairs])
     pairs = [
         replace(pair, metrics=pair.metrics | {MAIN: comparison})
@@ -80,6 +89,8 @@ def _pair(first: Group, second: Group, are_twins: bool) -> Pair:
     metrics = {}
     for name in ACCURACY:
         a, b = first.by_seed(name), second.by_seed(name)
+        if _tasks(first) != _tasks(second):  # a seed means other tasks there: nothing to pair by
+            b = {("other", seed): value for seed, value in b.items()}
         if name == MAIN or (a and b):
             metrics[name] = compare(a, b)
     return Pair(first, second, metrics, are_twins)
@@ -108,13 +119,17 @@ def _range(differences: Sequence[float]) -> str:
     return f"{len(differences)} (by {least if least == most else f'{least} to {most}'} points)"
 
 
-def _best(groups: Sequence[Group]) -> list[str]:
-    """The group with the highest average accuracy, for every set of tasks."""
-    by_tasks: dict[tuple[object, ...], list[Group]] = {}
+def _tasks(group: Group) -> tuple[object, ...]:
+    """What it is trained and tested on."""
+    return (group.tasks, *(group.config.get(name, "") for name in _SAME_TASKS))
+
+
+def _by_tasks(groups: Sequence[Group]) -> list[list[Group]]:
+    """The groups that have the same tasks."""
+    found: dict[tuple[object, ...], list[Group]] = {}
     for group in groups:
-        key = (group.tasks, *(group.config.get(name, "") for name in _SAME_TASKS))
-        by_tasks.setdefault(key, []).append(group)
-    return [_highest(same) for same in by_tasks.values()]
+        found.setdefault(_tasks(group), []).append(group)
+    return list(found.values())
 
 
 def _highest(groups: Sequence[Group]) -> str:
@@ -134,10 +149,14 @@ def _highest(groups: Sequence[Group]) -> str:
             f"{known[0].label} reaches an average accuracy of {said[0]} over {tasks}"
             f"{forgets if lost.n else ''}."
         )
-    follows = f"; {known[1].label} follows with {said[1]}" if len(known) > 1 else ""
+    follows, test = "", ""
+    if len(known) > 1:
+        follows = f"; {known[1].label} follows with {said[1]}"
+        numbers = f"{known[0].number} {known[1].number}"
+        test = f" Whether that is chance: python -m utils.report PATH --compare {numbers}."
     return (
         f"Of {len(groups)} groups on the same {tasks}, {known[0].label} has the highest average"
-        f" accuracy, {said[0]}{follows}."
+        f" accuracy, {said[0]}{follows}.{test}"
     )
 
 
@@ -161,6 +180,17 @@ def _notes(group: Group) -> list[str]:
     if group.reference is not None:
         notes.append(f"{group.label}: intransigence is against {group.reference.label}")
     return notes
+
+
+def _notes_on(pair: Pair) -> Iterator[str]:
+    first, second, main = pair.first, pair.second, pair.metrics[MAIN]
+    both = f"{first.label} and {second.label}"
+    left = max(len(group.by_seed(MAIN)) for group in (first, second)) - main.difference.n
+    if main.paired and left:
+        yield f"{both} are compared by the {main.difference.n} seed(s) that both have a run of"
+    programs = [{program(run) for run in group.runs} for group in (first, second)]
+    if programs[0] != programs[1]:
+        yield f"{both} were not made by the same version of the program"
 
 
 def program(run: Run) -> str:

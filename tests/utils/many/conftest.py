@@ -36,6 +36,8 @@ checkpoint_every = 0.05
 description = a trial
 [Dense]
 sparsify = false
+expected_acc = 99
+expected_tol = 1
 """
 
 

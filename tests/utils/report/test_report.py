@@ -236,8 +236,46 @@ def test_groups_that_are_no_twins_can_be_compared(save: Save) -> None:
     for seed in range(3):
         save("A", seed=seed)
         folder = save("B", lost=0.3, seed=seed, lr=0.05).parent
-    assert answer(folder)[0].startswith("Of 2 groups on the same 3 tasks, A has the highest")
-    assert answer(folder, ("B", "A"))[0].startswith("A is better than B by 21")
+    assert answer(folder)[0].startswith("A is better than B by 21")
+    for seed in range(3):
+        save("C", lost=0.4, seed=seed, lr=0.2)
+    (said,) = answer(folder)
+    assert said.startswith("Of 3 groups on the same 3 tasks, A has the highest")
+    assert said.endswith("Whether that is chance: python -m utils.report PATH --compare 1 2.")
+    assert answer(folder, ("C", "A"))[0].startswith("A is better than C by 26")
+
+
+def test_a_group_is_not_compared_with_itself(report: Callable[..., Output], twins: Path) -> None:
+    status, _, err = report(twins, "--compare", "1", "1")
+    assert status == 2
+    assert "cannot be compared with itself" in err
+
+
+def test_seeds_pair_runs_of_the_same_tasks_only(save: Save) -> None:
+    for seed in range(3):
+        save("A", seed=seed)
+        folder = save("B", lost=0.3, seed=seed, num_batch=4).parent
+    made = make_report(read_runs([folder])[0], (), [("A", "B")])
+    assert not made.pairs[0].metrics["average_accuracy"].paired
+
+
+def test_seeds_that_only_one_of_two_groups_has_are_said(save: Save) -> None:
+    for seed in range(4):
+        save("A", seed=seed)
+        folder = save("B", lost=0.3, seed=seed + 2, lr=0.05).parent
+    notes = make_report(read_runs([folder])[0]).notes
+    assert notes == ["A and B are compared by the 2 seed(s) that both have a run of"]
+
+
+def test_two_versions_of_the_program_in_a_comparison_are_said(save: Save) -> None:
+    def other(stats: dict[str, Any]) -> dict[str, Any]:
+        return stats | {"meta": stats["meta"] | {"code": "other"}}
+
+    for seed in range(2):
+        save("A", seed=seed)
+        folder = save("B", seed=seed, lr=0.05, change=other).parent
+    notes = make_report(read_runs([folder])[0]).notes
+    assert notes == ["A and B were not made by the same version of the program"]
 
 
 def test_one_run_has_no_interval(report: Callable[..., Output], save: Save) -> None:
