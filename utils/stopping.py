@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: they end a run where nothing is lost."""
+"""Ctrl-C, SIGTERM, and a terminal that goes away: they end a run where nothing is lost."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Stopped(BaseException):
 
 
 class Signals:
-    """Takes both signals from `with` to its end.
+    """Takes these signals from `with` to its end; SIGHUP counts as SIGTERM, but for `nohup`.
 
     Until `patient` is set, a signal raises Stopped at once. Then the first one is only noted in
     `received`, for the training loop to end after its step, and a second Ctrl-C raises Stopped.
@@ -52,6 +52,8 @@ class Signals:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.before[number] = signal.signal(number, self._take)
+            if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+                self.before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
         return self
 
     def __exit__(
@@ -62,6 +64,9 @@ class Signals:
     ) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
+
+    def _hang_up(self, _number: int, frame: FrameType | None) -> None:
+        self._take(signal.SIGTERM, frame)
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
         again = self.received is not None
