@@ -44,7 +44,7 @@ def judge(config: dict[str, Any], stats: dict[str, Any]) -> Verdict:
     meta = meta if isinstance(meta, dict) else {}
     expected, tolerance = config.get("expected_acc"), config.get("expected_tol")
     complete = meta.get("status", "complete") == "complete"  # results of 2019 have no status
-    accuracy = _final_accuracy(stats.get("accs")) if complete else np.nan
+    accuracy = 100 * final_accuracy(stats) if complete else np.nan
     if not (isinstance(expected, float | int) and isinstance(tolerance, float | int)):
         return Verdict(NOT_COMPARED, "no expectation", accuracy)
     text = f"{expected:g} ± {tolerance:g} %"
@@ -116,12 +116,13 @@ def _verdict_on(path: Path) -> tuple[str, Verdict]:
         return "-", Verdict(UNREADABLE, shown(reason, 200))
 
 
-def _final_accuracy(accs: Any) -> float:
-    """In percent; NaN where there is none."""
+def final_accuracy(stats: dict[str, Any]) -> float:
+    """The mean over the tasks tested after the last one, of 1; NaN where there is none."""
+    accs = stats.get("accs")
     if not isinstance(accs, np.ndarray) or accs.ndim != 2 or accs.dtype.kind != "f":
         return np.nan
     last = accs[-1:]
-    return float(100 * np.nanmean(last)) if np.isfinite(last).any() else np.nan
+    return float(np.nanmean(last)) if np.isfinite(last).any() else np.nan
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:

@@ -136,8 +136,8 @@ def described(outcome: Outcome) -> str:
         if known is None:
             return f"done, {shown_path(outcome.path)}{again}"
         verdict = f" ({known.verdict})" if known.verdict else ""
-        mean = f"mean accuracy {100 * known.mean:.2f} %{verdict}, "
-        mean = "" if math.isnan(known.mean) else mean
+        told = f"mean accuracy {100 * known.mean:.2f} %{verdict}, "
+        mean = "" if math.isnan(known.mean) else told
         return f"{mean}{span(known.seconds)}, {shown_path(outcome.path)}{again}"
     where = f" ({shown_path(outcome.path)})" if outcome.kind == SKIPPED and outcome.path else ""
     why = f": {outcome.reason.splitlines()[0]}" if outcome.reason else ""

@@ -9,8 +9,6 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-import numpy as np
-
 from exps.config import as_text
 from utils import expected, runs
 from utils.checkpoint_file import CheckpointError
@@ -109,22 +107,14 @@ def _read(path: Path, _changed: int, _size: int) -> Known | None:
     meta = meta if isinstance(meta, dict) else {}
     texts = {str(name): _text(value) for name, value in config.items()}
     code, status = (str(meta.get(name, "")) for name in ("code", "status"))
-    return Known(path, fingerprint(texts), code, status, *_figures(stats), _verdict(config, stats))
+    mean, seconds = expected.final_accuracy(stats), stats.get("elapsed")
+    seconds = float(seconds) if isinstance(seconds, float | int) else float("nan")
+    return Known(path, fingerprint(texts), code, status, mean, seconds, _verdict(config, stats))
 
 
 def _text(value: Any) -> str:
     """A value as `configuration` writes it; results of others may hold anything."""
     return as_text(value) if isinstance(value, bool | int | float | str | tuple) else repr(value)
-
-
-def _figures(stats: dict[str, Any]) -> tuple[float, float]:
-    """Mean accuracy after the last task, and seconds."""
-    accs, seconds = stats.get("accs"), stats.get("elapsed")
-    mean = float("nan")
-    if isinstance(accs, np.ndarray) and accs.ndim == 2 and accs.dtype.kind == "f":
-        tested = accs[-1:][~np.isnan(accs[-1:])]
-        mean = float(tested.mean()) if len(tested) else mean
-    return mean, float(seconds) if isinstance(seconds, float | int) else float("nan")
 
 
 def _verdict(config: dict[str, Any], stats: dict[str, Any]) -> str:

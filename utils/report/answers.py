@@ -86,13 +86,11 @@ def make_report(
 
 
 def _pair(first: Group, second: Group, are_twins: bool) -> Pair:
-    metrics = {}
+    metrics, alike = {}, _tasks(first) == _tasks(second)
     for name in ACCURACY:
         a, b = first.by_seed(name), second.by_seed(name)
-        if _tasks(first) != _tasks(second):  # a seed means other tasks there: nothing to pair by
-            b = {("other", seed): value for seed, value in b.items()}
         if name == MAIN or (a and b):
-            metrics[name] = compare(a, b)
+            metrics[name] = compare(a, b, same_tasks=alike)
     return Pair(first, second, metrics, are_twins)
 
 

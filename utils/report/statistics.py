@@ -68,15 +68,19 @@ def bands(curves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     return np.array([p.mean for p in points]), np.array([p.half for p in points])
 
 
-def compare(first: Mapping[object, float], second: Mapping[object, float]) -> Comparison:
+def compare(
+    first: Mapping[object, float], second: Mapping[object, float], *, same_tasks: bool = True
+) -> Comparison:
     """The first group's metric minus the second's, each by seed (any key will do), without
     NaN.
 
     Runs of the same seed, which share tasks and order of the data, are paired where at least two
     seeds, and half of the smaller group, are in both; runs of other seeds are then left out.
+    Without the `same_tasks` a seed means nothing, and nothing is paired.
     """
-    shared = [key for key in first if key in second]
-    if len(shared) >= max(2, min(len(first), len(second)) / 2) or _one_pair(first, second):
+    shared = [key for key in first if key in second] if same_tasks else []
+    one_pair = len(shared) == len(first) == len(second) == 1
+    if len(shared) >= max(2, min(len(first), len(second)) / 2) or one_pair:
         return _paired(np.array([first[s] - second[s] for s in shared]))
     return _unpaired(np.array([*first.values()]), np.array([*second.values()]))
 
@@ -91,10 +95,6 @@ def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
         largest = max(largest, min(1.0, (len(order) - rank) * comparisons[i].p))
         adjusted[i] = replace(comparisons[i], p_adjusted=largest)
     return adjusted
-
-
-def _one_pair(first: Mapping[object, float], second: Mapping[object, float]) -> bool:
-    return len(first) == 1 and set(first) == set(second)
 
 
 def _paired(differences: np.ndarray) -> Comparison:
