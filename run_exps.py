@@ -12,6 +12,7 @@ from utils.failures import OutOfMemory, memory_explained, unexpected
 from utils.log import RunLog, say, warn
 from utils.pipes import outlived
 from utils.stopping import Signals, Stopped, end_with_input
+from utils.surroundings import prepare
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -23,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns the exit status: 0 good, 1 failed, 2 wrong input, 130 Ctrl-C, 143 SIGTERM.
     """
     args = cli.parser(RESULTS).parse_args(argv)
+    prepare()
     try:
         if args.list:
             return cli.show_sections(args.config)
@@ -105,10 +107,18 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
     from utils.live.base import LiveError
     from utils.live.live import check as check_live
     from utils.results import ResultsError, check_writable
-    from utils.runtime import DeviceError, data_device, keep_memory, pick_device, seed_everything
+    from utils.runtime import (
+        DeviceError,
+        data_device,
+        keep_memory,
+        pick_device,
+        same_numbers_on_gpus,
+        seed_everything,
+    )
     from utils.session import Session
 
     keep_memory()
+    same_numbers_on_gpus()
     try:
         with memory_explained(exp):
             device = pick_device(exp.device)

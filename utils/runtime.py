@@ -40,14 +40,14 @@ def keep_memory() -> None:
 def pick_device(wanted: str) -> torch.device:
     """The device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
 
-    Raises DeviceError when it is not there; `auto` takes CUDA where there is one and the CPU
-    otherwise.
+    A GPU always has its number: torch holds `cuda` and `cuda:0` for two devices. Raises DeviceError
+    when it is not there; `auto` takes CUDA where there is one and the CPU otherwise.
     """
     gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if wanted == "auto":
-        return torch.device("cuda" if gpus else "cpu")
-    device = torch.device(wanted)
-    if device.type == "cuda" and (device.index or 0) >= gpus:
+        wanted = "cuda" if gpus else "cpu"
+    device = torch.device("cuda:0" if wanted == "cuda" else wanted)
+    if device.type == "cuda" and device.index >= gpus:
         raise DeviceError(
             three_lines(
                 f"device = {wanted} is not there",
@@ -64,6 +64,13 @@ def pick_device(wanted: str) -> torch.device:
             )
         )
     return device
+
+
+def same_numbers_on_gpus() -> None:
+    """float32 means float32 on a GPU too (torch's own convolutions round to TF32), and the same
+    step gives the same bits twice; with CUBLAS_WORKSPACE_CONFIG, see `utils.surroundings`."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
 def data_device(device: torch.device, bytes_needed: int) -> torch.device:

@@ -149,6 +149,8 @@ class Session:
         quiet = self.args.quiet
         with Progress(len(self.stream.training), quiet=quiet, done=self.place.task) as progress:
             progress.say(headline(self.exp, self.stream, self.engine))
+            if self.engine.why_not_faster:
+                LOG.info("no faster engine: %s", self.engine.why_not_faster)
             if self.resumed:
                 progress.say(f"going on with {self.run.name}: {self.where()}")
             told = self._listeners()
@@ -251,7 +253,7 @@ class Session:
     def _save(self, folder: Path) -> Path:
         ended = datetime.now().isoformat(timespec="seconds")
         self.meta |= {"ended": ended, "status": self.status, "run": self.run.name}
-        self.meta["resumed"] = self.resumed
+        self.meta |= {"resumed": self.resumed, "why_not_faster": self.engine.why_not_faster}
         return results.save_results(
             folder,
             config.as_dict(self.exp),

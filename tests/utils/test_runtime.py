@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,9 @@ import exps
 from utils import runtime
 from utils.plain_data import plain
 from utils.runtime import DeviceError, data_device, facts, pick_device, seed_everything
+from utils.surroundings import prepare
+
+ROOT = Path(runtime.__file__).parents[1]
 
 CPU = torch.device("cpu")
 
@@ -35,13 +40,14 @@ def test_auto_takes_a_gpu_where_there_is_one(gpus: Any) -> None:
     gpus(0)
     assert pick_device("auto") == CPU
     gpus(1)
-    assert pick_device("auto").type == "cuda"
+    assert pick_device("auto") == torch.device("cuda:0")
 
 
 def test_what_is_asked_for_is_taken(gpus: Any) -> None:
     gpus(2)
     assert pick_device("cpu") == CPU
-    assert pick_device("cuda").type == "cuda"
+    # torch holds `cuda` and `cuda:0` for two devices, so that tensors would seem to be elsewhere.
+    assert pick_device("cuda") == torch.device("cuda:0")
     assert pick_device("cuda:1") == torch.device("cuda:1")
 
 
@@ -141,3 +147,33 @@ def test_no_commit_outside_a_repository(tmp_path: Path, monkeypatch: pytest.Monk
 def test_no_commit_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert facts(CPU, 0, "", datetime.now())["commit"] == ""
+
+
+def test_float32_is_float32_on_a_gpu_and_steps_repeat() -> None:
+    torch.backends.cudnn.allow_tf32 = True
+    torch.backends.cudnn.deterministic = False
+    runtime.same_numbers_on_gpus()
+    assert not torch.backends.cudnn.allow_tf32 and not torch.backends.cuda.matmul.allow_tf32
+    assert torch.backends.cudnn.deterministic and not torch.backends.cudnn.benchmark
+
+
+@pytest.mark.parametrize(
+    ("given", "policy"), [({}, "passive"), ({"OMP_WAIT_POLICY": "active"}, "active")]
+)
+def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch, given: dict[str, str], policy: str
+) -> None:
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME", "CUBLAS_WORKSPACE_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    prepare()
+    assert os.environ["OMP_WAIT_POLICY"] == policy
+    assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+
+
+def test_torch_is_loaded_after_the_surroundings_are_prepared() -> None:
+    """Else the libraries below torch have read the environment already."""
+    code = "import sys, run_exps; assert 'torch' not in sys.modules, 'torch is loaded too early'"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

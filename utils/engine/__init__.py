@@ -14,7 +14,7 @@ from utils.engine.dense import DenseEngine
 from utils.engine.reference import ReferenceEngine
 from utils.engine.replay import CudaRecorder, ReplayEngine
 from utils.engine.screen import has_fast_bf16
-from utils.engine.sparse import SparseEngine
+from utils.engine.sparse import FEW, SparseEngine
 from utils.engine.staged import StagedEngine
 
 
@@ -54,19 +54,35 @@ def _staged_engine(exp: Experiment, model: MLP, stream: TaskStream, device: torc
 def _plain_engine(
     exp: Experiment, model: MLP, stream: TaskStream, device: torch.device
 ) -> PlainEngine:
-    known = SparseEngine.supports(exp, model, device)
-    if exp.engine == "sparse" and not known:
+    sparse, recorded = SparseEngine.declines(exp, model, device), not_recorded(exp, stream, device)
+    if exp.engine == "sparse" and sparse:
         raise EngineError(
             three_lines(
                 f"[{exp.name}] engine = sparse does not fit this experiment",
-                "it is for MLPs of own k-winner layers on the CPU, with ordinary settings of SGD",
+                sparse,
                 "choose engine = auto",
             )
         )
-    if exp.engine == "sparse" or (exp.engine == "auto" and known and SparseEngine.pays(model)):
+    few = SparseEngine.pays(model)
+    if exp.engine == "sparse" or (exp.engine == "auto" and not sparse and few):
         return SparseEngine(exp, model, stream)
     if exp.engine == "reference":
-        return ReferenceEngine(exp, model, stream, device)
-    if device.type == "cuda" and stream.train.x.device == device and exp.sparse_layers == "own":
+        engine = ReferenceEngine(exp, model, stream, device)
+        engine.why_not_faster = "engine = reference"
+        return engine
+    if not recorded:
         return ReplayEngine(exp, model, stream, device, CudaRecorder(device))
-    return DenseEngine(exp, model, stream, device)
+    engine = DenseEngine(exp, model, stream, device)
+    slower = sparse or ("engine = dense" if few else f"sparse: more than one unit in {FEW} wins")
+    engine.why_not_faster = slower if device.type == "cpu" else recorded
+    return engine
+
+
+def not_recorded(exp: Experiment, stream: TaskStream, device: torch.device) -> str:
+    """Why steps cannot be recorded here, '' where they can."""
+    if device.type != "cuda":
+        return "recorded steps are for CUDA"
+    if stream.train.x.device != device:
+        return f"recorded steps need the pictures on {device}; they are on {stream.train.x.device}"
+    own = exp.sparse_layers == "own" or not exp.sparsify
+    return "" if own else "recorded steps need sparse_layers = own"

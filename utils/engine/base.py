@@ -19,6 +19,7 @@ class Engine(Protocol):
     name: str
     device: torch.device
     units: int  # inputs of the classifier
+    why_not_faster: str  # why a faster engine was not taken; '' where there is none
 
     @property
     def model(self) -> MLP:

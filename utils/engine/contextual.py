@@ -70,6 +70,7 @@ class ContextEngine:
         self.current = -1  # the context that is trained
         self._enter(torch.arange(exp.context_units).expand(layers, -1))
         self.name = f"{self.inner.name}, by context"
+        self.why_not_faster = self.inner.why_not_faster
         self._forget_tests()
 
     @property

@@ -29,7 +29,7 @@ class ReferenceEngine:
         self, exp: Experiment, model: MLP, stream: TaskStream, device: torch.device
     ) -> None:
         self.exp, self.model, self.stream, self.device = exp, model.to(device), stream, device
-        self.units = model.units
+        self.units, self.why_not_faster = model.units, ""
         self.net = self.model  # what is computed
         self.factors: dict[Tensor, Tensor] = {}  # see `slow`
         self._begin()

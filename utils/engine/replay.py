@@ -141,5 +141,5 @@ class ReplayEngine(DenseEngine):
                 f"training steps cannot be recorded and are launched one by one: {reason}",
                 stacklevel=2,
             )
-            self.records = False
+            self.records, self.why_not_faster = False, f"steps cannot be recorded: {reason}"
             self.model.zero_grad(set_to_none=True)

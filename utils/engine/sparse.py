@@ -49,6 +49,7 @@ class SparseEngine:
         assert basis is not None, "supports() is asked first"
         self.exp, self.stream, self._model = exp, stream, model
         self.device, self.units = torch.device("cpu"), model.units
+        self.why_not_faster = ""
         self.sgd = SGD(exp)
         first, *others = [Weights.of(block.linear) for block in model.blocks]
         self.winners = k_winners(model)
@@ -67,11 +68,16 @@ class SparseEngine:
         self.keep: Callable[[int, Tensor], Tensor] = self._draw
 
     @staticmethod
-    def supports(exp: Experiment, model: MLP, device: torch.device) -> bool:
-        """Whether this engine knows the model."""
-        known = type(model) is MLP and len(k_winners(model)) == len(model.blocks)
-        by_path = exp.old_synapse_lr < 1 and exp.old_synapse_rule == "importance"
-        return device.type == "cpu" and known and not by_path and _basis(exp) is not None
+    def declines(exp: Experiment, model: MLP, device: torch.device) -> str:
+        """Why this engine cannot train the model, '' where it can."""
+        if device.type != "cpu":
+            return "sparse: it is for CPUs"
+        if type(model) is not MLP or len(k_winners(model)) != len(model.blocks):
+            return "sparse: it is for MLPs whose every hidden layer has own k-winners"
+        if exp.old_synapse_lr < 1 and exp.old_synapse_rule == "importance":
+            return "sparse: importance needs the gradient of every synapse in every step"
+        lazy = _basis(exp) is not None
+        return "" if lazy else "sparse: lr, momentum and weight_decay allow no lazy updates"
 
     @staticmethod
     def pays(model: MLP) -> bool:

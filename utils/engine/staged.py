@@ -28,6 +28,7 @@ class StagedEngine:
     def __init__(self, exp: Experiment, stream: TaskStream, inner: PlainEngine) -> None:
         self.exp, self.stream, self.inner = exp, stream, inner
         self.name, self.device, self.units = inner.name, inner.device, inner.units
+        self.why_not_faster = inner.why_not_faster
         self.task, self.head, self.done, self.steps = -1, 0, 0, 0
         self._model = inner.model  # for its shape: `model` has the weights as they are now
         whole = exp.context == "none"  # otherwise it is a part, and the whole is counted elsewhere

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,11 +13,12 @@ import torch
 from exps.config import KEYS
 from exps.kinds import Choice
 from models import make_model
-from utils.engine import EngineError, make_engine
+from utils.engine import EngineError, make_engine, not_recorded
 from utils.engine.base import Engine
 from utils.engine.dense import DenseEngine
 from utils.engine.reference import ReferenceEngine
 from utils.engine.sparse import SparseEngine
+from utils.runtime import pick_device
 
 FEW = {"hidden_units": 256, "percent_on_fc": 1 / 64}
 SPLIT = {"mnist_mode": "split", "num_batch": 3, "scenario": "task"}
@@ -69,7 +71,37 @@ def test_the_engines_are_those_that_can_be_chosen() -> None:
 def test_which_engine_it_is(
     made: Callable[..., Engine], changes: dict[str, Any], expected: type
 ) -> None:
-    assert type(made(**changes)) is expected
+    engine = made(**changes)
+    assert type(engine) is expected
+    assert bool(engine.why_not_faster) == (expected is not SparseEngine)
+
+
+@pytest.mark.parametrize("wanted", ["auto", "cuda", "cuda:0"])
+def test_a_gpu_records_its_steps_however_it_is_named(
+    experiment: Callable, monkeypatch: pytest.MonkeyPatch, wanted: str
+) -> None:
+    """All of it but the card: the device as it is picked, and pictures that say they are on it."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    on_the_card = SimpleNamespace(device=torch.device("cuda:0"))  # what a tensor there says
+    stream = SimpleNamespace(train=SimpleNamespace(x=on_the_card))
+    device = pick_device(wanted)
+    assert not not_recorded(experiment(), stream, device)
+    stream.train.x = torch.zeros(0)
+    assert "they are on cpu" in not_recorded(experiment(), stream, device)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({**FEW, "percent_on_fc": 0.25}, "one unit in 16 wins"),
+        ({**FEW, "sparsify": False}, "own k-winners"),
+        ({**FEW, "engine": "dense"}, "engine = dense"),
+        ({**FEW, "engine": "reference", "context": "prototype", "context_units": 64}, "reference"),
+    ],
+)
+def test_why_no_faster_engine(made: Callable[..., Engine], changes: Any, why: str) -> None:
+    assert why in made(**changes).why_not_faster
 
 
 @pytest.mark.parametrize(

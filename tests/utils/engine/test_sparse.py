@@ -163,14 +163,13 @@ def test_it_keeps_as_many_winners_as_dropout_says(
 def test_which_models_it_knows(experiment: Callable) -> None:
     cpu, cuda = torch.device("cpu"), torch.device("cuda")
 
-    def supports(device: torch.device = cpu, **changes: Any) -> bool:
+    def declines(device: torch.device = cpu, **changes: Any) -> str:
         exp = experiment(**changes)
-        shape = (1, 28, 28)
-        return SparseEngine.supports(exp, make_model(exp, shape, [10]), device)
+        return SparseEngine.declines(exp, make_model(exp, (1, 28, 28), [10]), device)
 
-    assert supports()
-    assert supports(weight_sparsity_fc=0.5, hidden_layers=3)
-    assert not supports(device=cuda)
-    assert not supports(sparsify=False)
-    assert not supports(cnn=True, percent_on_conv=0.1)
-    assert not supports(lr=1.0, weight_decay=1.0, nesterov=False)  # no basis
+    assert not declines()
+    assert not declines(weight_sparsity_fc=0.5, hidden_layers=3)
+    assert "CPUs" in declines(device=cuda)
+    assert "own k-winners" in declines(sparsify=False)
+    assert "own k-winners" in declines(cnn=True, percent_on_conv=0.1)
+    assert "lazy updates" in declines(lr=1.0, weight_decay=1.0, nesterov=False)  # no basis

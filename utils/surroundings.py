@@ -1,0 +1,17 @@
+"""What the libraries below torch read from the environment when loaded: set before that."""
+
+from __future__ import annotations
+
+import os
+
+# A thread that waits for its partners spins, by default for as long as they take. Where a partner
+# waits for a core itself, as on every machine that has other work, that costs a step ten times.
+_WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def prepare() -> None:
+    """Threads that sleep while they wait, and cuBLAS with the same bits twice; what the user has
+    set stays. To be called before torch is imported, by every process that trains."""
+    if not any(name in os.environ for name in _WAITING):
+        os.environ["OMP_WAIT_POLICY"] = "passive"
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
