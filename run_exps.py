@@ -24,7 +24,6 @@ def main(argv: list[str] | None = None) -> int:
     Returns the exit status: 0 good, 1 failed, 2 wrong input, 130 Ctrl-C, 143 SIGTERM.
     """
     args = cli.parser(RESULTS).parse_args(argv)
-    prepare()
     try:
         if args.list:
             return cli.show_sections(args.config)
@@ -86,6 +85,7 @@ def check_results(folder: Path) -> int:
 
 def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int:
     """Find out what is to be run, build it, train, and keep the result; torch is imported here."""
+    prepare(args.threads)
     from utils.resume import chosen
     from utils.runs import RunError
 

@@ -50,6 +50,13 @@ def _add_what(g: Group) -> None:
         "--device", metavar="DEVICE", help="auto, cpu, cuda, cuda:N or mps; as --set device="
     )
     g.add_argument(
+        "--threads",
+        type=_count,
+        metavar="N",
+        help="threads of a run (default: OMP_NUM_THREADS, else the cores that may be used; of many"
+        " runs at a time, their part of the cores; with Ray 1)",
+    )
+    g.add_argument(
         "--config",
         type=Path,
         default=config.DEFAULT_FILE,
@@ -155,12 +162,6 @@ def _add_many(p: argparse.ArgumentParser) -> None:
         metavar="N",
         help="runs at a time (default: one a GPU, without GPUs one; with Ray what the cluster can)",
     )
-    g.add_argument(
-        "--threads",
-        type=_count,
-        metavar="N",
-        help="threads of each run (default: the cores divided by --jobs; with Ray 1)",
-    )
     g.add_argument("--again", action="store_true", help="repeat runs that are done already")
     g.add_argument(
         "--executor",
@@ -184,7 +185,7 @@ def _count(text: str) -> int:
 
 def wants_many(args: argparse.Namespace) -> bool:
     """Whether any option of many runs is given, or several names."""
-    options = ("seeds", "grid", "jobs", "threads", "again", "executor", "address")
+    options = ("seeds", "grid", "jobs", "again", "executor", "address")
     given = [getattr(args, option) for option in options]
     return len(args.name or []) > 1 or any(value not in (None, False, []) for value in given)
 

@@ -266,7 +266,12 @@ class Session:
 
     def _same_machine(self, threads: int, machine: str) -> None:
         """Take the number of threads that the run was begun with: sums depend on it."""
-        if threads != torch.get_num_threads():
+        if self.args.threads is not None and threads != self.args.threads:
+            warn(
+                f"the run was begun with {threads} thread(s): with {self.args.threads} its last"
+                " bits may become others"
+            )
+        elif threads != torch.get_num_threads():
             say(f"{threads} thread(s), as the run was begun with", quiet=self.args.quiet)
             torch.set_num_threads(min(max(threads, 1), 1024))
             self.meta["threads"] = torch.get_num_threads()

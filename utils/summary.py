@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 
 import numpy as np
+import torch
 
 from benchmarks.stream import TaskStream
 from exps.config import Experiment, as_dict, as_text
@@ -48,7 +49,8 @@ def headline(exp: Experiment, stream: TaskStream, engine: Engine) -> str:
     return (
         f"{exp.name}: {len(stream.tasks)} tasks, {stream.scenario}-incremental,"
         f" {'sparse' if exp.sparsify else 'dense'} {'CNN' if exp.cnn else 'MLP'},"
-        f" seed {exp.seed}, {engine.name} engine in {exp.precision} on {engine.device},"
+        f" seed {exp.seed}, {engine.name} engine in {exp.precision} on {engine.device}"
+        f" ({torch.get_num_threads()} thread(s)),"
         f" data: {stream.source}"
     )
 
