@@ -8,6 +8,8 @@ from torch.nn import Flatten
 
 from models.k_winners import KWinners, KWinners2d, KWinnersBase, update_boost_strength
 from models.sparse_weights import (
+    PrunableSparseWeights,
+    PrunableSparseWeights2d,
     SparseWeights,
     SparseWeights2d,
     SparseWeightsBase,
@@ -20,6 +22,8 @@ __all__ = [
     "KWinners",
     "KWinners2d",
     "KWinnersBase",
+    "PrunableSparseWeights",
+    "PrunableSparseWeights2d",
     "SparseWeights",
     "SparseWeights2d",
     "SparseWeightsBase",

@@ -109,7 +109,7 @@ def test_k_units_win_and_pass_as_they_are(
     on = y != 0
     assert on.sum(1).eq(k).all()
     assert torch.equal(y[on], x[on])
-    boosted = F.boosted(x, duty, boost_strength)
+    boosted = F.boost_activations(x, duty, boost_strength)
     lowest_winner = boosted.masked_fill(~on, math.inf).amin(1)
     highest_loser = boosted.masked_fill(on, -math.inf).amax(1)
     assert (lowest_winner > highest_loser).all()
