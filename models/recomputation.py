@@ -39,7 +39,7 @@ def _(state: list[Tensor]) -> list[Tensor]:
 
 class _Pass(NamedTuple):
     """content: of the input; nodes: how many autograd nodes there were; hooks: those of the
-    checkpoint, which live as long as its graph, None where the pass had none (use_reentrant=True).
+    checkpoint, which live as long as its graph; None without gradients (use_reentrant=True).
     """
 
     content: Tensor
@@ -66,7 +66,6 @@ class Passes:
     def __reduce__(self) -> tuple[type[Passes], tuple[()]]:
         return Passes, ()
 
-    @torch.no_grad()
     def before(self, x: Tensor, state: tuple[Tensor, ...]) -> tuple[bool, tuple[Tensor, ...]]:
         """Whether this pass with input x repeats another, and the state before that one.
 
@@ -84,6 +83,7 @@ class Passes:
         state = self._find(content, hooks) if again else tuple(part.clone() for part in state)
         most = min(max(16, REMEMBERED // sum(part.numel() for part in state)), 1024)
         known = [p for p in self.known if p.needed][1 - most :]
+        hooks = hooks if torch.is_grad_enabled() else None
         self.known = [*known, _Pass(content, state, torch.autograd._get_sequence_nr(), hooks)]
         return again, state
 
@@ -118,6 +118,7 @@ def _equal(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:
     return one is other or all(map(torch.equal, one, other))
 
 
+@torch.no_grad()
 def _content(x: Tensor) -> Tensor:
     """int64 []: a number that inputs share if they are equal to the bit, others by chance alone."""
     whole = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}[x.element_size()]
