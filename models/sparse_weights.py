@@ -19,6 +19,11 @@ from models.errors import check
 from models.kept import KeepsTypes
 
 
+def synapses(weight: Tensor, zero_mask: Tensor | None) -> Tensor:
+    """Which weights are there, bool in their shape: all that no mask hides, of whatever value."""
+    return torch.ones_like(weight, dtype=torch.bool) if zero_mask is None else ~zero_mask
+
+
 def rezero_weights(m: nn.Module) -> None:
     """Set the masked weights of a sparse layer to zero: `model.apply`. Ours always are."""
     rezero = getattr(m, "rezero_weights", None)
