@@ -165,6 +165,7 @@ class KWinnersBase(KeepsTypes):
         if duty_cycle is not None and prefix + "learning_iterations" not in state_dict:
             seen = self.duty_cycle_period if bool(duty_cycle.any()) else 0
             state_dict[prefix + "learning_iterations"] = torch.tensor(seen)
+            state_dict.setdefault(prefix + "boost_strength", self.boost_strength)  # none at first
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
@@ -211,9 +212,7 @@ class KWinners(KWinnersBase):
         require_units(x, self.duty_cycle)
 
     def _compete(self, x: Tensor, k: int, duty_cycle: Tensor, boost_strength: Tensor) -> Tensor:
-        return kwinners(
-            x, duty_cycle, k, boost_strength, self.break_ties, self.relu, self.inplace
-        )
+        return kwinners(x, duty_cycle, k, boost_strength, self.break_ties, self.relu, self.inplace)
 
     def _wins(self, x: Tensor) -> tuple[Tensor, int]:
         x = x.reshape(-1, self.n)  # [samples, n]

@@ -83,8 +83,11 @@ class Passes:
         state = self._find(content, hooks) if again else tuple(part.clone() for part in state)
         most = min(max(16, REMEMBERED // sum(part.numel() for part in state)), 1024)
         known = [p for p in self.known if p.needed][1 - most :]
-        hooks = hooks if torch.is_grad_enabled() else None
-        self.known = [*known, _Pass(content, state, torch.autograd._get_sequence_nr(), hooks)]
+        lifetime = hooks if torch.is_grad_enabled() else None
+        self.known = [
+            *known,
+            _Pass(content, state, torch._C._autograd._get_sequence_nr(), lifetime),
+        ]
         return again, state
 
     def _find(self, content: Tensor, hooks: weakref.ref[Any] | None) -> tuple[Tensor, ...]:

@@ -1,7 +1,8 @@
 """The sparse layers, under one name as in nupic.torch.modules.
 
 A model written for nupic.torch runs after changing its imports: nupic.torch.modules becomes
-models.sparse, nupic.torch.functions becomes models.functional.
+models.sparse, nupic.torch.functions becomes models.functional. docs/extending.md says what is left
+out.
 """
 
 from torch.nn import Flatten

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
-from torch.autograd import _unsafe_preserve_version_counter
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.func import functional_call
 from torch.nn.parameter import UninitializedParameter
 
@@ -35,12 +35,12 @@ def rezero_weights(m: nn.Module) -> None:
 def normalize_sparse_weights(m: nn.Module) -> None:
     """Draw a sparse layer's weights anew, scaled to its non-zero inputs: `model.apply`.
 
-    Torch's own initialisation, uniform in ±1/sqrt(fan_in), with the unmasked inputs of a row for
-    fan_in. Does nothing where a row has none.
+    Torch's own initialisation, uniform in ±1/sqrt(fan_in), with the unmasked inputs of a row (in
+    the mean) for fan_in. Does nothing where there are none.
     """
     if not isinstance(m, SparseWeightsBase):
         return
-    fan_in = int((~m.zero_mask[0]).sum())
+    fan_in = int(synapses(m.weight, m.zero_mask).sum()) // len(m.weight)
     if fan_in == 0:
         return
     bound = 1 / math.sqrt(fan_in)

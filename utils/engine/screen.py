@@ -81,9 +81,10 @@ with warnings.catch_warnings():  # torch says once that its sparse tensors are i
 class Screen:
     """Winners of a layer whose weights [units, inputs] are a sum of parts with a scale each.
 
-    With exact false the bf16 products are taken for the values, and ties are broken. Otherwise the bound of unit j on
-    input x is its bf16 product plus slack·‖wⱼ‖·‖x‖ for every part w (Cauchy-Schwarz), all of it
-    one matrix product: each part has a column for its norm. `refresh` follows changes of the parts.
+    With exact false the bf16 products are taken for the values, and ties are broken. Otherwise the
+    bound of unit j on input x is its bf16 product plus slack·‖wⱼ‖·‖x‖ for every part w (Cauchy-
+    Schwarz), all of it one matrix product: each part has a column for its norm. `refresh` follows
+    changes of the parts.
 
     grain: if every x is a multiple of it, from 0 to 256 times (as pixels are), x in these units is
     not rounded at all; the bounds are then nearly half as far away. Otherwise 0.

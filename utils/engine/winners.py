@@ -39,9 +39,7 @@ def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return top.values, group * GROUP + top.indices % GROUP
 
 
-def choose(
-    values: Tensor, boost: Tensor | None, k: int, *, break_ties: bool = False
-) -> Winners:
+def choose(values: Tensor, boost: Tensor | None, k: int, *, break_ties: bool = False) -> Winners:
     """k-winners of values [batch, n] as `models.functional.kwinners` defines them, ties included.
 
     boost: factors [n] that pick the winners and do not change their values; None for all ones.
