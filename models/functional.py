@@ -21,16 +21,18 @@ def kwinners(
     relu: bool = False,
     inplace: bool = False,
 ) -> Tensor:
-    """x [batch, n] with all but the k largest boosted values of each row set to zero.
+    """x [..., n] with all but the k largest boosted values of each sample set to zero.
 
-    duty_cycles [n] only pick the winners, through `boosted`; the raw x of a winner passes through,
-    and so does its gradient. Every unit that reaches the k-th largest value wins, more than k when
-    values tie; with break_ties exactly k do. With relu a winner also needs a boosted value that is
-    not below zero (with break_ties: above zero). inplace overwrites x. Raises ValueError unless
-    0 <= k <= n.
+    duty_cycles [n] only pick the winners, through `boost_activations`; the raw x of a winner passes
+    through, and so does its gradient. Every unit that reaches the k-th largest value wins, more
+    than k when values tie; with break_ties exactly k do, and so they do for x of less precision
+    than float32, where ties are no chance. With relu a winner also needs a boosted value that is
+    not below zero (where ties are broken: above zero). inplace overwrites x. Raises ValueError
+    unless 0 <= k <= n, and for another shape.
     """
-    values = boosted(x, duty_cycles, boost_strength)
-    losers = _losers(values, k, -1, break_ties, relu)
+    require_units(x, duty_cycles)
+    values = boost_activations(x, duty_cycles, boost_strength)
+    losers = _losers(values, k, -1, break_ties or is_coarse(x), relu)
     return _silence(x, losers, inplace)
 
 
@@ -44,23 +46,51 @@ def kwinners2d(
     relu: bool = False,
     inplace: bool = False,
 ) -> Tensor:
-    """`kwinners` for x [batch, channels, height, width], duty_cycles [1, channels, 1, 1].
+    """`kwinners` for x [batch, channels, height, width] or one picture [channels, height, width].
 
-    local: k channels win at each position; otherwise k of all values of a sample win.
+    duty_cycles: [1, channels, 1, 1]; local: k channels win at each position; otherwise k of all
+    values of a sample win.
     """
-    values = boosted(x, duty_cycles, boost_strength)
+    require_pictures(x, duty_cycles)
+    values = boost_activations(x, duty_cycles.reshape(-1, 1, 1), boost_strength)
+    break_ties = break_ties or is_coarse(x)
     if local:
-        losers = _losers(values, k, 1, break_ties, relu)
+        losers = _losers(values, k, -3, break_ties, relu)
     else:
-        flat = values.flatten(1)  # [batch, channels * height * width]
-        losers = _losers(flat, k, 1, break_ties, relu).view(x.shape)
+        flat = values.flatten(-3)  # [batch, channels * height * width]
+        losers = _losers(flat, k, -1, break_ties, relu).view(x.shape)
     return _silence(x, losers, inplace)
 
 
 @torch.no_grad()
-def boosted(x: Tensor, duty_cycles: Tensor, boost_strength: float | Tensor) -> Tensor:
+def boost_activations(x: Tensor, duty_cycles: Tensor, boost_strength: float | Tensor) -> Tensor:
     """x * exp(-boost_strength * duty_cycles): units that won seldom get ahead. No gradient."""
     return x * torch.exp(-boost_strength * duty_cycles)
+
+
+def require_units(x: Tensor, duty_cycles: Tensor) -> None:
+    """Raise ValueError unless x is [..., n] for duty_cycles [n]."""
+    n = duty_cycles.numel()
+    if x.dim() < 1 or x.shape[-1] != n or x.is_complex():
+        raise ValueError(f"k-winners of {n} units: x is {_form(x)}, choose [..., {n}], real")
+
+
+def require_pictures(x: Tensor, duty_cycles: Tensor) -> None:
+    """Raise ValueError unless x is [batch, channels, height, width] or [channels, height, width]
+    for duty_cycles of so many channels, and has positions.
+    """
+    n = duty_cycles.numel()
+    good = x.dim() in (3, 4) and x.shape[-3] == n and x.shape[-1] > 0 and x.shape[-2] > 0
+    if not good or x.is_complex():
+        raise ValueError(
+            f"k-winners of {n} channels: x is {_form(x)}, choose [batch, {n}, height, width] or "
+            f"[{n}, height, width], real"
+        )
+
+
+def is_coarse(x: Tensor) -> bool:
+    """Whether x has less precision than float32, so that values tie often."""
+    return x.dtype in (torch.float16, torch.bfloat16)
 
 
 @torch.no_grad()
@@ -113,6 +143,10 @@ def _kth_largest(values: Tensor, k: int, dim: int) -> Tensor:
         return values.topk(k, dim, sorted=False).values.amin(dim, keepdim=True)
     # The same value counted from below, where fewer have to be selected.
     return values.topk(rest, dim, largest=False, sorted=False).values.amax(dim, keepdim=True)
+
+
+def _form(x: Tensor) -> str:
+    return f"{list(x.shape)} of {x.dtype}"
 
 
 def _silence(x: Tensor, losers: Tensor, inplace: bool) -> Tensor:

@@ -18,7 +18,11 @@ from models.functional import (
     kwinners2d,
     max_entropy,
     moving_duty_cycle,
+    require_pictures,
+    require_units,
 )
+from models.kept import KeepsTypes
+from models.recomputation import Passes
 
 
 def update_boost_strength(m: nn.Module) -> None:
@@ -28,11 +32,13 @@ def update_boost_strength(m: nn.Module) -> None:
         update()
 
 
-class KWinnersBase(nn.Module):
+class KWinnersBase(KeepsTypes):
     """What both k-winners layers share: boosting and the duty cycle.
 
-    Buffers: duty_cycle, how often each unit won; boost_strength []; learning_iterations [], int64,
-    the samples seen in training. They are updated in place and without waiting for the device.
+    Buffers: duty_cycle, float32, how often each unit won; boost_strength [], float32;
+    learning_iterations [], int64, the samples seen in training. They are updated in place and
+    without waiting for the device, and not by a pass that gradient checkpointing repeats: that one
+    has the winners of the first (see `recomputation`).
     """
 
     duty_cycle: Tensor
@@ -70,8 +76,20 @@ class KWinnersBase(nn.Module):
         self.k = 0
         self.k_inference = 0
         self.register_buffer("duty_cycle", duty_cycle)
-        self.register_buffer("boost_strength", torch.tensor(float(boost_strength)))
+        strength = torch.tensor(float(boost_strength), dtype=torch.float32)
+        self.register_buffer("boost_strength", strength)
         self.register_buffer("learning_iterations", torch.tensor(0))
+        self.passes = Passes()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self._require(x)
+        if not self.training:
+            return self._compete(x, self.k_inference, self.duty_cycle, self.boost_strength)
+        again, before = self.passes.before(x, (self.duty_cycle, self.boost_strength))
+        y = self._compete(x, self.k, *before)
+        if not again:
+            self.update_duty_cycle(y)
+        return y
 
     @torch.no_grad()
     def update_boost_strength(self) -> None:
@@ -80,10 +98,13 @@ class KWinnersBase(nn.Module):
 
     def update_duty_cycle(self, x: Tensor) -> None:
         """Count the output x of a training batch: a unit won a sample where x is above zero."""
-        self.count_wins(self._wins(x.detach()), x.shape[0])
+        self._require(x)
+        self.count_wins(*self._wins(x.detach()))
 
     def count_wins(self, wins: Tensor, batch: int) -> None:
         """`update_duty_cycle` from counts: how many of `batch` samples each unit won."""
+        if batch == 0:
+            return
         self.learning_iterations.add_(batch)
         duty_cycle = moving_duty_cycle(
             self.duty_cycle, wins, batch, self.learning_iterations, self.duty_cycle_period
@@ -109,8 +130,16 @@ class KWinnersBase(nn.Module):
             f"relu={self.relu}, inplace={self.inplace}"
         )
 
-    def _wins(self, x: Tensor) -> Tensor:
-        """How many samples each unit won, in the shape of duty_cycle."""
+    def _require(self, x: Tensor) -> None:
+        """Raise ValueError for an input of another shape, and leave the layer as it was."""
+        raise NotImplementedError
+
+    def _compete(self, x: Tensor, k: int, duty_cycle: Tensor, boost_strength: Tensor) -> Tensor:
+        """x with the values of k winners of each sample alone."""
+        raise NotImplementedError
+
+    def _wins(self, x: Tensor) -> tuple[Tensor, int]:
+        """How many samples each unit won, in the shape of duty_cycle, and of how many."""
         raise NotImplementedError
 
     def _set_k(self, k: int, k_inference: int, units: int) -> None:
@@ -136,17 +165,19 @@ class KWinnersBase(nn.Module):
         if duty_cycle is not None and prefix + "learning_iterations" not in state_dict:
             seen = self.duty_cycle_period if bool(duty_cycle.any()) else 0
             state_dict[prefix + "learning_iterations"] = torch.tensor(seen)
+            state_dict.setdefault(prefix + "boost_strength", self.boost_strength)  # none at first
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 class KWinners(KWinnersBase):
     """The k units of each sample with the largest boosted values pass, the others are zero.
 
-    x [batch, n] -> [batch, n]. k = round(n * percent_on) units win in training and
-    k_inference = int(k * k_inference_factor), at most n, in evaluation. boost_strength pulls up
-    units that won seldom in the last duty_cycle_period training samples. break_ties, relu and
-    inplace as in `models.functional.kwinners`. Raises ValueError for an argument that is out of
-    range or leaves no winner.
+    x [..., n] -> the same shape; all but the last dimension count samples, without any it is one.
+    k = round(n * percent_on) units win in training and k_inference = int(k * k_inference_factor),
+    at most n, in evaluation. boost_strength pulls up units that won seldom in the last
+    duty_cycle_period training samples. break_ties, relu and inplace as in
+    `models.functional.kwinners`. Raises ValueError for an argument that is out of range or leaves
+    no winner, and for x of another shape.
     """
 
     def __init__(
@@ -163,7 +194,7 @@ class KWinners(KWinnersBase):
     ) -> None:
         check("n", n, n >= 1, "1 or above")
         super().__init__(
-            torch.zeros(n),
+            torch.zeros(n, dtype=torch.float32),
             percent_on,
             k_inference_factor,
             boost_strength,
@@ -177,33 +208,28 @@ class KWinners(KWinnersBase):
         k = round(n * percent_on)
         self._set_k(k, int(k * k_inference_factor), n)
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = kwinners(
-            x,
-            self.duty_cycle,
-            self.k if self.training else self.k_inference,
-            self.boost_strength,
-            self.break_ties,
-            self.relu,
-            self.inplace,
-        )
-        if self.training:
-            self.update_duty_cycle(y)
-        return y
+    def _require(self, x: Tensor) -> None:
+        require_units(x, self.duty_cycle)
 
-    def _wins(self, x: Tensor) -> Tensor:
-        return (x > 0).sum(0, dtype=torch.float32)  # [n]
+    def _compete(self, x: Tensor, k: int, duty_cycle: Tensor, boost_strength: Tensor) -> Tensor:
+        return kwinners(x, duty_cycle, k, boost_strength, self.break_ties, self.relu, self.inplace)
+
+    def _wins(self, x: Tensor) -> tuple[Tensor, int]:
+        x = x.reshape(-1, self.n)  # [samples, n]
+        return (x > 0).sum(0, dtype=torch.float32), x.shape[0]
 
 
 class KWinners2d(KWinnersBase):
     """k-winners for pictures, x [batch, channels, height, width] -> the same shape.
 
+    One picture [channels, height, width] is a batch of one.
     local: round(channels * percent_on) channels win at each position, in evaluation
     round(channels * percent_on * k_inference_factor). Otherwise as large a part of all
     n = channels * height * width values of a sample. n comes from the input; until the first one n,
     and k unless local, are 0. The duty cycle [1, channels, 1, 1] is shared by the positions of a
     channel. The other arguments are those of `KWinners`. Raises ValueError for an argument that is
-    out of range or leaves no winner, with local false when the first input comes.
+    out of range or leaves no winner, with local false when the first input comes, and for x of
+    another shape.
     """
 
     def __init__(
@@ -221,7 +247,7 @@ class KWinners2d(KWinnersBase):
     ) -> None:
         check("channels", channels, channels >= 1, "1 or above")
         super().__init__(
-            torch.zeros(1, channels, 1, 1),
+            torch.zeros(1, channels, 1, 1, dtype=torch.float32),
             percent_on,
             k_inference_factor,
             boost_strength,
@@ -235,22 +261,6 @@ class KWinners2d(KWinnersBase):
         self.local = local
         if local:
             self._set_k_of(channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        self._set_n(x.shape[1:].numel())
-        y = kwinners2d(
-            x,
-            self.duty_cycle,
-            self.k if self.training else self.k_inference,
-            self.boost_strength,
-            self.local,
-            self.break_ties,
-            self.relu,
-            self.inplace,
-        )
-        if self.training:
-            self.update_duty_cycle(y)
-        return y
 
     def entropy(self) -> Tensor:
         """Entropy of the duty cycle in bits, summed over channels and positions."""
@@ -268,7 +278,7 @@ class KWinners2d(KWinnersBase):
         return torch.tensor(self.n)
 
     def set_extra_state(self, state: Tensor) -> None:
-        if int(state):
+        if not state.is_floating_point() and int(state):  # float16 would have rounded it
             self._set_n(int(state))
 
     def extra_repr(self) -> str:
@@ -276,18 +286,27 @@ class KWinners2d(KWinnersBase):
 
     def _set_n(self, n: int) -> None:
         if n != self.n:
-            self.n = n
             if not self.local:
                 self._set_k_of(n)
+            self.n = n
 
     def _set_k_of(self, units: int) -> None:
         k = round(units * self.percent_on)
         self._set_k(k, round(units * self.percent_on_inference), units)
 
-    def _wins(self, x: Tensor) -> Tensor:
-        positions = x.shape[2] * x.shape[3]
-        wins = (x > 0).sum((0, 2, 3), keepdim=True, dtype=torch.float32)
-        return wins / positions  # [1, channels, 1, 1]
+    def _require(self, x: Tensor) -> None:
+        require_pictures(x, self.duty_cycle)
+        self._set_n(x.shape[-3:].numel())
+
+    def _compete(self, x: Tensor, k: int, duty_cycle: Tensor, boost_strength: Tensor) -> Tensor:
+        return kwinners2d(
+            x, duty_cycle, k, boost_strength, self.local, self.break_ties, self.relu, self.inplace
+        )
+
+    def _wins(self, x: Tensor) -> tuple[Tensor, int]:
+        x = x.reshape(-1, *x.shape[-3:])  # [samples, channels, height, width]
+        wins = (x > 0).sum((0, 2, 3), keepdim=True, dtype=torch.float32)  # [1, channels, 1, 1]
+        return wins / (x.shape[2] * x.shape[3]), x.shape[0]
 
     def _load_from_state_dict(
         self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any

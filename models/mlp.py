@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks import Block, k_winners, linear
+from models.kept import KeepsTypes
 
 if TYPE_CHECKING:
     from exps.config import Experiment
 
 
-class MLP(nn.Module):
+class MLP(KeepsTypes):
     """Hidden blocks on the flattened input, then a linear classifier per head.
 
     `units` is the width of the classifiers' input. The classifiers are always dense.
@@ -27,6 +28,10 @@ class MLP(nn.Module):
         self.hidden = nn.ModuleList(hidden)
         self.units = units
         self.heads = nn.ModuleList(nn.Linear(units, size) for size in head_sizes)
+
+    def kept(self) -> dict[str, Tensor]:
+        """The buffers that keep their types: all, also those of `remember_use`."""
+        return dict(self.named_buffers())
 
     @property
     def blocks(self) -> list[Block]:
@@ -76,5 +81,6 @@ def remember_use(model: MLP) -> None:
     for layer in model.weighted:
         weight, bias = layer.weight, layer.bias
         assert isinstance(weight, Tensor) and isinstance(bias, Tensor)
-        layer.register_buffer("used", torch.zeros_like(weight, requires_grad=False))
-        layer.register_buffer("used_bias", torch.zeros_like(bias, requires_grad=False))
+        for name, of in (("used", weight), ("used_bias", bias)):
+            zeros = torch.zeros_like(of, dtype=torch.float32, requires_grad=False)
+            layer.register_buffer(name, zeros)

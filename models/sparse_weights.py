@@ -7,13 +7,21 @@ are nupic.torch's.
 from __future__ import annotations
 
 import math
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.func import functional_call
+from torch.nn.parameter import UninitializedParameter
 
 from models.errors import check
+from models.kept import KeepsTypes
+
+
+def synapses(weight: Tensor, zero_mask: Tensor | None) -> Tensor:
+    """Which weights are there, bool in their shape: all that no mask hides, of whatever value."""
+    return torch.ones_like(weight, dtype=torch.bool) if zero_mask is None else ~zero_mask
 
 
 def rezero_weights(m: nn.Module) -> None:
@@ -27,12 +35,12 @@ def rezero_weights(m: nn.Module) -> None:
 def normalize_sparse_weights(m: nn.Module) -> None:
     """Draw a sparse layer's weights anew, scaled to its non-zero inputs: `model.apply`.
 
-    Torch's own initialisation, uniform in ±1/sqrt(fan_in), with the unmasked inputs of a row for
-    fan_in. Does nothing where a row has none.
+    Torch's own initialisation, uniform in ±1/sqrt(fan_in), with the unmasked inputs of a row (in
+    the mean) for fan_in. Does nothing where there are none.
     """
     if not isinstance(m, SparseWeightsBase):
         return
-    fan_in = int((~m.zero_mask[0]).sum())
+    fan_in = int(synapses(m.weight, m.zero_mask).sum()) // len(m.weight)
     if fan_in == 0:
         return
     bound = 1 / math.sqrt(fan_in)
@@ -42,10 +50,11 @@ def normalize_sparse_weights(m: nn.Module) -> None:
     m.rezero_weights()
 
 
-class SparseWeightsBase(nn.Module):
+class SparseWeightsBase(KeepsTypes):
     """A layer whose weights are zero where `zero_mask` says so, and stay zero.
 
-    module: a layer with a `weight` of `dimensions` dimensions, outputs first; it is used in place.
+    module: a layer with a `weight` of `dimensions` dimensions, outputs first, that is a parameter
+    of its own and stays one: none that torch prunes or parametrises; it is used in place.
     weight_sparsity: the fraction of weights that are NOT zero (a density); sparsity: the fraction
     that are. Give one of them, between 0 and 1; the ends are allowed with allow_extremes. Every
     output keeps round(inputs * weight_sparsity) weights, drawn with torch's global generator on the
@@ -55,7 +64,9 @@ class SparseWeightsBase(nn.Module):
     optimiser that starts from zero weights leaves them at zero, with momentum, decay or adaptive
     steps alike, and whatever else is written there neither counts nor lasts beyond the next
     training step. Raises ValueError for a density that is out of range or leaves an output
-    without weights, and for a module of the wrong kind.
+    without weights, for a module of the wrong kind, also if it becomes so later, and for an input
+    of the wrong shape. States of nupic.torch load, with `zero_mask` of any type or the indices
+    `zero_weights` that it had before.
     """
 
     zero_mask: Tensor
@@ -69,12 +80,11 @@ class SparseWeightsBase(nn.Module):
         allow_extremes: bool = False,
     ) -> None:
         super().__init__()
-        weight = getattr(module, "weight", None)
-        if not isinstance(weight, Tensor) or weight.dim() != self.dimensions:
-            raise ValueError(
-                f"{type(self).__name__} needs a layer with a weight of {self.dimensions} "
-                f"dimensions, not {module}"
-            )
+        if not isinstance(getattr(module, "weight", None), Tensor):
+            raise ValueError(self._needed(module))
+        weight = _own_weight(module)
+        if weight.dim() != self.dimensions or getattr(module, "transposed", False):
+            raise ValueError(self._needed(module))
         density = _density(weight_sparsity, sparsity, allow_extremes)
         inputs = weight[0].numel()
         kept = round(inputs * density)
@@ -93,8 +103,8 @@ class SparseWeightsBase(nn.Module):
 
     @property
     def weight(self) -> nn.Parameter:
-        """The weights of the module, masked ones included."""
-        return cast(nn.Parameter, self.module.weight)
+        """The weights of the module, masked ones included; ValueError if it computes them now."""
+        return _own_weight(self.module)
 
     @property
     def bias(self) -> nn.Parameter | None:
@@ -107,26 +117,129 @@ class SparseWeightsBase(nn.Module):
         self.weight.masked_fill_(self.zero_mask, 0)
 
     def forward(self, x: Tensor) -> Tensor:
-        masked = self.weight.masked_fill(self.zero_mask, 0)
+        self._require(x)
+        weight = self.weight
+        masked = weight.masked_fill(self.zero_mask, 0)
         if self.training:
-            with torch.no_grad():
-                self.weight.copy_(masked)  # what rezero_weights does, at the price of a copy
+            # What rezero_weights does, at the price of a copy. What counts does not change, so it
+            # is no change to those who keep the weights for their gradient.
+            with torch.no_grad(), _unsafe_preserve_version_counter(weight):
+                weight.copy_(masked)
         return functional_call(self.module, {"weight": masked}, (x,))
 
     def extra_repr(self) -> str:
         return f"weight_sparsity={self.weight_sparsity:g}"
 
+    def _needed(self, module: nn.Module) -> str:
+        return (
+            f"{type(self).__name__} needs a layer with a weight of {self.dimensions} dimensions, "
+            f"outputs first, not {module}"
+        )
+
+    def _require(self, x: Tensor) -> None:
+        """Raise ValueError for an input of another shape."""
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        indices = state_dict.pop(prefix + "zero_weights", None)
+        if indices is not None:  # of nupic.torch before 2020, output and input or all dimensions
+            mask = torch.zeros_like(self.zero_mask)
+            places = mask.flatten(1) if len(indices) == 2 else mask
+            places[tuple(indices.long())] = True
+            state_dict[prefix + "zero_mask"] = mask
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+
 
 class SparseWeights(SparseWeightsBase):
-    """`SparseWeightsBase` for nn.Linear: x [batch, in_features] -> [batch, out_features]."""
+    """`SparseWeightsBase` for nn.Linear: x [..., in_features] -> [..., out_features]."""
 
     dimensions = 2
+
+    def _require(self, x: Tensor) -> None:
+        inputs = getattr(self.module, "in_features", None)
+        if inputs is not None and x.shape[-1:] != (inputs,):
+            raise ValueError(f"SparseWeights: x is {list(x.shape)}, choose [..., {inputs}]")
 
 
 class SparseWeights2d(SparseWeightsBase):
     """`SparseWeightsBase` for nn.Conv2d; the inputs of an output are in_channels * kernel area."""
 
     dimensions = 4
+
+    def _require(self, x: Tensor) -> None:
+        inputs = getattr(self.module, "in_channels", None)
+        if inputs is not None and (x.dim() not in (3, 4) or x.shape[-3] != inputs):
+            raise ValueError(
+                f"SparseWeights2d: x is {list(x.shape)}, choose [batch, {inputs}, height, width] "
+                f"or [{inputs}, height, width]"
+            )
+
+
+class PrunableSparseWeightBase:
+    """Sparse weights whose mask may be set at any time; none or all of them may be zero."""
+
+    zero_mask: Tensor
+    weight_sparsity: float
+    sparsity: float
+
+    @property
+    def off_mask(self) -> Tensor:
+        """Which weights are zero: a copy, bool in the shape of the weights.
+
+        Set to another, it counts from the next forward pass on, and `sparsity` follows. Raises
+        ValueError for another shape.
+        """
+        return self.zero_mask.clone()
+
+    @off_mask.setter
+    def off_mask(self, mask: Tensor) -> None:
+        if mask.shape != self.zero_mask.shape:
+            raise ValueError(
+                f"off_mask is {list(mask.shape)}, choose {list(self.zero_mask.shape)}, the shape of"
+                " the weights"
+            )
+        self.zero_mask.copy_(mask)
+        self.sparsity = int(self.zero_mask.sum()) / mask.numel()
+        self.weight_sparsity = 1.0 - self.sparsity
+
+
+class PrunableSparseWeights(PrunableSparseWeightBase, SparseWeights):
+    """`SparseWeights` with `off_mask`, and allow_extremes."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        weight_sparsity: float | None = None,
+        sparsity: float | None = None,
+    ) -> None:
+        super().__init__(module, weight_sparsity, sparsity, allow_extremes=True)
+
+
+class PrunableSparseWeights2d(PrunableSparseWeightBase, SparseWeights2d):
+    """`SparseWeights2d` with `off_mask`, and allow_extremes."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        weight_sparsity: float | None = None,
+        sparsity: float | None = None,
+    ) -> None:
+        super().__init__(module, weight_sparsity, sparsity, allow_extremes=True)
+
+
+def _own_weight(module: nn.Module) -> nn.Parameter:
+    """The weight of a layer that is a parameter of its own; raises ValueError for another."""
+    weight = module._parameters.get("weight")
+    if weight is None:
+        raise ValueError(
+            f"the weight of {module} is no parameter but computed from others, so no mask would"
+            " hold: undo that, e.g. with torch.nn.utils.prune.remove, remove_weight_norm or"
+            " parametrize.remove_parametrizations"
+        )
+    if isinstance(weight, UninitializedParameter):
+        raise ValueError(f"the weight of {module} has no shape yet: give it a first batch before")
+    return weight
 
 
 def _rezero_loaded(m: nn.Module, incompatible_keys: object) -> None:

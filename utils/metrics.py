@@ -73,12 +73,12 @@ SPARSITY = {
     "winner_overlap": Metric(
         "winner overlap", "%", 0, "use of the same units by two tasks, mean over all pairs"
     ),
-    "weight_density": Metric("weight density", "%", 0, "weights that are not zero"),
+    "weight_density": Metric("weight density", "%", 0, "weights that are not masked"),
     "params": Metric("parameters", "", 0, "weights and biases"),
-    "active_params": Metric("parameters, active", "", 0, "those that are not zero"),
+    "active_params": Metric("parameters, active", "", 0, "those that are not masked"),
     "macs": Metric("multiply-adds", "", 0, "for one picture, forward, computed densely"),
     "active_macs": Metric(
-        "multiply-adds, active", "", 0, "those of non-zero weights with inputs that are on"
+        "multiply-adds, active", "", 0, "those of weights not masked, with inputs that are on"
     ),
 }
 CHANGE = {
@@ -236,7 +236,7 @@ def winner_overlap(on_idxs: np.ndarray) -> float:
 
 
 def weight_density(densities: Mapping[str, float], params: Mapping[str, float]) -> float:
-    """Fraction of all weights that are not zero: the layers' densities, weighted by their size.
+    """Fraction of all weights that are not masked: the layers' densities, weighted by their size.
 
     densities, params: by the layer's name; what a layer has of parameters stands for its size. NaN
     where the two do not name the same layers.

@@ -11,22 +11,19 @@ from torch import Tensor, nn
 from models.functional import max_entropy
 from models.k_winners import KWinners, KWinners2d
 from models.mlp import MLP
+from models.sparse_weights import SparseWeightsBase, synapses
 
 
 def weight_density(model: MLP) -> dict[str, float]:
-    """Fraction of non-zero weights of every layer, measured, by the layer's name."""
-    return {
-        name: int(weight.count_nonzero()) / weight.numel()
-        for name, layer in _layers(model)
-        if isinstance(weight := layer.weight, Tensor)
-    }
+    """Fraction of the weights of every layer that are synapses, counted, by the layer's name."""
+    return {name: float(_synapses(layer).double().mean()) for name, layer in _layers(model)}
 
 
 @dataclass(frozen=True)
 class LayerCost:
     """Parameters, and multiply-adds for one picture: all of them, and those that count.
 
-    A parameter counts when it is not zero, a multiply-add when its input is on as well: where
+    A parameter counts when it is not masked, a multiply-add when its input is on as well: where
     k-winners come before the layer, that share of its inputs is.
     """
 
@@ -108,7 +105,7 @@ def _cost(name: str, layer: nn.Module, places: int, on: float) -> LayerCost:
     weight, bias = layer.weight, layer.bias
     assert isinstance(weight, Tensor)
     biases = bias.numel() if isinstance(bias, Tensor) else 0
-    active = int(weight.count_nonzero().item())
+    active = int(_synapses(layer).sum())
     return LayerCost(
         name,
         kind=type(layer).__name__,
@@ -117,6 +114,16 @@ def _cost(name: str, layer: nn.Module, places: int, on: float) -> LayerCost:
         macs=weight.numel() * places,
         active_macs=round(active * places * on),
     )
+
+
+def _synapses(layer: nn.Module) -> Tensor:
+    """Which weights are there, bool: what no mask hides. A mask of nupic.torch's does not last in
+    training, so there it is what is not zero.
+    """
+    weight, mask = layer.weight, getattr(layer, "zero_mask", None)
+    assert isinstance(weight, Tensor)
+    lasts = mask is None or isinstance(layer, SparseWeightsBase)
+    return synapses(weight, mask if lasts else weight == 0)
 
 
 def _layers(model: MLP) -> list[tuple[str, nn.Module]]:

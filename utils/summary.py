@@ -120,7 +120,7 @@ def _cost_lines(model: MLP, costs: list[LayerCost]) -> list[str]:
         for f in ("params", "active_params", "macs", "active_macs")
     ]
     lines.append(f"{'total':<28}{total[0]:>14,}{total[1]:>14,}{total[2]:>16,}{total[3]:>16,}")
-    lines.append("(active: of weights that are not zero, on inputs that win; one picture, forward)")
+    lines.append("(active: of weights not masked, on inputs that win; one picture, forward)")
     lines.append(_winner_line(model))
     return lines
 

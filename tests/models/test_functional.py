@@ -109,7 +109,7 @@ def test_k_units_win_and_pass_as_they_are(
     on = y != 0
     assert on.sum(1).eq(k).all()
     assert torch.equal(y[on], x[on])
-    boosted = F.boosted(x, duty, boost_strength)
+    boosted = F.boost_activations(x, duty, boost_strength)
     lowest_winner = boosted.masked_fill(~on, math.inf).amin(1)
     highest_loser = boosted.masked_fill(on, -math.inf).amax(1)
     assert (lowest_winner > highest_loser).all()
@@ -186,3 +186,51 @@ def test_entropy_is_largest_when_units_win_equally_often(p: list[float]) -> None
     duty = torch.tensor(p, dtype=torch.double)
     mean = duty.mean().expand_as(duty)
     assert F.binary_entropy(duty)[1] <= F.binary_entropy(mean)[1] + 1e-9
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("relu", [False, True])
+def test_coarse_values_tie_and_exactly_k_win(dtype: torch.dtype, relu: bool) -> None:
+    x = (torch.arange(400).div(3, rounding_mode="floor") / 128 + 1).view(2, 200).to(dtype)
+    duty = torch.zeros(200)
+    for k in (1, 7, 150, 200):
+        y = F.kwinners(x, duty, k, 1.0, relu=relu)
+        assert y.count_nonzero(1).eq(k).all()
+        assert torch.equal(y.topk(k, 1).values, x.topk(k, 1).values)
+        pictures = x.view(2, 200, 1, 1)
+        for local in (True, False):
+            y = F.kwinners2d(pictures, duty.view(1, 200, 1, 1), k, 1.0, local, relu=relu)
+            assert y.flatten(1).count_nonzero(1).eq(k).all()
+    assert F.kwinners(x.float(), duty, 7, 1.0).count_nonzero() > 14
+
+
+def test_samples_come_in_any_number_of_dimensions() -> None:
+    x, duty = torch.randn(2, 3, 5), torch.rand(5)
+    whole = F.kwinners(x, duty, 2, 1.0)
+    assert torch.equal(F.kwinners(x[1, 2], duty, 2, 1.0), whole[1, 2])
+    pictures, duty = torch.randn(2, 5, 3, 4), torch.rand(1, 5, 1, 1)
+    for local in (True, False):
+        whole = F.kwinners2d(pictures, duty, 2, 1.0, local)
+        assert torch.equal(F.kwinners2d(pictures[1], duty, 2, 1.0, local), whole[1])
+
+
+@pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 4), (3, 1), (5, 3)])
+def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"k-winners of 5 units: x is .*choose \[..., 5\]"):
+        F.kwinners(torch.randn(shape), torch.zeros(5), 1, 0.0, inplace=True)
+
+
+@pytest.mark.parametrize(
+    "shape", [(5,), (2, 5), (2, 5, 3), (2, 1, 3, 3), (5, 2, 3, 3), (2, 5, 3, 0)]
+)
+def test_other_pictures_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"5 channels: x is .*or \[5, height, width\]"):
+        F.kwinners2d(torch.randn(shape), torch.zeros(1, 5, 1, 1), 1, 0.0)
+
+
+def test_boosted_values_have_no_gradient() -> None:
+    x = torch.tensor([[3.0, -1.0]], requires_grad=True)
+    boosted = F.boost_activations(x, torch.tensor([1.0, 0.5]), 2.0)
+    assert boosted.tolist() == [[pytest.approx(3 * math.exp(-2)), pytest.approx(-math.exp(-1))]]
+    assert not boosted.requires_grad
+    assert torch.equal(F.boost_activations(x, torch.tensor([1.0, 0.5]), 0.0), x)

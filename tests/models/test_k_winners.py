@@ -222,3 +222,181 @@ def test_errors_of_2d() -> None:
         KWinners2d(4, local=True)
     with pytest.raises(ValueError, match=r"percent_on = 0.1 leaves none of 4 units on"):
         KWinners2d(4)(torch.rand(1, 4, 1, 1))
+
+
+@pytest.mark.parametrize(
+    "cast",
+    [
+        lambda m: m.half(),
+        lambda m: m.bfloat16(),
+        lambda m: m.double(),
+        lambda m: m.to(torch.bfloat16),
+        lambda m: m.to("cpu", torch.float16),
+        lambda m: m.type(torch.float16),
+        lambda m: nn.ModuleDict({"inner": nn.Sequential(m)}).half()["inner"][0],
+        lambda m: copy.deepcopy(m).half(),
+        lambda m: m.to("meta").half().to_empty(device="cpu"),
+    ],
+)
+def test_casting_leaves_what_is_counted(
+    make: Callable[[], sparse.KWinnersBase], cast: Callable[[Any], sparse.KWinnersBase]
+) -> None:
+    layer = make()
+    layer(pictures(layer))
+    before = copy.deepcopy(dict(layer.named_buffers()))
+    after = cast(layer)
+    for name, buffer in after.named_buffers():
+        assert buffer.dtype == before[name].dtype
+        assert buffer.device.type == "cpu"
+    assert after.duty_cycle.dtype == after.boost_strength.dtype == torch.float32
+
+
+def test_half_precision_counts_like_float32() -> None:
+    found = []
+    for dtype in (torch.float32, torch.bfloat16, torch.float16):
+        torch.manual_seed(0)
+        layer = KWinners(100, 0.1, boost_strength=0.0, duty_cycle_period=100_000).to(dtype)
+        for _ in range(100):
+            layer((torch.randn(64, 100) + torch.linspace(0, 2, 100)).to(dtype))
+        assert layer.duty_cycle.sum() == pytest.approx(10, abs=1e-3)
+        found.append(layer.duty_cycle)
+    for other in found[1:]:
+        torch.testing.assert_close(other, found[0], rtol=0, atol=2e-3)
+
+
+def test_a_default_type_is_not_that_of_the_counts() -> None:
+    torch.set_default_dtype(torch.bfloat16)
+    try:
+        layers = [make() for make in MAKERS.values()]
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for layer in layers:
+        assert layer.duty_cycle.dtype == layer.boost_strength.dtype == torch.float32
+
+
+@pytest.mark.parametrize("assign", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_states_of_any_precision_load(
+    make: Callable[[], sparse.KWinnersBase], dtype: torch.dtype, assign: bool
+) -> None:
+    layer = make()
+    layer(pictures(layer))
+    layer.learning_iterations.fill_(100_000)  # beyond float16
+    saved = {key: value.to(dtype) for key, value in layer.state_dict().items()}
+    other = nn.Sequential(make())
+    other.load_state_dict({f"0.{key}": value for key, value in saved.items()}, assign=assign)
+    for name, buffer in layer.named_buffers():
+        assert getattr(other[0], name).dtype == buffer.dtype
+    torch.testing.assert_close(other[0].duty_cycle, layer.duty_cycle, rtol=0.01, atol=1e-3)
+    assert other[0].learning_iterations > 50_000
+    other(pictures(layer, seed=1))
+    assert other[0].duty_cycle.isfinite().all()
+
+
+def as_it_was(layer: sparse.KWinnersBase, x: Tensor, message: str) -> None:
+    before = copy.deepcopy(dict(layer.named_buffers())), layer.n, layer.k
+    for refuses in (layer, layer.update_duty_cycle):
+        with pytest.raises(ValueError, match=message):
+            refuses(x)
+    assert (layer.n, layer.k) == before[1:]
+    assert all(torch.equal(before[0][name], value) for name, value in layer.named_buffers())
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("shape", [(), (11,), (3, 11), (12, 3), (2, 3, 11), (0, 11), (12, 1)])
+def test_other_shapes_are_refused(shape: tuple[int, ...], training: bool) -> None:
+    layer = KWinners(12, 0.25)
+    layer(pictures(layer))
+    as_it_was(layer.train(training), torch.randn(shape), r"12 units: x is \[.*choose \[..., 12\]")
+
+
+@pytest.mark.parametrize("local", [True, False])
+@pytest.mark.parametrize(
+    "shape",
+    [(12,), (8, 12), (11, 3, 2), (8, 11, 3, 2), (12, 8, 3, 2), (1, 8, 12, 3, 2), (8, 12, 0, 2)],
+)
+def test_other_pictures_are_refused(shape: tuple[int, ...], local: bool) -> None:
+    layer = KWinners2d(12, 0.25, local=local)
+    layer(torch.randn(8, 12, 3, 2))
+    as_it_was(layer, torch.randn(shape), r"12 channels: x is \[.*choose \[batch, 12, height, width")
+
+
+def test_complex_numbers_have_no_order() -> None:
+    with pytest.raises(ValueError, match=r"complex64, choose .*real"):
+        KWinners(4, 0.5)(torch.zeros(2, 4, dtype=torch.complex64))
+
+
+def test_too_small_pictures_leave_the_layer_as_it_was() -> None:
+    layer = KWinners2d(4, 0.1)
+    layer(torch.rand(1, 4, 3, 3))
+    as_it_was(layer, torch.rand(1, 4, 1, 1), "leaves none of 4 units on")
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_samples_come_in_any_number_of_dimensions(
+    make: Callable[[], sparse.KWinnersBase], training: bool
+) -> None:
+    """One without a batch is one sample; those of a sequence are as many as a batch of them."""
+    one, other = make().train(training), make().train(training)
+    batch = pictures(one, 6)
+    for x, y in zip(batch, [one(x) for x in batch], strict=True):
+        assert torch.equal(other(x.unsqueeze(0)).squeeze(0), y)
+    if isinstance(one, KWinners):
+        sequence = one(batch.view(2, 3, 12))
+        assert torch.equal(sequence.flatten(0, 1), other(batch))
+    assert torch.equal(one.duty_cycle, other.duty_cycle)
+    assert one.learning_iterations == other.learning_iterations
+    assert one.n == other.n
+
+
+def test_one_sample_counts_as_one() -> None:
+    layer = KWinners(10, 0.3)
+    assert layer(torch.arange(10.0)).tolist() == [0.0] * 7 + [7.0, 8.0, 9.0]
+    assert layer.duty_cycle.tolist() == [0.0] * 7 + [1.0] * 3
+    assert layer.learning_iterations == 1
+
+
+def test_no_samples_change_nothing(make: Callable[[], sparse.KWinnersBase]) -> None:
+    for layer in (make(), make()):
+        for seed in range(2):
+            before = layer.duty_cycle.clone()
+            none = pictures(layer, 0)
+            assert layer(none).shape == none.shape
+            assert torch.equal(layer.duty_cycle, before)
+            layer(pictures(layer, seed=seed))
+        assert layer.learning_iterations == 16
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.float64])
+def test_other_numbers_compete_as_well(dtype: torch.dtype) -> None:
+    layer = KWinners(4, 0.5, boost_strength=0.0)
+    y = layer(torch.tensor([[3, 1, 2, 0]], dtype=dtype))
+    assert y.dtype == dtype
+    assert y.tolist() == [[3, 0, 2, 0]]
+    assert layer.duty_cycle.tolist() == [1.0, 0.0, 1.0, 0.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_where_values_are_coarse_exactly_k_win(
+    make: Callable[[], sparse.KWinnersBase], dtype: torch.dtype
+) -> None:
+    layer = make()
+    x = 1 + torch.rand(pictures(layer, 50).shape).mul(4).round().div(4)
+    on = layer(x.to(dtype)) != 0
+    whole = on.flatten(1) if not getattr(layer, "local", False) else on
+    assert whole.sum(1).eq(layer.k).all()
+    again = make()
+    assert torch.equal(again(x.to(dtype)) != 0, on)
+    tied = make()(x) != 0
+    assert (tied | ~on).all()
+    assert tied.sum() > on.sum()
+
+
+def test_layers_are_exported(make: Callable[[], sparse.KWinnersBase]) -> None:
+    layer = make()
+    x = pictures(layer)
+    layer(x)
+    batch = ({0: torch.export.Dim("batch")},)
+    exported = torch.export.export(layer.eval(), (x,), dynamic_shapes=batch, strict=False)
+    more = pictures(layer, 20, 1)
+    assert torch.equal(exported.module()(more), layer(more))

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from inspect import signature
 from types import ModuleType
 
 import pytest
+import torch
+from torch import nn
 
 from exps.config import Experiment
-from models import ModelError, make_model, sparse
+from models import ModelError, functional, make_model, sparse
 from models.nupic import sparse_library
 
 Make = Callable[..., Experiment]
@@ -63,3 +66,39 @@ def test_an_installed_library_is_used(experiment: Make, nupic: ModuleType) -> No
     for name in ("KWinners", "KWinners2d", "SparseWeights", "SparseWeights2d"):
         assert getattr(nupic, name) in used
         assert getattr(sparse, name) not in used
+
+
+def test_names_of_nupic_torch() -> None:
+    """All that nupic.torch.modules and nupic.torch.functions export."""
+    modules = """Flatten KWinners KWinners2d PrunableSparseWeights PrunableSparseWeights2d
+        SparseWeights SparseWeights2d normalize_sparse_weights rezero_weights
+        update_boost_strength"""
+    assert set(modules.split()) < set(sparse.__all__)
+    assert all(hasattr(sparse, name) for name in sparse.__all__)
+    assert all(hasattr(functional, name) for name in ("kwinners", "kwinners2d"))
+    assert list(signature(functional.boost_activations).parameters) == [
+        "x",
+        "duty_cycles",
+        "boost_strength",
+    ]
+
+
+def test_a_state_of_nupic_torch_loads_into_a_whole_model() -> None:
+    """Of its first years: no boost strength, indices of zero weights; later a mask in float16."""
+    layer = sparse.SparseWeights(nn.Linear(8, 6), sparsity=0.5)
+    model = nn.Sequential(layer, sparse.KWinners(6, 0.5))
+    mask, duty = torch.rand(6, 8) < 0.5, torch.rand(6)
+    weights = {"0.module.weight": torch.randn(6, 8), "0.module.bias": torch.randn(6)}
+    old = {**weights, "0.zero_weights": mask.nonzero().t(), "1.duty_cycle": duty}
+    new = {
+        **weights,
+        "0.zero_mask": mask.half(),
+        "1.duty_cycle": duty,
+        "1.boost_strength": torch.tensor([0.25]),
+    }
+    for state, strength in ((old, 1.0), (new, 0.25)):
+        model[1].boost_strength.fill_(1.0)
+        model.load_state_dict(state)
+        assert torch.equal(model[0].zero_mask, mask)
+        assert torch.equal(model[1].duty_cycle, duty)
+        assert model[1].boost_strength.tolist() == strength

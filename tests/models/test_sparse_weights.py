@@ -14,9 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear
+from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
 from models import sparse
-from models.sparse import SparseWeights, SparseWeights2d, normalize_sparse_weights, rezero_weights
+from models.sparse import (
+    PrunableSparseWeights,
+    PrunableSparseWeights2d,
+    SparseWeights,
+    SparseWeights2d,
+    normalize_sparse_weights,
+    rezero_weights,
+)
 
 OPTIMISERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
     "SGD": lambda p: torch.optim.SGD(p, 0.1, momentum=0.9, weight_decay=1e-2, nesterov=True),
@@ -199,3 +207,163 @@ def test_a_module_of_the_wrong_kind() -> None:
         SparseWeights2d(nn.Linear(4, 3), 0.5)
     with pytest.raises(ValueError, match=r"not ReLU\(\)"):
         SparseWeights(nn.ReLU(), 0.5)
+    with pytest.raises(ValueError, match="outputs first, not ConvTranspose2d"):
+        SparseWeights2d(nn.ConvTranspose2d(4, 4, 3), 0.5)
+    with pytest.raises(ValueError, match="no shape yet: give it a first batch"):
+        SparseWeights(nn.LazyLinear(3), 0.5)
+    with pytest.raises(ValueError, match="no parameter but computed"):
+        SparseWeights(SparseWeights(nn.Linear(4, 3), 0.5), 0.5)
+
+
+def fixed(module: nn.Module) -> nn.Module:
+    """A layer whose weight is no parameter but a tensor."""
+    weight = module.weight.detach().clone()
+    del module.weight
+    module.weight = weight
+    return module
+
+
+class Twice(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2 * weight
+
+
+COMPUTED: dict[str, Callable[[nn.Module], object]] = {
+    "pruned": lambda m: prune.random_unstructured(m, "weight", amount=0.3),
+    "in whole rows": lambda m: prune.ln_structured(m, "weight", amount=0.3, n=2, dim=0),
+    "not pruned": lambda m: prune.identity(m, "weight"),
+    "normalised": weight_norm,
+    "normalised by its spectrum": spectral_norm,
+    "parametrised norm": parametrizations.weight_norm,
+    "orthogonal": parametrizations.orthogonal,
+    "parametrised": lambda m: parametrize.register_parametrization(m, "weight", Twice()),
+    "a tensor": fixed,
+}
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize("compute", COMPUTED)
+@pytest.mark.parametrize("later", [True, False])
+def test_a_weight_that_is_computed_is_refused(compute: str, later: bool) -> None:
+    """Before it is wrapped, or when it comes to that afterwards: no mask would hold."""
+    for module, wrap, x in (
+        (nn.Linear(20, 5), SparseWeights, torch.randn(8, 20)),
+        (nn.Conv2d(4, 5, 3), SparseWeights2d, torch.randn(8, 4, 5, 5)),
+    ):
+        if not later:
+            COMPUTED[compute](module)
+            with pytest.raises(ValueError, match="no parameter but computed from others"):
+                wrap(module, 0.4)
+            continue
+        layer = wrap(module, 0.4)
+        COMPUTED[compute](module)
+        for training in (True, False):
+            with pytest.raises(ValueError, match=r"parametrize\.remove_parametrizations"):
+                layer.train(training)(x)
+
+
+def test_what_is_made_a_parameter_again_is_masked() -> None:
+    module = nn.Linear(20, 5, bias=False)
+    prune.random_unstructured(module, "weight", amount=0.3)
+    prune.remove(module, "weight")
+    layer = SparseWeights(module, 0.4)
+    assert not layer(torch.eye(20)).t()[layer.zero_mask].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_casting_leaves_the_mask(layer: sparse.SparseWeightsBase, dtype: torch.dtype) -> None:
+    before = layer.zero_mask.clone()
+    for cast in (layer.to(dtype), layer.type(dtype), nn.Sequential(layer).to(dtype)[0]):
+        assert torch.equal(cast.zero_mask, before)
+        assert cast.weight.dtype == cast(batch(layer).to(dtype)).dtype == dtype
+        assert masked(cast).eq(0).all()
+
+
+@pytest.mark.parametrize("shape", [(19,), (3, 21), (20, 3), ()])
+def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    layer = SparseWeights(nn.Linear(20, 9), 0.3)
+    layer.weight.data.fill_(1.0)
+    with pytest.raises(ValueError, match=r"SparseWeights: x is \[.*\], choose \[..., 20\]"):
+        layer(torch.randn(shape))
+    assert layer.weight.eq(1).all()
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (3, 5, 5), (2, 5, 5, 5), (4, 2, 5, 5), (1, 2, 4, 5, 5)])
+def test_other_pictures_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"choose \[batch, 4, height, width\]"):
+        SparseWeights2d(nn.Conv2d(4, 9, 3), 0.3)(torch.randn(shape))
+
+
+def test_samples_come_as_to_the_layer_inside() -> None:
+    linear = SparseWeights(nn.Linear(20, 9), 0.3)
+    x = torch.randn(2, 3, 20)
+    torch.testing.assert_close(linear(x)[1, 2], linear(x[1, 2]))
+    convolution = SparseWeights2d(nn.Conv2d(4, 6, 3, groups=2), 0.3)
+    x = torch.randn(2, 4, 5, 5)
+    torch.testing.assert_close(convolution(x)[1], convolution(x[1]))
+
+
+def test_weights_that_others_keep_for_their_gradient(layer: sparse.SparseWeightsBase) -> None:
+    """A penalty between two passes, as with gradient accumulation."""
+    first = layer(batch(layer)).sum() + layer.weight.square().sum()
+    (first + layer(batch(layer)).sum() + layer.weight.abs().sum()).backward()
+    assert layer.weight.grad is not None
+    assert layer.weight.grad[layer.zero_mask].eq(0).all()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bool, torch.uint8, torch.float32])
+@pytest.mark.parametrize("assign", [True, False])
+def test_states_of_nupic_torch(
+    layer: sparse.SparseWeightsBase, dtype: torch.dtype, assign: bool
+) -> None:
+    other = type(layer)(copy.deepcopy(layer.module), sparsity=0.6)
+    mask = layer.zero_mask.clone()
+    state = {**layer.state_dict(), "zero_mask": mask.to(dtype)}
+    other.load_state_dict(state, assign=assign)
+    assert torch.equal(other.zero_mask, mask)
+    assert masked(other).eq(0).all()
+
+
+@pytest.mark.parametrize("flat", [True, False])
+@pytest.mark.parametrize("dtype", [torch.int64, torch.float32])
+def test_states_of_nupic_torch_with_indices(
+    layer: sparse.SparseWeightsBase, flat: bool, dtype: torch.dtype
+) -> None:
+    state = layer.state_dict()
+    mask = state.pop("zero_mask").clone()
+    state["zero_weights"] = (mask.flatten(1) if flat else mask).nonzero().t().to(dtype)
+    given = set(state)
+    other = nn.Sequential(type(layer)(copy.deepcopy(layer.module), sparsity=0.6))
+    other.load_state_dict({f"0.{key}": value for key, value in state.items()})
+    assert torch.equal(other[0].zero_mask, mask)
+    assert set(state) == given
+
+
+@pytest.mark.parametrize(
+    ("wrap", "module"),
+    [
+        (PrunableSparseWeights, lambda: nn.Linear(20, 9)),
+        (PrunableSparseWeights2d, lambda: nn.Conv2d(4, 9, 3)),
+    ],
+)
+def test_masks_that_are_set(
+    wrap: type[PrunableSparseWeights], module: Callable[[], nn.Module]
+) -> None:
+    for density in (0, 1):
+        extreme = wrap(module(), weight_sparsity=density)
+        assert extreme.off_mask.float().mean() == extreme.sparsity == 1 - density
+    layer = wrap(module(), sparsity=0.5)
+    kept = layer.weight.detach().clone()
+    mask = layer.off_mask
+    mask[0], mask[1] = True, False
+    assert not torch.equal(layer.zero_mask, mask)
+    layer.off_mask = mask.half()
+    assert torch.equal(layer.off_mask, mask)
+    assert layer.sparsity == pytest.approx(mask.double().mean().item())
+    assert layer.sparsity + layer.weight_sparsity == 1
+    x = torch.eye(20) if wrap is PrunableSparseWeights else batch(layer)
+    plain = linear if wrap is PrunableSparseWeights else conv2d
+    torch.testing.assert_close(layer(x), plain(x, kept.masked_fill(mask, 0), layer.bias))
+    assert isinstance(layer, sparse.SparseWeightsBase)
+    with pytest.raises(ValueError, match=r"off_mask is .*, choose .*the shape of the weights"):
+        layer.off_mask = mask[0]

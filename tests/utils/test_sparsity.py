@@ -30,8 +30,33 @@ def test_the_density_is_still_the_configured_one_after_training(
         assert layer.weight[~layer.zero_mask].all()
 
 
-def test_density_is_measured(experiment: Callable) -> None:
+def test_density_is_that_of_the_masks(experiment: Callable) -> None:
+    model = make_model(experiment(hidden_units=8, weight_sparsity_fc=0.5), MLP_SHAPE, [3])
+    layer = model.hidden[0].linear
+    with torch.no_grad():
+        layer.zero_mask[:, 0] = False
+        layer.weight[:, 0] = 0  # has just grown
+        model.heads[0].weight[0] = 0
+    there = 32 - int(layer.zero_mask.sum())
+    assert weight_density(model) == {"hidden.0.linear": there / 32, "heads.0": 1.0}
+    assert [c.active_params for c in layer_costs(model, MLP_SHAPE)] == [there + 8, 27]
+    assert [c.active_macs for c in layer_costs(model, MLP_SHAPE)] == [there, 3]
+
+
+@pytest.mark.parametrize("dynamic", ["set", "grow"])
+def test_the_density_is_that_of_the_census(
+    experiment: Callable, stream_of: Callable, trained: Callable, dynamic: str
+) -> None:
+    exp = experiment(dynamic=dynamic, initial_density_fc=0.05, train_ep=2, train_ep_inc=2)
+    record, _ = trained(exp, stream_of(exp, train=200))
+    found = record.stats()
+    assert found["weight_density"]["hidden.0.linear"] == found["density"][-1, 0]
+    assert found["costs"][0]["active_params"] == found["synapses"][-1, 0] + exp.hidden_units
+
+
+def test_masks_of_nupic_torch_do_not_count_as_they_do_not_last(experiment: Callable) -> None:
     model = make_model(experiment(hidden_units=8), MLP_SHAPE, [3])
+    model.hidden[0].linear.register_buffer("zero_mask", torch.ones(8, 4).half())
     with torch.no_grad():
         model.hidden[0].linear.weight[:, 1:] = 0
     assert weight_density(model) == {"hidden.0.linear": 0.25, "heads.0": 1.0}

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from models.mlp import MLP
+from models.sparse_weights import synapses
 from utils.dynamic import old_synapses
 from utils.engine.weights import Place, Weights
 
@@ -37,7 +38,7 @@ class Census:
         self.born = [torch.full_like(w.weight, -1, dtype=torch.int16) for w in layers]
         if initial:
             for layer, born in zip(layers, self.born, strict=True):
-                born.masked_fill_(_there(layer), 0)
+                born.masked_fill_(synapses(layer.weight, layer.zero_mask), 0)
         hidden = layers[: len(model.blocks)]
         self.first = [torch.zeros_like(w.bias, dtype=torch.int16) for w in hidden]
         self.weights = torch.tensor([w.weight.numel() for w in layers])
@@ -66,7 +67,8 @@ class Census:
         for i, layer in enumerate(_layers(model)):
             born, place = self.born[i], () if places is None else places[i]
             known = born[place]
-            now = known.masked_fill(known < 0, task + 1).masked_fill(~_there(layer)[place], -1)
+            there = synapses(layer.weight, layer.zero_mask)[place]
+            now = known.masked_fill(known < 0, task + 1).masked_fill(~there, -1)
             born[place] = now
             rates = torch.zeros_like(layer.weight)
             rates[place] = slowed[layer.weight][place] if slowed else 1.0
@@ -144,13 +146,6 @@ def _count_on(count: Tensor, _: nn.Module, inputs: tuple[Tensor, ...], output: T
 def _layers(model: MLP) -> list[Weights]:
     """The fully connected layers: the hidden ones, then the classifiers."""
     return [layer for layer in old_synapses.layers(model) if layer.weight.dim() == 2]
-
-
-def _there(layer: Weights) -> Tensor:
-    """Which weights are not masked, bool [outputs, inputs]."""
-    if layer.zero_mask is None:
-        return torch.ones_like(layer.weight, dtype=torch.bool)
-    return ~layer.zero_mask
 
 
 def _ages(used: Tensor) -> Tensor:

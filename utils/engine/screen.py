@@ -81,9 +81,10 @@ with warnings.catch_warnings():  # torch says once that its sparse tensors are i
 class Screen:
     """Winners of a layer whose weights [units, inputs] are a sum of parts with a scale each.
 
-    With exact false the bf16 products are taken for the values. Otherwise the bound of unit j on
-    input x is its bf16 product plus slack·‖wⱼ‖·‖x‖ for every part w (Cauchy-Schwarz), all of it
-    one matrix product: each part has a column for its norm. `refresh` follows changes of the parts.
+    With exact false the bf16 products are taken for the values, and ties are broken. Otherwise the
+    bound of unit j on input x is its bf16 product plus slack·‖wⱼ‖·‖x‖ for every part w (Cauchy-
+    Schwarz), all of it one matrix product: each part has a column for its norm. `refresh` follows
+    changes of the parts.
 
     grain: if every x is a multiple of it, from 0 to 256 times (as pixels are), x in these units is
     not rounded at all; the bounds are then nearly half as far away. Otherwise 0.
@@ -122,7 +123,7 @@ class Screen:
         else:
             bound = torch.addcmul(self.bias * boost, products.float(), boost, value=scale)
         if not self.exact:
-            return choose(bound, boost, k)
+            return choose(bound, boost, k, break_ties=True)
         # A product was rounded to bf16 before the bias came.
         asked = _Asked(x, bound, scales, boost, k, 2 * ROUNDING * self.bias.abs().max())
         found, unsure = self._among(asked, k + 2)

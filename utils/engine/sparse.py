@@ -52,12 +52,12 @@ class SparseEngine:
         self.why_not_faster = ""
         self.sgd = SGD(exp)
         first, *others = [Weights.of(block.linear) for block in model.blocks]
-        self.winners = k_winners(model)
+        self.winners, self.half = k_winners(model), exp.precision == "bf16"
         self.first = first_layer(
             first,
             self.sgd,
             basis,
-            half=exp.precision == "bf16",
+            half=self.half,
             k=self.winners[0].k,
             grain=stream.grain,
         )
@@ -184,7 +184,7 @@ class SparseEngine:
         x = self.stream.inputs(self.stream.test, samples).flatten(1)
         on = self.first.test_winners(x, self._boost(0), self.winners[0].k_inference)
         for i, layer in enumerate(self.hidden, 1):
-            on = choose(layer.forward(on), self._boost(i), self.winners[i].k_inference)
+            on = self._choose(layer, on, i, self.winners[i].k_inference)
         logits, _ = _logits(on, self.heads[head])
         return logits, self.stream.labels(self.stream.test, samples)
 
@@ -199,11 +199,10 @@ class SparseEngine:
         outputs: list[Winners] = []
         scales: list[Tensor] = []
         for i, activation in enumerate(self.winners):
-            boost = self._boost(i)
             if i == 0:
-                on = self.first.train_winners(x, boost, activation.k)
+                on = self.first.train_winners(x, self._boost(0), activation.k)
             else:
-                on = choose(self.hidden[i - 1].forward(outputs[-1]), boost, activation.k)
+                on = self._choose(self.hidden[i - 1], outputs[-1], i, activation.k)
             _count_wins(activation, on)
             scale = self.keep(i, on.unit).masked_fill_(on.value == 0, 0)  # nothing for the padding
             outputs.append(Winners(on.unit, on.value * scale))
@@ -225,6 +224,10 @@ class SparseEngine:
         gradient.view(-1).index_add_(0, where.flatten(), shares.flatten())
         self.sgd.gradient(classifier.bias).copy_(error.sum(0))
         return logits, torch.einsum("bkc,bc->bk", rows, error)
+
+    def _choose(self, layer: HiddenLayer, inputs: Winners, i: int, k: int) -> Winners:
+        """The winners of hidden layer i; in bf16 no more than k, as in the first."""
+        return choose(layer.forward(inputs), self._boost(i), k, break_ties=self.half)
 
     def _boost(self, layer: int) -> Tensor | None:
         """What multiplies the pre-activations when winners are picked [units]; None for ones."""

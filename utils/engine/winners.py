@@ -39,7 +39,7 @@ def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
     return top.values, group * GROUP + top.indices % GROUP
 
 
-def choose(values: Tensor, boost: Tensor | None, k: int) -> Winners:
+def choose(values: Tensor, boost: Tensor | None, k: int, *, break_ties: bool = False) -> Winners:
     """k-winners of values [batch, n] as `models.functional.kwinners` defines them, ties included.
 
     boost: factors [n] that pick the winners and do not change their values; None for all ones.
@@ -48,7 +48,7 @@ def choose(values: Tensor, boost: Tensor | None, k: int) -> Winners:
     if k == values.shape[1]:
         return Winners(torch.arange(k).expand_as(values), values)
     top, index = largest(boosted, k + 1)
-    if _tied(top, k):
+    if not break_ties and _tied(top, k):
         return _with_ties(values, boosted, top[:, k - 1 : k])
     index = index[:, :k]
     return Winners(index, top[:, :k] if boost is None else values.gather(1, index))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from models.functional import boosted
+from models.functional import boost_activations
 from utils.engine.contextual import ContextEngine
 
 CONTEXT: dict[str, Any] = {"context": "prototype", "context_units": 16, "dropout": 0.0}
@@ -23,7 +23,7 @@ def forward(model: Any, x: Tensor, units: Tensor, bias: Tensor, k: int) -> Tenso
     for block, allowed in zip(model.blocks, units, strict=True):
         values = block.linear(x)
         rivals = torch.full_like(values, -torch.inf)
-        rivals[:, allowed] = boosted(
+        rivals[:, allowed] = boost_activations(
             values, block.activation.duty_cycle, block.activation.boost_strength
         )[:, allowed]
         x = values.masked_fill(rivals < rivals.topk(k, 1).values[:, -1:], 0)

@@ -185,3 +185,26 @@ def _copied(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _copied(v) for k, v in value.items()}
     return [_copied(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+@pytest.mark.parametrize("engine", ["reference", "dense", "sparse"])
+@pytest.mark.parametrize("context", ["none", "prototype"])
+def test_in_bf16_exactly_k_units_win(
+    experiment: Callable, stream_of: Callable, trained: Callable, engine: str, context: str
+) -> None:
+    """Values tie often there."""
+    parts = {"context": context, "context_units": 200} if context != "none" else {}
+    exp = experiment(
+        engine=engine,
+        precision="bf16",
+        hidden_units=400,
+        hidden_layers=2,
+        percent_on_fc=0.01,
+        boost_strength=0.0,
+        dropout=0.0,
+        train_ep=1,
+        train_ep_inc=1,
+        **parts,
+    )
+    record, _ = trained(exp, stream_of(exp))
+    assert record.stats()["perc_on_avg"] == pytest.approx([1.0, 1.0], abs=1e-5)

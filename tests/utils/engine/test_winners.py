@@ -100,3 +100,14 @@ def test_choosing_among_candidates(
     found, kth = choose_among(units, candidates, candidates, k)
     assert torch.equal(dense(found, n), kwinners(values, torch.zeros(n), k, 0.0))
     assert torch.equal(kth, values.topk(k, 1).values[:, -1])
+
+
+@given(st.integers(1, 5), WIDTHS, st.integers(0, 2**16), st.data())
+def test_exactly_k_win_where_ties_are_broken(
+    batch: int, n: int, seed: int, data: st.DataObject
+) -> None:
+    k = data.draw(st.integers(1, n))
+    values = values_of(batch, n, seed, ties=True) + 5
+    on = dense(choose(values, None, k, break_ties=True), n)
+    assert (on != 0).sum(1).eq(k).all()
+    assert torch.equal(on.topk(k, 1).values, values.topk(k, 1).values)
