@@ -83,7 +83,7 @@ def binary_entropy(p: Tensor) -> tuple[Tensor, Tensor]:
     return entropy, entropy.sum()
 
 
-def max_entropy(n: int, k: int) -> float:
+def max_entropy(n: int, k: float) -> float:
     """The entropy in bits of n units when each wins equally often and k of them at a time."""
     p = k / n
     if p in (0.0, 1.0):
