@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+COUNTED = 2**22  # batches, of which float32 still tells one
+
 
 def kwinners(
     x: Tensor,
@@ -71,9 +73,10 @@ def moving_duty_cycle(
 
     duty_cycles: before this batch; wins: samples of the batch that a unit won (same shape);
     seen: int64 [], all samples so far with this batch. While fewer than `period` samples were seen
-    it is their plain average; a batch longer than `period` is averaged whole.
+    it is their plain average; a batch longer than `period` is averaged whole. Beyond COUNTED times
+    the batch a longer period is as good as one of so many samples.
     """
-    span = seen.clamp(max=max(period, batch))
+    span = seen.clamp(max=max(min(period, COUNTED * batch), batch))
     return (duty_cycles * (span - batch) + wins) / span
 
 

@@ -14,7 +14,7 @@ from exps.config import KEYS
 from models import make_model
 from utils.meter import EpochRecord
 from utils.summary import accuracy_table, clock, headline, plan, run_summary
-from utils.training import RunRecord, empty_record
+from utils.training import NOT_KEPT, RunRecord, empty_record
 
 NAN = float("nan")
 

@@ -23,7 +23,7 @@ from torch.nn.functional import embedding_bag
 
 SMALLEST_SCALE = 1e-12  # one below this is multiplied into its matrix, long before fp32 overflows
 NOTHING = 1e-30  # smaller parts are dropped then: far below rounding, and denormals are slow
-LEAST_PULL = 1e-60  # of momentum on a weight; less is as good as none, and cannot be divided by
+LEAST_PULL = 1e-30  # of momentum on a weight; less is as good as none, and slopes stay in range
 APART = 1e-3  # eigenvalues closer than twice this share make p and q large, to nearly cancel
 
 
