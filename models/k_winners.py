@@ -258,8 +258,8 @@ class KWinners2d(KWinnersBase):
         return super().entropy() * self.n / self.channels
 
     def max_entropy(self) -> float:
-        """The entropy when all channels win equally often; 0 before the first input. It can be exceeded
-        where more than half of them win.
+        """The entropy when all channels win equally often, which can be exceeded where more than
+        half of them win; 0 before the first input.
         """
         if self.n == 0:
             return 0.0

@@ -22,7 +22,6 @@ from utils.meter import EpochRecord
 from utils.progress import Progress
 from utils.sparsity import k_winner_layers, layer_costs, max_entropies, weight_density
 
-
 NOT_KEPT = np.zeros(0, np.int64)  # a number a unit and epoch would fill the memory of a long run
 
 
