@@ -11,6 +11,8 @@ import math
 import torch
 from torch import Tensor
 
+COUNTED = 2**22  # batches, of which float32 still tells one
+
 
 def kwinners(
     x: Tensor,
@@ -101,9 +103,10 @@ def moving_duty_cycle(
 
     duty_cycles: before this batch; wins: samples of the batch that a unit won (same shape);
     seen: int64 [], all samples so far with this batch. While fewer than `period` samples were seen
-    it is their plain average; a batch longer than `period` is averaged whole.
+    it is their plain average; a batch longer than `period` is averaged whole. Beyond COUNTED times
+    the batch a longer period is as good as one of so many samples.
     """
-    span = seen.clamp(max=max(period, batch))
+    span = seen.clamp(max=max(min(period, COUNTED * batch), batch))
     return (duty_cycles * (span - batch) + wins) / span
 
 
@@ -113,7 +116,7 @@ def binary_entropy(p: Tensor) -> tuple[Tensor, Tensor]:
     return entropy, entropy.sum()
 
 
-def max_entropy(n: int, k: int) -> float:
+def max_entropy(n: int, k: float) -> float:
     """The entropy in bits of n units when each wins equally often and k of them at a time."""
     p = k / n
     if p in (0.0, 1.0):

@@ -118,7 +118,8 @@ class KWinnersBase(KeepsTypes):
     def max_entropy(self) -> float:
         """The entropy of int(n * percent_on) winners when all units win equally often.
 
-        nupic.torch's figure. k is rounded, not cut, so the entropy can exceed it where k rounds up.
+        nupic.torch's figure. k is rounded, not cut, so the entropy can exceed it where k rounds up;
+        and where k is more than half of n, as a winner that is not above zero does not count.
         """
         return max_entropy(self.n, int(self.n * self.percent_on))
 
@@ -267,7 +268,9 @@ class KWinners2d(KWinnersBase):
         return super().entropy() * self.n / self.channels
 
     def max_entropy(self) -> float:
-        """The entropy when all channels win equally often; 0 before the first input."""
+        """The entropy when all channels win equally often, which can be exceeded where more than
+        half of them win; 0 before the first input.
+        """
         if self.n == 0:
             return 0.0
         units = self.channels if self.local else self.n

@@ -14,10 +14,9 @@ from utils.checkpoint_file import CheckpointError
 from utils.engine.base import Engine
 from utils.meter import EpochRecord
 from utils.sparsity import LayerCost
-from utils.training import Place, RunRecord
+from utils.training import NOT_KEPT, Place, RunRecord
 
 ROOM = 512 * 2**20  # bytes that a checkpoint may have for what was measured
-NOTHING = np.zeros(0, np.int64)
 
 
 def take(engine: Engine, record: RunRecord, place: Place) -> dict[str, Any]:
@@ -122,7 +121,6 @@ def _record_tree(record: RunRecord) -> dict[str, Any]:
         "untrained": record.untrained.copy(),
         "epochs": np.array(epochs, np.float64).reshape(-1, 4),
         "entropy": record.entropy(),
-        "last_unit_on": record.epochs[-1].unit_on.copy() if record.epochs else NOTHING,
         "unit_on": [units.copy() for units in record.unit_on],
         "weight_density": dict(record.weight_density),
         "costs": [dict(cost) for cost in record.costs],
@@ -133,14 +131,11 @@ def _record_tree(record: RunRecord) -> dict[str, Any]:
 
 
 def _restored_record(tree: Any, fresh: RunRecord) -> RunRecord:
-    """How often units were on is kept for every task, but only for the last of all epochs."""
     rows = _numbers(tree["epochs"], np.float64, 2)
-    last = _numbers(tree["last_unit_on"], np.int64, 1)
-    units = [NOTHING] * (len(rows) - 1) + [last] * bool(len(rows))
     entropy = _numbers(tree["entropy"], np.float64, 2)
     epochs = [
-        EpochRecord(float(loss), float(accuracy), float(active), float(std), on, bits, None)
-        for (loss, accuracy, active, std), on, bits in zip(rows, units, entropy, strict=True)
+        EpochRecord(*map(float, row), unit_on=NOT_KEPT, entropy=bits, bad_step=None)
+        for row, bits in zip(rows, entropy, strict=True)
     ]
     accs = _numbers(tree["accs"], np.float64, 2)
     context_right = _numbers(tree["context_right"], np.float64, 2)

@@ -200,11 +200,15 @@ def entropy_curve(entropy: np.ndarray, max_entropy: np.ndarray) -> np.ndarray:
 
     entropy: float [E, L] bits, max_entropy: float [L] bits. 1 if all units win equally often, 0 if
     always the same ones do. Ahmad and Scheinkman, How Can We Be So Dense? The Benefits of Using
-    Highly Sparse Representations, 2019. NaN without k-winner layers (L = 0).
+    Highly Sparse Representations, 2019. NaN without k-winner layers (L = 0), and where it is above
+    its maximum by more than rounding, which then is none: many values tied, so more than k units
+    won, or the result is of a version whose maximum was too low where more than half of them win.
     """
     most = float(np.sum(max_entropy))
-    total = np.sum(entropy, axis=1)
-    return total / most if most > 0 else np.full(len(total), np.nan)
+    if most <= 0:
+        return np.full(len(entropy), np.nan)
+    share = np.sum(entropy, axis=1) / most
+    return np.where(share > 1 + 1e-4, np.nan, np.minimum(share, 1))
 
 
 def dead_units(on_idxs: np.ndarray) -> float:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from models.functional import max_entropy
-from models.k_winners import KWinners, KWinners2d
 from models.mlp import MLP
 from models.sparse_weights import SparseWeightsBase, synapses
 
@@ -81,20 +80,27 @@ def entropies(model: MLP) -> np.ndarray:
 
 
 def max_entropies(model: MLP) -> np.ndarray:
-    """The same if all units won equally often, float64 [layers]."""
-    return np.array(
-        [
-            max_entropy(m.n, m.k) if isinstance(m, KWinners) else m.max_entropy()  # type: ignore[operator]
-            for _, m in k_winner_layers(model)
-        ]
-    )
+    """The most that k winners of n can have, float64 [layers]: all win equally often, and as close
+    to half of the time as k allows, for one whose value is not above zero is no winner.
+    """
+    found = []
+    for _, layer in k_winner_layers(model):
+        k, among, n = _winners(layer)
+        found.append(max_entropy(among, min(k, among / 2)) * (n // among))
+    return np.array(found)
 
 
 def _share(winners: nn.Module) -> float:
     """The share of units that win in training."""
-    if isinstance(winners, KWinners2d) and winners.local:
-        return winners.k / winners.channels
-    return int(winners.k) / int(winners.n)  # type: ignore[arg-type]
+    k, among, _ = _winners(winners)
+    return k / among
+
+
+def _winners(layer: nn.Module) -> tuple[int, int, int]:
+    """How many win among how many, and how many units the layer has: channels may compete at each
+    position."""
+    among = layer.channels if getattr(layer, "local", False) else layer.n
+    return int(layer.k), int(among), int(layer.n)  # type: ignore[arg-type]
 
 
 def _device(model: MLP) -> torch.device:

@@ -68,8 +68,8 @@ def run_summary(record: RunRecord) -> str:
             accuracy_table(record.accs),
             f"mean accuracy after {where}: {mean:.2f} %",
         ]
-    if record.epochs and record.epochs[-1].unit_on.any():
-        active = [e.active for e in record.epochs]
+    active = [e.active for e in record.epochs]
+    if active and not np.isnan(active).all():
         lines.append(
             f"active units in training, after dropout: {np.mean(active):.3g} % of the classifier's"
             " inputs"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,8 @@ from utils.meter import EpochRecord
 from utils.progress import Progress
 from utils.sparsity import k_winner_layers, layer_costs, max_entropies, weight_density
 
+NOT_KEPT = np.zeros(0, np.int64)  # a number a unit and epoch would fill the memory of a long run
+
 
 class DivergedError(Exception):
     """The loss was not finite."""
@@ -32,7 +34,8 @@ class RunRecord:
     """Everything measured so far; complete or not, `stats()` is what a result holds.
 
     accs: [tasks trained, tasks tested], NaN where nothing was tested (yet); untrained: the same of
-    the network before any training [tasks]; layers: the names of the k-winner activations;
+    the network before any training [tasks]; layers: the names of the k-winner activations; epochs:
+    what each looked like, but how often units were on, which is added up by task in unit_on;
     context_right: for how large a part of the pictures the context was found, in the shape of accs,
     NaN without contexts; measured: see `Engine.measured`.
     """
@@ -207,7 +210,7 @@ class _Run:
                     f"try a lower learning rate (lr = {self.exp.lr:g})",
                 )
             )
-        self.record.epochs.append(done)
+        self.record.epochs.append(replace(done, unit_on=NOT_KEPT))
         place.epoch, place.step, place.order = place.epoch + 1, 0, self.order.get_state()
         place.unit_on += done.unit_on
         loss = f"loss {done.loss:.4g}"

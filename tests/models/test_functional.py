@@ -169,6 +169,17 @@ def test_a_batch_longer_than_the_period_is_averaged_whole() -> None:
     assert duty.tolist() == [0.5]
 
 
+@pytest.mark.parametrize("batch", [1, 128])
+@pytest.mark.parametrize("often", [1.0, 0.5, 0.1, 0.001])
+def test_a_period_longer_than_float32_counts_loses_no_wins(often: float, batch: int) -> None:
+    """When so many samples were seen that those of a batch are less than rounding of their sum."""
+    duty, seen = torch.tensor([often]), 2**27 * batch
+    for i in range(20_000):
+        win = torch.tensor([float(i % round(1 / often) == 0)]) * batch
+        duty = F.moving_duty_cycle(duty, win, batch, torch.tensor(seen + i * batch), 10**12)
+    assert duty.item() == pytest.approx(often, rel=1e-3)
+
+
 def test_entropy_of_a_coin_is_a_bit() -> None:
     each, total = F.binary_entropy(torch.tensor([0.5, 0.0, 1.0, 0.25]))
     assert each.tolist() == pytest.approx([1.0, 0.0, 0.0, 0.811278], abs=1e-6)

@@ -107,6 +107,8 @@ def test_entropy_over_its_maximum() -> None:
     curve = metrics.entropy_curve(np.array([[10.0, 20], [30, 60]]), np.array([40.0, 80]))
     assert curve == pytest.approx([0.25, 0.75])
     assert np.isnan(metrics.entropy_curve(np.zeros((2, 0)), np.zeros(0))).all()
+    above = metrics.entropy_curve(np.array([[10.00001], [20.0], [5.0]]), np.array([10.0]))
+    np.testing.assert_array_equal(above, [1, np.nan, 0.5])  # rounding; no maximum at all
 
 
 def test_costs_by_hand() -> None:

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from models import make_model
-from utils.sparsity import LayerCost, layer_costs, weight_density
+from utils.metrics import measure
+from utils.sparsity import LayerCost, layer_costs, max_entropies, weight_density
 
 MLP_SHAPE = (1, 2, 2)
 
@@ -125,6 +126,28 @@ def test_the_cnn_by_hand(
         "hidden.0.linear",
         "heads.0",
     ]
+
+
+@pytest.mark.parametrize("share", [0.125, 0.5, 0.9, 1.0])
+@pytest.mark.parametrize("boost", [0.0, 100.0])
+def test_no_entropy_is_above_its_maximum(
+    experiment: Callable, stream_of: Callable, trained: Callable, share: float, boost: float
+) -> None:
+    """Not where more than half of the units win either: of the winners some are below zero."""
+    exp = experiment(percent_on_fc=share, dropout=0.0, boost_strength=boost, hidden_layers=2)
+    record, _ = trained(exp, stream_of(exp))
+    assert 0.2 < measure(record.stats())["entropy_ratio"] <= 1
+
+
+def test_the_most_entropy_by_hand(experiment: Callable) -> None:
+    model = make_model(experiment(hidden_units=8, percent_on_fc=0.125), MLP_SHAPE, [2])
+    assert max_entropies(model) == pytest.approx(8 * 0.543564)
+    model = make_model(experiment(hidden_units=7, percent_on_fc=0.9), MLP_SHAPE, [2])
+    assert max_entropies(model) == pytest.approx(7)  # each wins half of the time
+    exp = experiment(cnn=True, percent_on_conv=0.9, hidden_units=2, percent_on_fc=1.0)
+    model = make_model(exp, (1, 28, 28), [2])
+    model.features(torch.zeros(1, 1, 28, 28))
+    assert max_entropies(model) == pytest.approx([2, 64 * 24**2, 128 * 20**2])
 
 
 def test_the_parameters_add_up(experiment: Callable) -> None:

@@ -14,7 +14,7 @@ from exps.config import KEYS
 from models import make_model
 from utils.meter import EpochRecord
 from utils.summary import accuracy_table, clock, headline, plan, run_summary
-from utils.training import RunRecord, empty_record
+from utils.training import NOT_KEPT, RunRecord, empty_record
 
 NAN = float("nan")
 
@@ -65,8 +65,8 @@ def recorded(accs: np.ndarray, epochs: Any = (), elapsed: float = 0.0) -> RunRec
     return RunRecord(accs, np.zeros(accs.shape[1]), [], list(epochs), elapsed=elapsed)
 
 
-def epoch(active: float, on: int = 1) -> EpochRecord:
-    return EpochRecord(1.0, 0.5, active, 0.0, np.full(3, on), np.zeros(0), None)
+def epoch(active: float) -> EpochRecord:
+    return EpochRecord(1.0, 0.5, active, 0.0, NOT_KEPT, np.zeros(0), None)
 
 
 def test_the_summary_of_a_run() -> None:
@@ -90,7 +90,7 @@ def test_the_summary_of_nothing() -> None:
 
 
 def test_the_summary_without_statistics() -> None:
-    text = run_summary(recorded(np.ones((1, 1)), [epoch(0.0, on=0)]))
+    text = run_summary(recorded(np.ones((1, 1)), [epoch(NAN)]))
     assert "active" not in text
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
@@ -330,6 +331,16 @@ def test_what_a_result_holds(
     }
     assert stats["elapsed"] > 0
     save_results(tmp_path, {}, stats, name="x", seed=0, when=datetime(2026, 1, 1))
+
+
+def test_what_a_run_keeps_of_an_epoch_does_not_grow_with_the_units(
+    experiment: Callable, stream_of: Callable, trained: Callable
+) -> None:
+    def kept(epochs: int) -> int:
+        exp = experiment(train_ep=epochs, num_batch=1, hidden_units=4096, percent_on_fc=0.002)
+        return len(pickle.dumps(trained(exp, stream_of(exp, train=32, test=10))[0]))
+
+    assert kept(9) - kept(1) < 8 * 1000  # a byte a unit and epoch would be four times that
 
 
 def test_what_a_result_holds_without_statistics(

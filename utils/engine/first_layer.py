@@ -96,7 +96,8 @@ class FullLayer:
         weight, mask = self.weights.weight, self.weights.zero_mask
         if mask is not None:
             weight.masked_fill_(mask, 0)
-            self.sgd.momentum(weight).masked_fill_(mask, 0)
+            if weight in self.sgd.momenta:
+                self.sgd.momenta[weight].masked_fill_(mask, 0)
 
     def write_back(self) -> None:
         """Nothing: the model's weights are what is trained."""

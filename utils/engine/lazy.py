@@ -23,6 +23,7 @@ from torch.nn.functional import embedding_bag
 
 SMALLEST_SCALE = 1e-12  # one below this is multiplied into its matrix, long before fp32 overflows
 NOTHING = 1e-30  # smaller parts are dropped then: far below rounding, and denormals are slow
+LEAST_PULL = 1e-30  # of momentum on a weight; less is as good as none, and slopes stay in range
 APART = 1e-3  # eigenvalues closer than twice this share make p and q large, to nearly cancel
 
 
@@ -47,12 +48,12 @@ class Basis:
 
         Without momentum there is no q: λ₂ = e₂ = 0.
         """
-        if momentum == 0:
+        pull = lr * momentum if nesterov else lr  # how much of b' goes into w'
+        wb = -pull * momentum
+        if -wb < LEAST_PULL:
             decay = 1 - lr * weight_decay
             return Basis((decay, 0.0), (-lr, 0.0), (0.0, 0.0)) if decay > 0 else None
-        pull = lr * momentum if nesterov else lr  # how much of b' goes into w'
         ww = 1 - (lr * weight_decay if nesterov else 0) - pull * weight_decay
-        wb = -pull * momentum
         cw = -(lr if nesterov else 0) - pull
         mean, det = (ww + momentum) / 2, ww * momentum - wb * weight_decay
         root = mean * mean - det
@@ -78,9 +79,9 @@ class LazyMatrix:
     def __init__(self, weight: Tensor, momentum: Tensor | None, basis: Basis) -> None:
         """weight, momentum (None: zero): float32 [rows, columns]; both are copied."""
         self.basis = basis
-        self.scale = [1.0, 1.0]
         slope1, slope2 = basis.slope
         count = 2 if basis.decay[1] else 1
+        self.scale = [1.0] * count
         self.stacked = torch.empty((count, *weight.shape), dtype=weight.dtype)
         self.parts = list(self.stacked)
         self.parts[0].copy_(weight)
@@ -112,13 +113,17 @@ class LazyMatrix:
 
     def add(self, entries: Tensor, gradient: Tensor) -> None:
         """Apply gradients [n] to entries int64 [n], row · columns + column; repeats add up."""
-        for part, scale, gain in zip(self.parts, self.scale, self.basis.gain, strict=False):
-            part.view(-1).index_add_(0, entries, gradient, alpha=gain / scale)
+        for part, alpha in zip(self.parts, self._gains(), strict=True):
+            part.view(-1).index_add_(0, entries, gradient, alpha=alpha)
 
     def add_rows(self, rows: Tensor, gradient: Tensor) -> None:
         """Apply gradients [n, columns] to whole rows int64 [n]; repeats add up."""
-        for part, scale, gain in zip(self.parts, self.scale, self.basis.gain, strict=False):
-            part.index_add_(0, rows, gradient, alpha=gain / scale)
+        for part, alpha in zip(self.parts, self._gains(), strict=True):
+            part.index_add_(0, rows, gradient, alpha=alpha)
+
+    def _gains(self) -> list[float]:
+        """What of a gradient goes into each part as it is now."""
+        return [gain / scale for gain, scale in zip(self.basis.gain, self.scale, strict=False)]
 
     def restart(self) -> None:
         """Momentum starts from zero; the weights stay, to the bit where they are not scaled."""
@@ -126,7 +131,7 @@ class LazyMatrix:
             weight = self.weight()
             torch.mul(weight, self.basis.share, out=self.parts[1])
             torch.sub(weight, self.parts[1], out=self.parts[0])
-            self.scale = [1.0, 1.0]
+            self.scale = [1.0] * len(self.parts)
 
     def take_over(self, weight: Tensor) -> None:
         """Make these [rows, columns] the weights; momenta stay as they are."""
@@ -163,7 +168,7 @@ class LazyMatrix:
             self.stacked.view(-1, columns),
             starts * parts,
             mode="sum",
-            per_sample_weights=(factors * factors.new_tensor(self.scale[:parts])).flatten(),
+            per_sample_weights=(factors * factors.new_tensor(self.scale)).flatten(),
         )
 
     def entries(self, where: Tensor) -> Tensor:

@@ -23,6 +23,7 @@ ROUNDING = 2.0**-8  # largest relative error of rounding to bf16
 # float32 sums of up to a few thousand terms.
 SLACK = 1.1 * ROUNDING
 SPARE = 1.02  # that the bound itself is rounded to bf16
+SPARE_UNITS = 2  # candidates besides as many as win, at the first attempt
 MORE = 8  # candidates for each winner, where the few of the first attempt leave doubt
 TILE = 32  # columns that bf16 matrix instructions take at a time
 
@@ -126,7 +127,9 @@ class Screen:
             return choose(bound, boost, k, break_ties=True)
         # A product was rounded to bf16 before the bias came.
         asked = _Asked(x, bound, scales, boost, k, 2 * ROUNDING * self.bias.abs().max())
-        found, unsure = self._among(asked, k + 2)
+        if k + SPARE_UNITS >= asked.units:  # in evaluation more may win than in training
+            return self._in_full(asked)
+        found, unsure = self._among(asked, k + SPARE_UNITS)
         return self._mended(found, unsure, asked) if len(unsure) else found
 
     def _products(self, x: Tensor, scales: list[float]) -> Tensor:

@@ -252,5 +252,5 @@ def _logits(inputs: Winners, classifier: Weights) -> tuple[Tensor, Tensor]:
 
 def _count_wins(activation: KWinners, on: Winners) -> None:
     wins = torch.zeros_like(activation.duty_cycle)
-    wins.index_add_(0, on.unit.flatten(), (on.value > 0).float().flatten())
+    wins.index_add_(0, on.unit.flatten(), (on.value > 0).to(wins.dtype).flatten())
     activation.count_wins(wins, len(on.unit))

@@ -53,7 +53,7 @@ class TaskTested:
     """All tests after a task are done.
 
     task, epoch, number: as in EpochDone, of the last epoch before; accs: float64 [trained, tested],
-    0 to 1, NaN where nothing was tested (yet).
+    0 to 1, NaN where nothing was tested (yet): the run's own, whose later rows may be filled since.
     """
 
     task: int
@@ -66,6 +66,12 @@ class TaskTested:
         """The accuracies on all tasks now [tested]."""
         row: np.ndarray = self.accs[self.task - 1]
         return row
+
+    def matrix(self) -> np.ndarray:
+        """A copy of accs as they were then."""
+        accs = self.accs.copy()
+        accs[self.task :] = np.nan
+        return accs
 
 
 Moment = EpochDone | TaskTested

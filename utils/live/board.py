@@ -121,7 +121,7 @@ def _of_tests(moment: TaskTested) -> list[Any]:
         _scalar("test/mean_accuracy", float(np.nanmean(row))),
         _scalar("test/mean_accuracy_of_tasks_seen", float(seen.mean())),
         *by_task,
-        _picture("test/accuracy_matrix", moment.accs),
+        _picture("test/accuracy_matrix", moment.matrix()),
     ]
 
 

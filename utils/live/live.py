@@ -51,7 +51,7 @@ class Live:
 
     def tested(self, task: int, epoch: int, accs: np.ndarray) -> None:
         """All tests after a task (from 0), of so many epochs, are done; accs [trained, tested]."""
-        moment = TaskTested(task + 1, epoch, self.number, accs.copy())
+        moment = TaskTested(task + 1, epoch, self.number, accs)
         self._tell(lambda listener: listener.add(moment))
 
     def end(self) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from exps.config import Experiment
 from utils.live.base import Moment, TaskTested, epoch_done
 from utils.training import Place, RunRecord
@@ -21,9 +19,7 @@ def past(exp: Experiment, record: RunRecord, place: Place) -> list[Moment]:
             number += 1
             moments.append(epoch_done(task, epoch, number, e, record.layers))
         if done:
-            accs = record.accs.copy()
-            accs[task + 1 :] = np.nan
-            moments.append(TaskTested(task + 1, epochs, number, accs))
+            moments.append(TaskTested(task + 1, epochs, number, record.accs))
     return moments
 
 

@@ -64,6 +64,10 @@ class Twins:
 @example(0.1, 0.0, 0.0, False, 0)
 @example(0.1, 0.9, 0.025, False, 0)
 @example(1.0, 1e-12, 1e-4, False, 0)
+@example(0.1, 1e-70, 1e-4, True, 0)
+@example(1e-45, 0.9, 1.0, True, 0)
+@example(5e-324, 0.9, 0.0, False, 0)
+@example(5e-324, 5e-324, 10.0, True, 0)
 @example(1.0, 0.9, 1.0, True, 0)
 @given(RATES, MOMENTA, DECAYS, st.booleans(), st.integers(0, 2**16))
 def test_it_follows_torch_sgd(
@@ -113,6 +117,33 @@ def test_without_momentum_there_is_one_factor() -> None:
     matrix.add(torch.tensor([0]), torch.ones(1))
     assert matrix.weight().item() == pytest.approx(0.85)
     assert matrix.momentum().item() == 0
+    assert len(matrix.scale) == len(matrix.parts) == 1
+
+
+@pytest.mark.parametrize("lr", [5e-324, 1e-45, 1e-12, 0.1, 100.0])
+@pytest.mark.parametrize("momentum", [5e-324, 1e-70, 1e-30, 1e-12, 1e-3, 0.9])
+@pytest.mark.parametrize("weight_decay", [0.0, 5e-324, 1e-30, 1e-4, 10.0])
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_settings_at_their_ends(
+    lr: float, momentum: float, weight_decay: float, nesterov: bool
+) -> None:
+    """In float32, and long enough for every scale to become small."""
+    basis = Basis.of(lr, momentum, weight_decay, nesterov)
+    if basis is None:
+        return
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(ROWS, COLUMNS, generator=generator)
+    lazy, dense = LazyMatrix(weight, None, basis), nn.Parameter(weight.clone())
+    sgd = torch.optim.SGD(
+        [dense], lr=lr, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov
+    )
+    for gradient in torch.randn(40, ROWS, COLUMNS, generator=generator):
+        lazy.step()
+        lazy.add(torch.arange(ROWS * COLUMNS), gradient.flatten())
+        dense.grad = gradient.clone()
+        sgd.step()
+    torch.testing.assert_close(lazy.weight(), dense.detach(), rtol=1e-3, atol=1e-3 * (1 + lr))
+    assert lazy.momentum().isfinite().all()
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.9])

@@ -119,6 +119,30 @@ def test_other_settings(
     assert_alike(pair, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"momentum": 0.0, "nesterov": False},
+        {"momentum": 1e-70},
+        {"k_inference_factor": 1000.0},  # all units win in evaluation
+        {"k_inference_factor": 127.5},  # all but one
+    ],
+)
+def test_settings_that_only_one_way_of_the_first_layer_minds(
+    experiment: Callable,
+    stream_of: Callable,
+    side_by_side: Callable,
+    first_product: None,
+    changes: dict[str, Any],
+) -> None:
+    exp = experiment(hidden_units=256, percent_on_fc=2 / 256, **changes)
+    stream = stream_of(exp, train=64)
+    pair = side_by_side(exp, stream, torch.float64)
+    for task in stream.tasks:
+        assert_same_epoch(*pair.epoch(task), tolerance=1e-6)
+        assert_same_logits(pair, stream.tasks[0])
+
+
 def test_in_single_precision_the_difference_is_rounding(
     experiment: Callable, stream_of: Callable, side_by_side: Callable, first_product: None
 ) -> None:
