@@ -113,6 +113,8 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
         with memory_explained(exp):
             device = pick_device(exp.device)
             stream = make_stream(exp)
+            for text in stream.warnings:
+                warn(text)
             order = seed_everything(exp.seed)
             model = make_model(exp, stream.input_shape, stream.head_sizes)
             if args.dry_run:
@@ -130,7 +132,7 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
         return cli.fail(error, status=1)
     except (ResultsError, LiveError) as error:
         return cli.fail(error, status=1)
-    except RunError as error:
+    except (config.ConfigError, RunError) as error:
         return cli.fail(error, status=2)
     return session.run_to_the_end(signals)
 

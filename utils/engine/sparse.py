@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
+from models import unbiased
 from models.dropout import dropout_factors
 from models.k_winners import KWinners
 from models.mlp import MLP
@@ -71,7 +72,8 @@ class SparseEngine:
         """Whether this engine knows the model."""
         known = type(model) is MLP and len(k_winners(model)) == len(model.blocks)
         by_path = exp.old_synapse_lr < 1 and exp.old_synapse_rule == "importance"
-        return device.type == "cpu" and known and not by_path and _basis(exp) is not None
+        known = known and not by_path and not unbiased(model)
+        return device.type == "cpu" and known and _basis(exp) is not None
 
     @staticmethod
     def pays(model: MLP) -> bool:
