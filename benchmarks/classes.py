@@ -35,7 +35,8 @@ def missing_classes(stream: TaskStream) -> tuple[str, ...]:
                         _lack([task.name], part, lacking),
                         f"so nothing can be {'learned' if part == 'training' else 'tested'}:"
                         f" the pictures are those of {stream.source}",
-                        "use fewer tasks, another class_order, or the full data set",
+                        "take a data set with pictures of these classes; or, where tasks share out"
+                        " the classes, fewer tasks or another class_order",
                     )
                 )
     return tuple(

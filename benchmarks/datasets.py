@@ -128,7 +128,8 @@ def _checked_folder(data_dir: Path) -> Path:
 def _places(dataset: Dataset, data_dir: Path) -> str:
     """What is looked for in data_dir, for people."""
     places = [f"{data_dir / dataset.name}.npz", f"{data_dir / dataset.folder} (torchvision's copy)"]
-    places.append(f"{', '.join(dataset.train)} and the like in {data_dir}")
+    names = dataset.train + dataset.test
+    places.append(f"{names[0]}, ..., {names[-1]} in {data_dir}")
     if dataset.archive:
         places.append(f"{data_dir / dataset.archive}")
     return "; ".join(places)
@@ -136,11 +137,14 @@ def _places(dataset: Dataset, data_dir: Path) -> str:
 
 def _not_there(dataset: Dataset, data_dir: Path) -> str:
     """The message for a data_dir set by hand that has nothing of a data set that is bundled."""
+    there = exists(data_dir)
+    places = _places(dataset, data_dir)
     return three_lines(
-        f"data_dir = {data_dir}: {found_in(data_dir)}",
-        f"{dataset.name} is not there: looked for {_places(dataset, data_dir)}",
-        f"set data_dir to the folder that has {dataset.name}, or leave it out: then the bundled"
-        " file is used",
+        f"data_dir = {data_dir}: "
+        + (f"there is no {dataset.name} in it" if there else "there is no such folder"),
+        f"looked for {places}" + (f"; {found_in(data_dir)}" if there else ""),
+        f"set it to the folder that has {dataset.name}, or leave it out: then the bundled file is"
+        " used",
     )
 
 
