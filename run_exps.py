@@ -45,6 +45,8 @@ def main(argv: list[str] | None = None) -> int:
                 from utils.many import run_many
 
                 status = run_many(args, log, signals)
+                if args.dry_run and status == 0 and args.executor != "ray":
+                    status = look_at_data(args)
             else:
                 status = run(args, log, signals, stack)
         except Stopped as stop:
@@ -83,6 +85,28 @@ def check_results(folder: Path) -> int:
     return 0 if good else 1
 
 
+def look_at_data(args: Namespace) -> int:
+    """Say what is to be known of the data of many runs, those of each kind once; the exit status.
+
+    Seeds are not told apart: what a task lacks depends on them little.
+    """
+    from benchmarks import make_stream
+    from benchmarks.datasets import DataError
+    from exps.plan import plan
+
+    keys = ("benchmark", "mnist_mode", "num_batch", "class_order", "validation", "data", "data_dir")
+    kinds = {tuple(getattr(one.exp, k) for k in keys): one for one in reversed(plan(args)[0])}
+    status = 0
+    for one in reversed(kinds.values()):
+        try:
+            for text in make_stream(one.exp).warnings:
+                warn(f"{one.label}: {text}")
+        except (DataError, config.ConfigError) as error:
+            wrong = isinstance(error, config.ConfigError)
+            status = max(status, cli.fail(f"{one.label}: {error}", status=2 if wrong else 1))
+    return status
+
+
 def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int:
     """Find out what is to be run, build it, train, and keep the result; torch is imported here."""
     prepare(args.threads)
@@ -91,7 +115,7 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
 
     try:
         exp, warnings, unfinished = chosen(args)
-        for text in warnings:
+        for text in warnings if not args.worker else ():  # the command of many runs has told them
             warn(text)
         if unfinished is not None:
             args.results_dir = unfinished.results_dir
@@ -123,6 +147,8 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
         with memory_explained(exp):
             device = pick_device(exp.device)
             stream = make_stream(exp)
+            for text in stream.warnings:
+                warn(text)
             order = seed_everything(exp.seed)
             model = make_model(exp, stream.input_shape, stream.head_sizes)
             if args.dry_run:
@@ -140,7 +166,7 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
         return cli.fail(error, status=1)
     except (ResultsError, LiveError) as error:
         return cli.fail(error, status=1)
-    except RunError as error:
+    except (config.ConfigError, RunError) as error:
         return cli.fail(error, status=2)
     return session.run_to_the_end(signals)
 

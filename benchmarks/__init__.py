@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
+from benchmarks.classes import missing_classes
 from benchmarks.stream import TaskStream, held_out, joint
 
 if TYPE_CHECKING:
@@ -18,8 +20,10 @@ def make_stream(exp: Experiment) -> TaskStream:
 
     With exp.validation a part of the training pictures takes the place of the test pictures.
 
-    Raises benchmarks.datasets.DataError where its pictures cannot be had.
+    Raises benchmarks.datasets.DataError where its pictures cannot be had, or where nothing can be
+    learned from them, and ConfigError for a data_dir that cannot be used.
     """
     stream: TaskStream = import_module(f"{__name__}.{exp.benchmark}").make_stream(exp)
-    stream = held_out(stream, exp.validation) if exp.validation else stream
+    stream = held_out(stream, exp.validation, exp.seed) if exp.validation else stream
+    stream = replace(stream, warnings=missing_classes(stream))
     return joint(stream) if exp.cumul else stream

@@ -12,14 +12,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from exps.messages import three_lines
+
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
 # Full CIFAR takes 176 MiB. Anything far beyond is a wrong file or a zip bomb, and is not read.
 MAX_BYTES = 512 * 2**20
 
 
+REPLACE = "replace it, or remove it to use the next place in the order"
+
+
 class DataError(Exception):
-    """The pictures cannot be had; the message says what is wrong, where, and what to do."""
+    """The pictures cannot be had, or nothing can be learned from them; the message has three lines:
+    what is wrong and where, why, and what to do."""
 
 
 @dataclass(frozen=True)
@@ -27,9 +33,9 @@ class Dataset:
     """What is known of a data set in advance.
 
     `channels` is 1 for pictures [n, height, width], 3 for [n, height, width, 3]. `torchvision` is
-    the name of torchvision's class, `folder` where that class keeps its copy, `archive` what it
-    unpacks to get there. `bundled` (all of the data set) and `sample` (a few pictures) are in
-    benchmarks/data.
+    the name of torchvision's class, `folder` where that class keeps its copy, `train` and `test`
+    the files there, `archive` what it unpacks to get them. `bundled` (all of the data set) and
+    `sample` (a few pictures) are in benchmarks/data.
     """
 
     name: str
@@ -37,6 +43,8 @@ class Dataset:
     channels: int
     torchvision: str
     folder: str
+    train: tuple[str, ...]
+    test: tuple[str, ...]
     archive: str | None = None
     bundled: str | None = None
     sample: str | None = None
@@ -90,18 +98,16 @@ def check_arrays(arrays: Arrays, dataset: Dataset) -> None:
 
 
 @contextmanager
-def faults_of(path: Path) -> Iterator[None]:
+def faults_of(path: Path, remedy: str = REPLACE) -> Iterator[None]:
     """Turn any fault met while reading `path` into one DataError that names it and the remedy."""
     try:
         yield
     except DataError:
         raise
-    except Exception as err:  # zipfile, numpy and torchvision raise nearly anything here
+    except Exception as err:  # zipfile, tarfile, zlib and numpy raise nearly anything here
         reason = one_line(err)
-        what = reason if isinstance(err, ValueError) else f"cannot be read ({reason})"
-        raise DataError(
-            f"{path}: {what}; replace it, or remove it to use the next place in the order"
-        ) from err
+        why = reason if isinstance(err, ValueError) else f"it cannot be read ({reason})"
+        raise DataError(three_lines(f"{path} cannot be used", why, remedy)) from err
 
 
 def one_line(err: BaseException) -> str:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 from benchmarks.arrays import Arrays, DataError, Dataset, faults_of, one_line
 from benchmarks.npz import read_npz
-from benchmarks.torchvision_copy import download, read_copy
-from exps.messages import three_lines
+from benchmarks.torchvision_copy import download, exists, find_copy, found_in, is_there, read_copy
+from exps.experiment import KEYS
+from exps.messages import ConfigError, three_lines
 
 __all__ = ["Arrays", "DataError", "load_arrays"]
 
 BUNDLED = Path(__file__).parent / "data"
+DEFAULT_DIR = Path(str(KEYS["data_dir"].default))  # any other was set by hand
 
 SHA256 = {
     "mnist.npz": "06af5dfe73b70e3bc1c36439982b18a8d76803db9b544f6fdf838a37fbb01b64",
@@ -27,6 +29,8 @@ DATASETS = {
         channels=1,
         torchvision="MNIST",
         folder="MNIST/raw",
+        train=("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+        test=("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
         bundled="mnist.npz",
     ),
     "cifar10": Dataset(
@@ -35,6 +39,8 @@ DATASETS = {
         channels=3,
         torchvision="CIFAR10",
         folder="cifar-10-batches-py",
+        train=tuple(f"data_batch_{i}" for i in range(1, 6)),
+        test=("test_batch",),
         archive="cifar-10-python.tar.gz",
         sample="cifar10_sample.npz",
     ),
@@ -44,6 +50,8 @@ DATASETS = {
         channels=3,
         torchvision="CIFAR100",
         folder="cifar-100-python",
+        train=("train",),
+        test=("test",),
         archive="cifar-100-python.tar.gz",
     ),
 }
@@ -52,54 +60,62 @@ DATASETS = {
 def load_arrays(dataset: str, data_dir: Path, sample: bool = False) -> Arrays:
     """The pictures and labels of mnist, cifar10 or cifar100, from the first place that has any:
 
-    data_dir/<dataset>.npz, the copy that torchvision keeps in data_dir, the bundled file, a
-    download by torchvision into data_dir. With `sample`, only the bundled sample. Raises DataError
-    where the first place that has something holds it damaged, and where no place has anything.
+    data_dir/<dataset>.npz, the copy that torchvision keeps in data_dir or the archive of it, the
+    bundled file, a download by torchvision into data_dir. With `sample`, only the bundled sample.
+
+    Raises DataError where the first place that has something holds it damaged, and where no place
+    has anything; ConfigError for a data_dir that cannot be read, and for one that is not the
+    default and has nothing of a data set that would then be taken from the bundled file.
     """
     wanted = DATASETS[dataset]
     if sample:
         return _sample(wanted)
     data_dir = _checked_folder(data_dir)
-    npz, copy = data_dir / f"{dataset}.npz", data_dir / wanted.folder
-    if _is_there(npz):
+    npz = data_dir / f"{dataset}.npz"
+    if is_there(npz):
         return read_npz(npz, wanted, source=str(npz))
-    if _is_there(copy):
-        return read_copy(data_dir, wanted, source=f"{copy} (torchvision's copy)")
-    if wanted.bundled and _is_there(BUNDLED / wanted.bundled):
+    copy = find_copy(data_dir, wanted)
+    if copy is not None:
+        return read_copy(copy, wanted, source=f"{copy} (torchvision's copy)")
+    if wanted.bundled and is_there(BUNDLED / wanted.bundled):
+        if data_dir != DEFAULT_DIR:
+            raise ConfigError(_not_there(wanted, data_dir))
         return _bundled(wanted.bundled, wanted)
     try:
-        return download(data_dir, wanted, source=f"{copy} (downloaded by torchvision)")
+        source = f"{data_dir / wanted.folder} (downloaded by torchvision)"
+        return download(data_dir, wanted, source=source)
     except DataError as err:
         raise DataError(_not_found(wanted, data_dir.absolute(), one_line(err))) from err
 
 
 def _sample(dataset: Dataset) -> Arrays:
     if dataset.sample is None:
-        raise DataError(f"data = sample: no sample of {dataset.name} is bundled; set data = full")
+        raise DataError(
+            three_lines(
+                "data = sample cannot be used",
+                f"no sample of {dataset.name} is bundled",
+                "set data = full",
+            )
+        )
     return _bundled(dataset.sample, dataset)
 
 
 def _bundled(name: str, dataset: Dataset) -> Arrays:
     path = BUNDLED / name
-    repair = f"restore it with: git checkout -- benchmarks/data/{name}"
-    try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as err:
-        raise DataError(three_lines(f"{path} cannot be read", one_line(err), repair)) from err
-    if digest != SHA256[name]:
-        why = f"its SHA-256 sum is not {SHA256[name]}"
-        raise DataError(three_lines(f"{path} is damaged", why, repair))
-    return read_npz(path, dataset, source=f"{name} (bundled)")
+    with faults_of(path, f"restore it with: git checkout -- benchmarks/data/{name}"):
+        if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256[name]:
+            raise ValueError(f"it is damaged: its SHA-256 sum is not {SHA256[name]}")
+        return read_npz(path, dataset, source=f"{name} (bundled)")
 
 
 def _checked_folder(data_dir: Path) -> Path:
     """data_dir with ~ expanded; a folder that can be read, or nothing at all."""
     try:
         data_dir = data_dir.expanduser()
-        if _exists(data_dir):
+        if exists(data_dir):
             os.listdir(data_dir)
     except (OSError, RuntimeError, ValueError) as err:
-        raise DataError(
+        raise ConfigError(
             three_lines(
                 f"data_dir = {str(data_dir)!r} cannot be read",
                 one_line(err),
@@ -109,36 +125,43 @@ def _checked_folder(data_dir: Path) -> Path:
     return data_dir
 
 
-def _is_there(path: Path) -> bool:
-    """Whether there is anything under this name that is not an empty folder."""
-    with faults_of(path):
-        return _exists(path) and (not path.is_dir() or any(path.iterdir()))
+def _places(dataset: Dataset, data_dir: Path) -> str:
+    """What is looked for in data_dir, for people."""
+    places = [f"{data_dir / dataset.name}.npz", f"{data_dir / dataset.folder} (torchvision's copy)"]
+    names = dataset.train + dataset.test
+    places.append(f"{names[0]}, ..., {names[-1]} in {data_dir}")
+    if dataset.archive:
+        places.append(f"{data_dir / dataset.archive}")
+    return "; ".join(places)
 
 
-def _exists(path: Path) -> bool:
-    """Whether the name is taken, be it by a dangling link. Raises OSError if that is hidden."""
-    try:
-        path.lstat()
-    except FileNotFoundError:
-        return False
-    return True
+def _not_there(dataset: Dataset, data_dir: Path) -> str:
+    """The message for a data_dir set by hand that has nothing of a data set that is bundled."""
+    there = exists(data_dir)
+    places = _places(dataset, data_dir)
+    return three_lines(
+        f"data_dir = {data_dir}: "
+        + (f"there is no {dataset.name} in it" if there else "there is no such folder"),
+        f"looked for {places}" + (f"; {found_in(data_dir)}" if there else ""),
+        f"set it to the folder that has {dataset.name}, or leave it out: then the bundled file is"
+        " used",
+    )
 
 
 def _not_found(dataset: Dataset, data_dir: Path, reason: str) -> str:
     """The one message for when no place has the data set; `reason` is why the download failed."""
-    npz, copy = data_dir / f"{dataset.name}.npz", data_dir / dataset.folder
-    places = [f"{npz}", f"{copy} (torchvision's copy)"]
-    ways = [f"put {npz.name} (x_train, y_train, x_test, y_test, all uint8) there"]
+    places = _places(dataset, data_dir)
+    ways = [f"put {dataset.name}.npz (x_train, y_train, x_test, y_test, all uint8) there"]
     if dataset.bundled:
-        places.append(f"{BUNDLED / dataset.bundled} (bundled)")
+        places += f"; {BUNDLED / dataset.bundled} (bundled)"
         ways.append(f"git checkout -- benchmarks/data/{dataset.bundled}")
     if dataset.archive:
-        ways.append(f"unpack {dataset.archive} there")
+        ways.append(f"put {dataset.archive} there, packed or not")
     if dataset.sample:
         ways.append("set data = sample for the bundled sample")
     ways.append("connect to the internet")
     return three_lines(
-        f"{dataset.name} was not found: looked for {', '.join(places)}",
-        f"the download failed ({reason})",
+        f"{dataset.name} was not found: looked for {places}",
+        f"data_dir = {data_dir}: {found_in(data_dir)}, and the download failed ({reason})",
         "; or ".join(ways),
     )

@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.arrays import Arrays, DataError
+from benchmarks.arrays import Arrays
 from benchmarks.seeding import generator
 from benchmarks.stream import Pictures, TaskStream, build_stream
-from exps.messages import three_lines
 
 if TYPE_CHECKING:
     from exps.config import Experiment
@@ -32,13 +31,10 @@ def split_stream(
     """exp.num_batch tasks of `per_task` classes each, in exp.class_order and exp.scenario.
 
     A task is named after its classes: by `labels`, or by number after `kind` ("digits 0, 1").
-    Raises DataError where a class has no pictures.
     """
     order = class_order(exp.class_order, classes, exp.seed)
     views = [order[i * per_task : (i + 1) * per_task] for i in range(exp.num_batch)]
     names = [_name(view, kind, labels) for view in views]
-    for view, name in zip(views, names, strict=True):
-        _require_pictures(arrays, view, name)
     train, test = pictures(arrays)
     return build_stream(
         train,
@@ -77,16 +73,3 @@ def _name(view: tuple[int, ...], kind: str, labels: Sequence[str] | None) -> str
     if len(words) > 5:
         words = [words[0], "...", words[-1]]
     return ("" if labels else f"{kind} ") + ", ".join(words)
-
-
-def _require_pictures(arrays: Arrays, view: tuple[int, ...], name: str) -> None:
-    for part, y in (("training", arrays.y_train), ("test", arrays.y_test)):
-        missing = sorted(set(view) - set(np.unique(y).tolist()))
-        if missing:
-            raise DataError(
-                three_lines(
-                    f"the task '{name}' has no {part} pictures of class {missing[0]}",
-                    f"{arrays.source} has none",
-                    "use fewer tasks, another class_order, or the full data set",
-                )
-            )

@@ -14,6 +14,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
+from benchmarks.seeding import generator
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -72,7 +74,8 @@ class TaskStream:
     permutations: int64 [views, pixels] or None; targets: int64 [views, labels], the output unit
     that stands for a label in a view, -1 where the label does not occur in it; mean, std: float32
     [channels], on the scale of 0 to 1. `scenario` is domain, task or class (van de Ven & Tolias,
-    2019, "Three scenarios for continual learning"). `source` says where the pictures came from.
+    2019, "Three scenarios for continual learning"). `source` says where the pictures came from,
+    `warnings` what is to be known of them.
     """
 
     train: Pictures
@@ -86,6 +89,7 @@ class TaskStream:
     scenario: str
     source: str
     permutations: Tensor | None = None
+    warnings: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -190,21 +194,46 @@ def build_stream(
     )
 
 
-def held_out(stream: TaskStream, share: float) -> TaskStream:
-    """The same tasks, tested on the last `share` of their training pictures; trained on the others.
+def held_out(stream: TaskStream, share: float, seed: int) -> TaskStream:
+    """The same tasks, tested on a share of their training pictures; trained on the others.
 
-    At least one picture of a task goes each way.
+    The share is that of every class of a task: at least one picture of it goes each way, or into
+    training where there is but one. The seed draws the pictures, in whatever order they are.
     """
+    rank = _drawn(stream.train, seed)
+
+    @cache
+    def parts(rows: Tensor) -> tuple[Tensor, Tensor]:
+        held = torch.zeros(len(rank), dtype=torch.bool)
+        in_order = rows[rank[rows].argsort()]
+        labels = stream.train.y[in_order]
+        for label in labels.unique():
+            mine = in_order[labels == label]
+            count = min(max(round(len(mine) * share), 1), len(mine) - 1)
+            held[mine[:count]] = True
+        return rows[~held[rows]], rows[held[rows]]
 
     def split(task: Task) -> Task:
-        n = len(task.train)
-        kept = min(max(round(n * (1 - share)), 1), n - 1)
-        train, test = task.train.take(slice(kept)), task.train.take(slice(kept, n))
+        train, test = (Samples(rows, task.train.view) for rows in parts(task.train.rows))
         return replace(task, train=train, test=test)
 
     tasks = tuple(map(split, stream.tasks))
     source = f"{stream.source}, tested on {100 * share:.4g} % of the training pictures"
     return replace(stream, test=stream.train, training=tasks, tasks=tasks, source=source)
+
+
+def _drawn(pictures: Pictures, seed: int) -> Tensor:
+    """int64 [n], the place of every picture in a random order of all.
+
+    The same pictures in another order have the same places: they are sorted by what they are first.
+    """
+    x = pictures.x.flatten(1)
+    whole = torch.cat([x, pictures.y.to(torch.uint8).unsqueeze(1)], 1).numpy()
+    contents = whole.view(f"V{whole.shape[1]}").ravel()
+    rank = torch.empty(len(x), dtype=torch.int64)
+    order = torch.from_numpy(contents.argsort(kind="stable"))
+    rank[order] = torch.randperm(len(x), generator=generator(seed, "validation"))
+    return rank
 
 
 def joint(stream: TaskStream) -> TaskStream:

@@ -1,10 +1,15 @@
 """The copy of a data set that torchvision keeps in a folder, and its download into that folder.
 
-torchvision is imported only where one of the two is needed: it would double the time to start.
+MNIST's files are read here, packed or not; CIFAR's are pickles, of which torchvision knows the
+sums. It is imported only for these and for a download: that would double the time to start.
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
+import os
+import pickle
 import socket
 import tarfile
 import zlib
@@ -17,33 +22,56 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from benchmarks.arrays import (
-    Arrays,
-    DataError,
-    Dataset,
-    check_arrays,
-    faults_of,
-    one_line,
-    require_file,
-)
+from benchmarks.arrays import Arrays, DataError, Dataset, check_arrays, faults_of, one_line
+from benchmarks.packed import contents, members
+from exps.messages import all_of, shown, three_lines
 
 PATIENCE = 30.0  # seconds without an answer; torchvision itself would wait for ever
 
-_MNIST_FILES = {
-    "x_train": "train-images-idx3-ubyte",
-    "y_train": "train-labels-idx1-ubyte",
-    "x_test": "t10k-images-idx3-ubyte",
-    "y_test": "t10k-labels-idx1-ubyte",
-}
+Files = dict[str, tuple[Path, bytes]]  # by name: the file that was opened, and what is in it
 
 
-def read_copy(root: Path, dataset: Dataset, source: str) -> Arrays:
-    """The arrays of torchvision's copy under `root`. Raises DataError for a damaged one."""
-    tv = _torchvision()
-    read = _read_mnist if dataset.torchvision.endswith("MNIST") else _read_cifar
-    arrays = Arrays(**read(tv, root, dataset), source=source)
-    with faults_of(root / dataset.folder):
+def find_copy(root: Path, dataset: Dataset) -> Path | None:
+    """The folder with the data set's files, or the archive of them, where `root` has one.
+
+    `root` may be that folder itself, or the one above it. Whatever is in the folder where
+    torchvision keeps its copy counts: what is damaged is not passed over.
+    """
+    folder = root / dataset.folder
+    if is_there(folder):
+        return folder
+    with faults_of(root):
+        for near in (root / folder.name, root):
+            if sum(_file(near, name) is not None for name in dataset.train + dataset.test) > 1:
+                return near
+        return next((path for path in archives(root, dataset) if exists(path)), None)
+
+
+def archives(root: Path, dataset: Dataset) -> list[Path]:
+    """The names that an archive of the data set may have."""
+    if dataset.archive is None:
+        return []
+    ends = (".tar.gz", ".tgz", ".tar")
+    stems = (dataset.archive.removesuffix(ends[0]), dataset.folder)
+    return [root / f"{stem}{end}" for stem in stems for end in ends]
+
+
+def read_copy(place: Path, dataset: Dataset, source: str) -> Arrays:
+    """The arrays of a folder or an archive. Raises DataError for a damaged one."""
+    names = dataset.train + dataset.test
+    if place.is_dir():
+        files = {name: _in_folder(place, name) for name in names}
+    else:
+        with faults_of(place):
+            packed = members(place, names)
+            if missing := [name for name in names if name not in packed]:
+                raise ValueError(f"there is no {', '.join(missing)} in it")
+        files = {name: (place, content) for name, content in packed.items()}
+    read = _mnist if dataset.torchvision.endswith("MNIST") else _cifar
+    arrays = Arrays(**read(files, dataset), source=source)
+    with faults_of(place):
         check_arrays(arrays, dataset)
     return arrays
 
@@ -59,11 +87,35 @@ def download(root: Path, dataset: Dataset, source: str) -> Arrays:
     try:
         with _folder_inside(root) as scratch, _patience():
             getattr(tv, dataset.torchvision)(str(scratch), download=True)
-            arrays = read_copy(scratch, dataset, source)
+            arrays = read_copy(scratch / dataset.folder, dataset, source)
             _move(scratch / dataset.folder, root / dataset.folder)
     except errors as err:
         raise DataError(f"{type(err).__name__}: {one_line(err)}") from err
     return arrays
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is anything under this name that is not an empty folder."""
+    with faults_of(path):
+        return exists(path) and (not path.is_dir() or any(path.iterdir()))
+
+
+def exists(path: Path) -> bool:
+    """Whether the name is taken, be it by a dangling link. Raises OSError if that is hidden."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def found_in(folder: Path) -> str:
+    """What is in a folder, for people: a few names of it."""
+    if not exists(folder):
+        return "there is no such folder"
+    names = sorted(os.listdir(folder))
+    few = [shown(name) for name in names[:6]] + [f"{len(names) - 6} more"] * (len(names) > 6)
+    return f"there is {all_of(few)} in it" if few else "it is empty"
 
 
 def _torchvision() -> Any:
@@ -71,39 +123,76 @@ def _torchvision() -> Any:
         return import_module("torchvision.datasets")
     except (ImportError, RuntimeError, OSError) as err:  # RuntimeError: not built for this torch
         raise DataError(
-            f"torchvision cannot be imported ({one_line(err)}); pip install -r requirements.txt"
+            three_lines(
+                "torchvision cannot be imported", one_line(err), "pip install -r requirements.txt"
+            )
         ) from err
 
 
-def _read_mnist(tv: Any, root: Path, dataset: Dataset) -> dict[str, Any]:
-    found = {}
-    for key, name in _MNIST_FILES.items():
-        path = root / dataset.folder / name
-        with faults_of(path):
-            require_file(path)
-            read = tv.mnist.read_image_file if key[0] == "x" else tv.mnist.read_label_file
-            found[key] = read(str(path)).numpy().astype(np.uint8, copy=False)
-    return found
+def _file(folder: Path, name: str) -> Path | None:
+    """The file in a folder that is called so, or as on other sites, or with .gz behind it.
+
+    Debian and Kaggle have train-images.idx3-ubyte; Kaggle has folders of torchvision's names, too.
+    """
+    places = [place for place in (folder, folder / name) if place.is_dir()]
+    called = [f"{n}{end}" for end in ("", ".gz") for n in (name, name.replace("-idx", ".idx"))]
+    paths = [place / n for place in places for n in called]
+    return next((path for path in paths if exists(path) and not path.is_dir()), None)
 
 
-def _read_cifar(tv: Any, root: Path, dataset: Dataset) -> dict[str, Any]:
-    cls = getattr(tv, dataset.torchvision)
-    meta = (cls.meta["filename"], cls.meta["md5"])
+def _in_folder(folder: Path, name: str) -> tuple[Path, bytes]:
+    path = _file(folder, name)
+    if path is None:
+        raise DataError(
+            three_lines(
+                f"{folder / name} is missing",
+                f"{folder}: {found_in(folder)}",
+                "put it there, packed (.gz) or not, or remove the others to use the next place in"
+                " the order",
+            )
+        )
+    with faults_of(path):
+        return path, contents(path)
+
+
+def _mnist(files: Files, dataset: Dataset) -> dict[str, NDArray[np.uint8]]:
+    arrays = {}
+    for part, names in (("train", dataset.train), ("test", dataset.test)):
+        for key, name in zip("xy", names, strict=True):
+            path, content = files[name]
+            with faults_of(path):
+                arrays[f"{key}_{part}"] = _idx(content)
+    return arrays
+
+
+def _idx(content: bytes) -> NDArray[np.uint8]:
+    """The array of an IDX file: 0, 0, the type, the number of dimensions; sizes; the numbers."""
+    if len(content) < 4 or content[:3] != b"\0\0\x08":
+        raise ValueError("it is not an IDX file of unsigned bytes")
+    start = 4 + 4 * content[3]
+    shape = tuple(int.from_bytes(content[i : i + 4], "big") for i in range(4, start, 4))
+    numbers = np.frombuffer(content, np.uint8)[start:]
+    if len(content) < start or len(numbers) != math.prod(shape):
+        raise ValueError(f"it has {len(content)} bytes, which is not what its header gives")
+    return numbers.reshape(shape).copy()
+
+
+def _cifar(files: Files, dataset: Dataset) -> dict[str, NDArray[np.uint8]]:
+    cls = getattr(_torchvision(), dataset.torchvision)
+    sums = dict((*cls.train_list, *cls.test_list))
     # The files are pickles: none is opened before the sums of all are right.
-    for name, md5 in (*cls.train_list, *cls.test_list, meta):
-        path = root / dataset.folder / name
+    for name, (path, content) in files.items():
         with faults_of(path):
-            require_file(path)
-            if not tv.utils.check_integrity(str(path), md5):
-                raise ValueError(f"the file is damaged: its MD5 sum is not {md5}")
-    with faults_of(root / dataset.folder):
-        train, test = cls(str(root), train=True), cls(str(root), train=False)
-    return {
-        "x_train": train.data,
-        "y_train": np.array(train.targets, np.uint8),
-        "x_test": test.data,
-        "y_test": np.array(test.targets, np.uint8),
-    }
+            if hashlib.md5(content, usedforsecurity=False).hexdigest() != sums[name]:
+                raise ValueError(f"{name} is damaged: its MD5 sum is not {sums[name]}")
+    arrays = {}
+    for part, names in (("train", dataset.train), ("test", dataset.test)):
+        parts = [pickle.loads(files[name][1], encoding="latin1") for name in names]
+        x = np.vstack([p["data"] for p in parts]).reshape(-1, 3, 32, 32)
+        labels = "labels" if "labels" in parts[0] else "fine_labels"
+        arrays[f"x_{part}"] = x.transpose(0, 2, 3, 1)
+        arrays[f"y_{part}"] = np.concatenate([p[labels] for p in parts]).astype(np.uint8)
+    return arrays
 
 
 @contextmanager

@@ -50,6 +50,7 @@ BOOSTED = When(
 )
 MNIST = When("benchmark = mnist", lambda e: e.benchmark == "mnist")
 CIFAR = When("benchmark = cifar", lambda e: e.benchmark == "cifar")
+FULL = When("data = full", lambda e: e.data == "full")
 CLASSES_SPLIT = When("split MNIST, cifar or cifar100", lambda e: not e.permuted)
 EXPECTING = When("expected_acc", lambda e: e.expected_acc is not None)
 DYNAMIC = When("a dynamic other than none", lambda e: e.dynamic != "none")
@@ -134,15 +135,16 @@ class Experiment:
     data_dir: str = key(
         "data",
         Folder(),
-        "where data sets are looked for and kept, relative to the working directory; "
-        "~ is the home folder",
+        "where data sets are looked for and kept, relative to the working directory; ~ is the home "
+        "folder; one set here must have what is asked for, where a bundled file would do instead",
+        FULL,
     )
 
     validation: float = key(
         0.0,
         Number(0, 1, below=True),
-        "share of the training pictures, the last ones of each task, that are not trained on but "
-        "tested on instead of the test pictures: for choosing the values of other keys",
+        "share of the training pictures of every class, drawn with the seed, that are tested on "
+        "instead of the test pictures and not trained on: for choosing the values of other keys",
     )
 
     cnn: bool = key(False, Switch(), "true: the CNN; false: the MLP")

@@ -7,33 +7,55 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from math import prod
 
-from exps.experiment import Experiment
+from exps.experiment import KEYS, Experiment
 from exps.messages import either
 
 Finding = tuple[tuple[str, ...], str]
 
+Shape = tuple[int, int, int]  # of a picture: channels, height, width
+
 CLASSES = {"mnist": 10, "cifar": 10, "cifar100": 100}
-PICTURE = {"mnist": (1, 28), "cifar": (3, 32), "cifar100": (3, 32)}  # channels, pixels a side
+PICTURE: dict[str, Shape] = {"mnist": (1, 28, 28), "cifar": (3, 32, 32), "cifar100": (3, 32, 32)}
 CONV_CHANNELS = (64, 128)  # of the CNN
 CONV_KERNEL = 5  # pixels a side, without padding
 MAX_WEIGHTS = 2_000_000_000  # 8 GB as float32, and again as much for gradients and for momentum
 
 
 def contradictions(exp: Experiment) -> Iterator[Finding]:
-    """Why the experiment cannot be run, if it cannot."""
+    """Why the experiment cannot be run, if it cannot.
+
+    Pictures in a data_dir set by hand may be of any size: `misfits` has the last word on them.
+    """
     yield from _number_of_tasks(exp)
     yield from _class_order(exp)
     yield from _data(exp)
     yield from _nesterov(exp)
     yield from _engine(exp)
-    yield from _size(exp)
+    if exp.data_dir == KEYS["data_dir"].default:
+        yield from misfits(exp, PICTURE[exp.benchmark])
     yield from _no_winner(exp)
-    yield from _no_weight(exp)
     yield from _no_tolerance(exp)
     yield from _context(exp)
     yield from _old_synapses(exp)
     yield from _dynamic(exp)
+
+
+def misfits(exp: Experiment, picture: Shape) -> Iterator[Finding]:
+    """Why its network cannot be one for pictures of this shape, if it cannot."""
+    smallest = min(picture[1:])
+    if exp.cnn and smallest <= 2 * (CONV_KERNEL - 1):
+        side = 2 * CONV_KERNEL - 1
+        yield (
+            ("cnn", "benchmark"),
+            f"two convolutions of {CONV_KERNEL} × {CONV_KERNEL} leave nothing of pictures of"
+            f" {picture[1]} × {picture[2]}; the CNN needs {side} × {side} at least",
+        )
+        return
+    yield from _size(exp, picture)
+    yield from _no_weight(exp, picture)
+    yield from _no_growth(exp.in_effect, picture)
 
 
 def doubts(exp: Experiment) -> Iterator[Finding]:
@@ -187,16 +209,16 @@ def _dynamic(exp: Experiment) -> Iterator[Finding]:
             f"max_density_fc = {exp.max_density_fc:g} is not above initial_density_fc = "
             f"{exp.initial_density_fc:g}, so nothing could grow",
         )
-    elif exp.dynamic == "grow":
-        yield from _no_growth(exp)
 
 
-def _no_growth(exp: Experiment) -> Iterator[Finding]:
+def _no_growth(exp: Experiment, picture: Shape) -> Iterator[Finding]:
+    if exp.dynamic != "grow" or exp.max_density_fc <= exp.initial_density_fc:
+        return
     if exp.grow_units == "fresh":
         share = exp.grow_per_task / (exp.max_density_fc - exp.initial_density_fc)
         count, what = _fc_width(exp) * share, "no fresh unit to a task"
     else:
-        inputs = min(_fc_inputs(exp))
+        inputs = min(_fc_inputs(exp, picture))
         count, what = inputs * exp.grow_per_task, f"no synapse to a unit of {inputs} inputs"
     if round(count) < 1:
         yield (
@@ -205,8 +227,8 @@ def _no_growth(exp: Experiment) -> Iterator[Finding]:
         )
 
 
-def _size(exp: Experiment) -> Iterator[Finding]:
-    weights = exp.hidden_units * sum(_fc_inputs(replace(exp, context="none")))
+def _size(exp: Experiment, picture: Shape) -> Iterator[Finding]:
+    weights = exp.hidden_units * sum(_fc_inputs(replace(exp, context="none"), picture))
     if weights > MAX_WEIGHTS:
         yield (
             ("hidden_units", "hidden_layers", "cnn", "benchmark"),
@@ -265,7 +287,7 @@ def _all_win(exp: Experiment) -> Iterator[Finding]:
             )
 
 
-def _no_weight(exp: Experiment) -> Iterator[Finding]:
+def _no_weight(exp: Experiment, picture: Shape) -> Iterator[Finding]:
     if not exp.sparsify:
         return
     shape = ("cnn", "benchmark", "sparsify")
@@ -273,14 +295,18 @@ def _no_weight(exp: Experiment) -> Iterator[Finding]:
     if exp.dynamic != "none":
         keys = ("initial_density_fc", *keys[1:])
     density = exp.weight_sparsity_fc if exp.dynamic == "none" else exp.initial_density_fc
-    layers = [(keys, density, min(_fc_inputs(exp)))]
+    layers = [(keys, density, min(_fc_inputs(exp, picture)))]
     if exp.cnn:
         keys = ("weight_sparsity_conv", *shape)
-        inputs = CONV_KERNEL**2 * PICTURE[exp.benchmark][0]  # of the first convolution, the fewest
+        inputs = CONV_KERNEL**2 * picture[0]  # of the first convolution, the fewest
         layers.append((keys, exp.weight_sparsity_conv, inputs))
     for keys, density, inputs in layers:
         if round(inputs * density) < 1:
-            yield keys, f"{keys[0]} = {density:g} leaves no weight for a unit of {inputs} inputs"
+            yield (
+                keys,
+                f"{keys[0]} = {density:g} leaves no weight for a unit of {inputs} inputs;"
+                f" choose at least {1 / inputs:.3g}",
+            )
 
 
 def _no_tolerance(exp: Experiment) -> Iterator[Finding]:
@@ -292,12 +318,12 @@ def _no_tolerance(exp: Experiment) -> Iterator[Finding]:
         )
 
 
-def _fc_inputs(exp: Experiment) -> list[int]:
+def _fc_inputs(exp: Experiment, picture: Shape) -> list[int]:
     """The number of inputs that may be on of each fully connected hidden layer."""
-    channels, side = PICTURE[exp.benchmark]
     if exp.cnn:
-        return [CONV_CHANNELS[1] * (side - 2 * (CONV_KERNEL - 1)) ** 2]
-    return [channels * side**2] + [_fc_width(exp)] * (exp.hidden_layers - 1)
+        _, height, width = (side - 2 * (CONV_KERNEL - 1) for side in picture)
+        return [CONV_CHANNELS[1] * height * width]
+    return [prod(picture)] + [_fc_width(exp)] * (exp.hidden_layers - 1)
 
 
 def _fc_width(exp: Experiment) -> int:

@@ -26,6 +26,12 @@ def _arrays(
     return {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test}
 
 
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Work in an empty folder: there is nothing in its `data`."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("work"))
+
+
 @pytest.fixture
 def make_arrays() -> Callable[..., dict[str, Any]]:
     """The four arrays of a small data set: 4 x 4 grey or 32 x 32 colour pictures."""
@@ -52,7 +58,7 @@ def make_exp() -> Callable[..., Any]:
             "scenario": "domain",
             "class_order": "sorted",
             "data": "full",
-            "data_dir": "no-such-folder",
+            "data_dir": "data",
             "seed": 0,
         }
         return SimpleNamespace(**(values | changes))

@@ -34,7 +34,8 @@ def test_validation_takes_the_place_of_the_test_pictures(make_exp):
     assert stream.test is stream.train
     for task, all_of_it in zip(stream.tasks, whole.tasks, strict=True):
         assert len(task.test) == 40 and len(task.train) == 160
-        parts = torch.cat([task.train.rows, task.test.rows])
+        parts = torch.cat([task.train.rows, task.test.rows]).sort().values
         assert torch.equal(parts, all_of_it.train.rows)
+        assert stream.train.y[task.test.rows].bincount().tolist()[-2:] == [20, 20]
     assert stream.training == stream.tasks
     assert "tested on 20 % of the training pictures" in stream.source

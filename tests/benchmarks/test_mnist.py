@@ -9,7 +9,7 @@ import torch
 from benchmarks.mnist import make_stream, permutations
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def bundled():
     """Permuted MNIST with a hundred tasks, from the bundled file."""
     return make_stream(
@@ -18,7 +18,7 @@ def bundled():
             num_batch=100,
             scenario="domain",
             data="full",
-            data_dir="no-such-folder",
+            data_dir="data",
             seed=0,
         )
     )

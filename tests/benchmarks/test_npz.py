@@ -21,14 +21,14 @@ MNIST, CIFAR10 = DATASETS["mnist"], DATASETS["cifar10"]
 
 
 def refusal(path: Path, dataset: Any = MNIST) -> str:
-    """The message with which a file is refused: one line that names it and says what to do."""
+    """Why a file is refused, in the middle of three lines: which, why, and what to do."""
     with pytest.raises(DataError) as caught:
         read_npz(path, dataset, "test")
-    message = str(caught.value)
-    assert message.startswith(f"{path}: ")
-    assert "replace it, or remove it" in message
-    assert message.isprintable() and len(message) < 600
-    return message
+    what, why, remedy = str(caught.value).split("\n")
+    assert what == f"{path} cannot be used"
+    assert "replace it, or remove it" in remedy
+    assert why.isprintable() and len(why) < 600
+    return why
 
 
 def raw_zip(path: Path, members: dict[str, bytes]) -> Path:

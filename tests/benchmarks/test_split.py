@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.arrays import Arrays, DataError
+from benchmarks.arrays import Arrays
 from benchmarks.split import class_order, pictures, split_stream
 
 
@@ -87,13 +87,3 @@ def test_grey_pictures_get_a_channel(small):
     train, test = pictures(Arrays(**small, source=""))
     assert train.x.shape == (20, 1, 4, 4)
     assert np.array_equal(test.x[:, 0], small["x_test"])
-
-
-@pytest.mark.parametrize(("part", "word"), [("train", "training"), ("test", "test")])
-def test_a_class_without_pictures_is_an_error(make_stream, small, part, word):
-    keep = small[f"y_{part}"] != 7
-    arrays = small | {key: small[key][keep] for key in (f"x_{part}", f"y_{part}")}
-    message = f"(?s)^the task 'digits 6, 7' has no {word} pictures of class 7.*small.npz"
-    with pytest.raises(DataError, match=message):
-        make_stream(arrays)
-    assert len(make_stream(arrays, num_batch=3).tasks) == 3

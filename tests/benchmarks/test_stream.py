@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
-from benchmarks.stream import Pictures, Samples, TaskStream, build_stream, joint
+from benchmarks.stream import Pictures, Samples, TaskStream, build_stream, held_out, joint
 
 SCENARIOS = ("domain", "task", "class")
 LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
@@ -134,3 +136,50 @@ def test_everything_moves_to_a_device(build):
         assert tensor is None or tensor.device.type == "meta"
     one = Samples(torch.tensor([0]), 3).to(torch.device("meta"))
     assert one.rows.device.type == "meta" and one.view == 3
+
+
+def held(stream: TaskStream, share: float = 0.5, seed: int = 0) -> list[set[bytes]]:
+    """The pictures of each task that are tested on instead of trained on."""
+    tasks = held_out(stream, share, seed).tasks
+    return [{bytes(x.numpy()) for x in stream.train.x[task.test.rows]} for task in tasks]
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.floats(0.01, 0.99), st.integers(0, 99))
+def test_every_class_goes_both_ways(first: int, second: int, share: float, seed: int) -> None:
+    y = torch.tensor([0] * first + [1] * second)  # as an archive of folders gives them
+    pictures = Pictures(torch.arange(len(y), dtype=torch.uint8).view(-1, 1, 1, 1), y)
+    (task,) = held_out(stream_of(pictures), share, seed).tasks
+    for label, n in ((0, first), (1, second)):
+        tested = int((y[task.test.rows] == label).sum())
+        trained = int((y[task.train.rows] == label).sum())
+        assert tested + trained == n and trained >= 1
+        assert tested >= 1 or n == 1
+        assert abs(tested - n * share) <= 1
+    assert torch.equal(task.train.rows.sort().values, task.train.rows)
+
+
+def test_the_seed_draws_what_is_held_out_and_the_order_does_not() -> None:
+    y = torch.arange(200) % 4
+    pictures = Pictures(torch.arange(200, dtype=torch.uint8).view(-1, 1, 1, 1), y)
+    order = y.argsort(stable=True)
+    in_order = Pictures(pictures.x[order], y[order])
+    assert held(stream_of(pictures)) == held(stream_of(in_order))
+    assert held(stream_of(pictures)) != held(stream_of(pictures), seed=1)
+    # Where classes are in other tasks, the same pictures of each are held out.
+    apart = build_stream(pictures, pictures, [(0, 1), (2, 3)], names=["a", "b"], **MADE_UP)
+    assert set.union(*held(apart)) == held(stream_of(pictures))[0]
+
+
+def test_tasks_that_share_rows_share_what_is_held_out() -> None:
+    first, second = held_out(permuted(), 0.5, seed=0).tasks
+    assert first.train.rows is second.train.rows and first.test.rows is second.test.rows
+    assert (first.train.view, second.test.view) == (0, 1)
+
+
+MADE_UP = {"scenario": "domain", "mean": (0.0,), "std": (1.0,), "source": "made up"}
+
+
+def stream_of(pictures: Pictures) -> TaskStream:
+    """One task with all the classes of these pictures."""
+    view = tuple(pictures.y.unique().tolist())
+    return build_stream(pictures, pictures, [view], names=["all"], **MADE_UP)

@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 from torchvision import datasets as tv
 
-from benchmarks import torchvision_copy
+from benchmarks import packed, torchvision_copy
 from benchmarks.arrays import DataError
 from benchmarks.datasets import DATASETS
-from benchmarks.torchvision_copy import download, read_copy
+from benchmarks.torchvision_copy import download, find_copy, read_copy
 
 MNIST = DATASETS["mnist"]
 IDX = {
@@ -40,10 +40,16 @@ def md5(content: bytes) -> str:
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
+def read(root: Path, dataset: Any) -> Any:
+    place = find_copy(root, dataset)
+    assert place is not None
+    return read_copy(place, dataset, "test")
+
+
 def refusal(root: Path, dataset: Any) -> str:
     with pytest.raises(DataError) as caught:
-        read_copy(root, dataset, "test")
-    assert "\n" not in str(caught.value)
+        read(root, dataset)
+    assert str(caught.value).count("\n") == 2  # what, why, what to do
     return str(caught.value)
 
 
@@ -58,7 +64,7 @@ def mnist(tmp_path, small) -> Path:
 
 
 def test_reads_mnist(mnist, small, same):
-    arrays = read_copy(mnist, MNIST, "test")
+    arrays = read(mnist, MNIST)
     assert same(arrays, small)
     assert arrays.source == "test"
 
@@ -73,7 +79,9 @@ DAMAGE = {
     "no dimensions": lambda content: b"\0\0\x08\0" + content[4:],
     "other dimensions": lambda content: b"\0\0\x08\x02" + content[4:],
     "lying size": lambda content: content[:4] + b"\x7f\xff\xff\xff" + content[8:],
-    "still packed": gzip.compress,
+    "packed and cut off": lambda content: gzip.compress(content)[:-9],
+    "packed and damaged": lambda content: gzip.compress(content)[:-8] + b"x" * 8,
+    "packed twice": lambda content: gzip.compress(gzip.compress(content)),
 }
 
 
@@ -92,7 +100,8 @@ def test_refuses_mnist_with_a_file_missing_or_wrong(mnist, small):
     path.write_bytes(idx(small["y_train"][1:]))
     assert "20 pictures, but y_train has 19 labels" in refusal(mnist, MNIST)
     path.unlink()
-    assert f"{path}: the file is missing; replace it" in refusal(mnist, MNIST)
+    assert refusal(mnist, MNIST).startswith(f"{path} is missing\n  why: ")
+    assert "there is t10k-images-idx3-ubyte, " in refusal(mnist, MNIST)
 
 
 def cifar_files(cls: Any, arrays: dict[str, Any]) -> dict[str, bytes]:
@@ -118,7 +127,7 @@ def cifar(request, monkeypatch, make_arrays) -> tuple[Any, dict[str, Any], dict[
     for entries in ("train_list", "test_list"):
         sums = [[name, md5(files[name])] for name, _ in getattr(cls, entries)]
         monkeypatch.setattr(cls, entries, sums)
-    name = cls.meta["filename"]
+    name = cls.meta["filename"]  # which a download reads
     monkeypatch.setattr(cls, "meta", cls.meta | {"md5": md5(files[name])})
     return dataset, arrays, files
 
@@ -132,18 +141,20 @@ def write(folder: Path, files: dict[str, bytes]) -> None:
 def test_reads_cifar(tmp_path, cifar, same):
     dataset, arrays, files = cifar
     write(tmp_path / dataset.folder, files)
-    assert same(read_copy(tmp_path, dataset, "test"), arrays)
+    assert same(read(tmp_path, dataset), arrays)
+    assert same(read(tmp_path / dataset.folder, dataset), arrays)
 
 
 def test_refuses_cifar_with_any_file_damaged_or_missing(tmp_path, cifar):
     dataset, _, files = cifar
     write(tmp_path / dataset.folder, files)
-    for name, content in files.items():
-        path = tmp_path / dataset.folder / name
+    for name in dataset.train + dataset.test:
+        path, content = tmp_path / dataset.folder / name, files[name]
         path.write_bytes(content[:-1])
-        assert f"{path}: the file is damaged: its MD5 sum" in refusal(tmp_path, dataset)
+        said = refusal(tmp_path, dataset)
+        assert said.startswith(f"{path} cannot be used\n  why: {name} is damaged: its MD5 sum")
         path.unlink()
-        assert f"{path}: the file is missing" in refusal(tmp_path, dataset)
+        assert f"{path} is missing" in refusal(tmp_path, dataset)
         path.write_bytes(content)
 
 
@@ -163,14 +174,84 @@ def test_nothing_in_a_foreign_pickle_runs(tmp_path, cifar):
     assert not (tmp_path / "witness").exists()
 
 
-def test_says_what_to_do_without_torchvision(mnist, monkeypatch):
+def test_says_what_to_do_without_torchvision(tmp_path, cifar, monkeypatch):
     def missing(name: str) -> None:
         raise ModuleNotFoundError(f"No module named {name!r}")
 
     monkeypatch.setattr(torchvision_copy, "import_module", missing)
-    assert "cannot be imported" in refusal(mnist, MNIST)
-    with pytest.raises(DataError, match=r"No module named.*pip install -r requirements\.txt"):
-        download(mnist, MNIST, "test")
+    dataset, _, files = cifar
+    write(tmp_path / dataset.folder, files)
+    assert "cannot be imported" in refusal(tmp_path, dataset)
+    with pytest.raises(DataError, match=r"(?s)No module named.*pip install -r requirements\.txt"):
+        download(tmp_path, dataset, "test")
+
+
+def pack(path: Path, files: dict[str, bytes], mode: Any = "w:gz") -> None:
+    with tarfile.open(path, mode) as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+
+
+@pytest.mark.parametrize(
+    ("stem", "end", "mode"),
+    [
+        ("archive", ".tar.gz", "w:gz"),
+        ("archive", ".tar.gz", "w"),  # unpacked by a browser, under the name that it had
+        ("archive", ".tgz", "w:gz"),
+        ("archive", ".tar", "w"),
+        ("folder", ".tar.gz", "w:gz"),
+    ],
+)
+def test_reads_cifar_from_its_archive(tmp_path, cifar, same, stem, end, mode):
+    """In place: no folder is made, and whatever else is in it does nothing."""
+    dataset, arrays, files = cifar
+    path = tmp_path / f"{getattr(dataset, stem).removesuffix('.tar.gz')}{end}"
+    inside = {f"{dataset.folder}/{name}": content for name, content in files.items()}
+    pack(path, {"../outside": b"x", "readme.html": b"", **inside}, mode)
+    assert same(read(tmp_path, dataset), arrays)
+    assert list(tmp_path.iterdir()) == [path] and not (tmp_path.parent / "outside").exists()
+
+
+def test_refuses_damaged_archives_of_cifar(tmp_path, cifar, monkeypatch):
+    dataset, _, files = cifar
+    path = tmp_path / dataset.archive
+    inside = {f"{dataset.folder}/{name}": content for name, content in files.items()}
+    pack(path, inside)
+    whole = path.read_bytes()
+    for content in (whole[:-100], whole[: len(whole) // 2], b"", b"no archive", b"\x1f\x8bno"):
+        path.write_bytes(content)
+        assert refusal(tmp_path, dataset).startswith(f"{path} cannot be used\n")
+    last, *_ = reversed(inside)
+    pack(path, {name: content for name, content in inside.items() if name != last})
+    assert f"there is no {Path(last).name} in it" in refusal(tmp_path, dataset)
+    pack(path, inside | {last: pickle.dumps(Hostile(tmp_path / "witness"))})
+    assert f"{Path(last).name} is damaged: its MD5 sum is not" in refusal(tmp_path, dataset)
+    assert not (tmp_path / "witness").exists()
+    pack(path, {"file": b""} | {f"file {i}": b"" for i in range(packed.MAX_MEMBERS)} | inside)
+    assert "more than 1000 files" in refusal(tmp_path, dataset)
+    path.write_bytes(whole)
+    monkeypatch.setattr(packed, "MAX_BYTES", 20_000)
+    assert "more than the 20000 bytes allowed" in refusal(tmp_path, dataset)
+
+
+def test_a_link_in_an_archive_leads_nowhere(tmp_path, cifar):
+    dataset, _, files = cifar
+    with tarfile.open(tmp_path / dataset.archive, "w:gz") as tar:
+        for name in files:
+            info = tarfile.TarInfo(name)
+            info.type, info.linkname = tarfile.SYMTYPE, "/etc/hostname"
+            tar.addfile(info)
+    assert "there is no " in refusal(tmp_path, dataset)
+
+
+@pytest.mark.parametrize("name", [IDX["x_train"], IDX["y_test"]])
+def test_a_bomb_is_given_up(mnist, name, monkeypatch):
+    path = mnist / MNIST.folder / name
+    path.write_bytes(gzip.compress(path.read_bytes() + bytes(10**7)))
+    monkeypatch.setattr(packed, "MAX_BYTES", 10**6)
+    assert "it holds more than the 1000000 bytes allowed" in refusal(mnist, MNIST)
 
 
 @pytest.fixture
@@ -195,11 +276,7 @@ def published(cifar, server, monkeypatch) -> tuple[Any, dict[str, Any], Path]:
     dataset, arrays, files = cifar
     address, folder = server
     archive = folder / dataset.archive
-    with tarfile.open(archive, "w:gz") as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(f"{dataset.folder}/{name}")
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
+    pack(archive, {f"{dataset.folder}/{name}": content for name, content in files.items()})
     cls = getattr(tv, dataset.torchvision)
     monkeypatch.setattr(cls, "url", f"{address}/{archive.name}")
     monkeypatch.setattr(cls, "tgz_md5", md5(archive.read_bytes()))
@@ -211,7 +288,7 @@ def test_a_download_is_read_and_kept(tmp_path, published, same, capfd):
     root = tmp_path / "new" / "data"
     assert same(download(root, dataset, "test"), expected)
     assert [path.name for path in root.iterdir()] == [dataset.folder]
-    assert same(read_copy(root, dataset, "test"), expected)
+    assert same(read(root, dataset), expected)
     assert "100%" in capfd.readouterr().err  # the progress bar
     assert socket.getdefaulttimeout() is None
 
@@ -227,7 +304,7 @@ def test_a_download_of_mnist_is_read_and_kept(tmp_path, server, small, same, mon
     monkeypatch.setattr(tv.MNIST, "resources", resources)
     assert same(download(tmp_path, MNIST, "test"), small)
     assert [path.name for path in tmp_path.iterdir()] == ["MNIST"]
-    assert same(read_copy(tmp_path, MNIST, "test"), small)
+    assert same(read(tmp_path, MNIST), small)
 
 
 def failure(root: Path, dataset: Any) -> str:

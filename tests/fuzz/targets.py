@@ -79,7 +79,8 @@ def npz(data: bytes) -> None:
     try:
         read_npz(_file(data), DATASETS["mnist"], "fuzz")
     except DataError as error:
-        _one_line(error)
+        for line in str(error).split("\n"):
+            _one_line(line)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {

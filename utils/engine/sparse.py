@@ -19,6 +19,7 @@ from torch.nn.functional import cross_entropy
 
 from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
+from models import unbiased
 from models.dropout import dropout_factors
 from models.k_winners import KWinners
 from models.mlp import MLP
@@ -74,6 +75,8 @@ class SparseEngine:
             return "sparse: it is for CPUs"
         if type(model) is not MLP or len(k_winners(model)) != len(model.blocks):
             return "sparse: it is for MLPs whose every hidden layer has own k-winners"
+        if unbiased(model):
+            return "sparse: it is for layers with a bias"
         if exp.old_synapse_lr < 1 and exp.old_synapse_rule == "importance":
             return "sparse: importance needs the gradient of every synapse in every step"
         lazy = _basis(exp) is not None

@@ -14,7 +14,7 @@ from types import TracebackType
 from tqdm import tqdm
 
 from exps.messages import shown_path
-from utils.log import LOG, say
+from utils.log import LOG, say, warn
 from utils.many.order import (
     DONE,
     FAILED,
@@ -56,6 +56,7 @@ class Display:
         self.orders = {order.number: order for order in orders}
         self.total, self.quiet = total, quiet
         self.ended = total - len(orders)
+        self.warned: set[str] = set()
         groups = {order.number: order.group for order in orders}
         self.pace = Pace(groups, {number: states[number].far for number in groups})
         self.began = self.looked = time.monotonic()
@@ -97,6 +98,10 @@ class Display:
         known = read_known(outcome.path) if outcome.kind == DONE and outcome.path else None
         self.pace.ended(outcome.number, known.seconds if known and known.seconds > 0 else None)
         self.ended += 1
+        for text in outcome.warnings:
+            if text not in self.warned:
+                self.warned.add(text)
+                warn(text)
         if self.quiet:
             if outcome.kind in (DONE, SKIPPED):
                 print(outcome.path, flush=True)

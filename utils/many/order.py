@@ -44,7 +44,8 @@ class Order:
 class Outcome:
     """What has become of an order. path: its result; killed: how often its process died.
 
-    files: what the run left, by file name, where its folder is not the caller's.
+    warnings: what its process warned of. files: what the run left, by file name, where its folder
+    is not the caller's.
     """
 
     number: int
@@ -53,4 +54,5 @@ class Outcome:
     reason: str = ""
     log: Path | None = None
     killed: int = 0
+    warnings: tuple[str, ...] = ()
     files: dict[str, bytes] = field(default_factory=dict, repr=False)

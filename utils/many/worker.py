@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -108,7 +109,9 @@ def _attempts(
             killed += 1
             LOG.warning("%s: %s; it is gone on with", order.label, died_of(ended.status))
             continue
-        return _outcome(order, ended, killed, stopped=urgency() > 0)
+        outcome = _outcome(order, ended, killed, stopped=urgency() > 0)
+        warnings = re.findall(r"^warning: (.*)", ended.err, flags=re.MULTILINE)
+        return replace(outcome, warnings=tuple(warnings))
 
 
 def _free(order: Order, urgency: Urgency, end: float) -> State:
