@@ -20,6 +20,7 @@ def make_stream(exp: Experiment) -> TaskStream:
 
     Raises benchmarks.datasets.DataError where its pictures cannot be had.
     """
+    exp = exp.in_effect
     stream: TaskStream = import_module(f"{__name__}.{exp.benchmark}").make_stream(exp)
     stream = held_out(stream, exp.validation) if exp.validation else stream
     return joint(stream) if exp.cumul else stream

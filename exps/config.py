@@ -84,7 +84,7 @@ def warnings(found: Sequence[Resolved]) -> list[str]:
     useful: set[Entry | tuple[str, str]] = set()
     for one in found:
         for key, entry in one.own.items():
-            if KEYS[key].when.holds(one.experiment):
+            if one.experiment.counts(key):
                 useful |= {entry, (one.experiment.name, key)}
 
     def idle(one: Resolved) -> list[Entry]:
@@ -196,7 +196,7 @@ def _changed(
         key
         for key in keys
         if key not in REPEATS
-        and KEYS[key].when.holds(exp)
+        and exp.counts(key)
         and getattr(own, key) != getattr(exp, key)
     )
 

@@ -24,6 +24,7 @@ def make_model(
     Initial weights and masks come from torch's global generator. Raises ModelError where the sparse
     layers that the experiment names are not installed.
     """
+    exp = exp.in_effect
     module = import_module("models.cnn" if exp.cnn else "models.mlp")
     model = module.make_model(exp, input_shape, head_sizes)
     if exp.old_synapse_lr < 1:
