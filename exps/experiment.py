@@ -356,7 +356,7 @@ class Experiment:
         Streams, networks, engines and training are made from this alone: so the value of a key
         whose `when` does not hold cannot change a number, whatever it is.
         """
-        idle = {
+        idle: dict[str, Any] = {
             name: key.default
             for name, key in KEYS.items()
             if not key.when.holds(self) and getattr(self, name) != key.default

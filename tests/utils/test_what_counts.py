@@ -1,10 +1,12 @@
-"""A key that is said to do nothing changes no number, and one that is said to count is read.
+"""A key that is said to do nothing changes no number, and one that is said to count is read; and
+a result is as large as is said beforehand.
 
 Whole runs on a few pictures: of experiments drawn from all keys, each twice.
 """
 
 from __future__ import annotations
 
+import pickle
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 from benchmarks import make_stream
 from exps.experiment import ABOUT, KEYS, Experiment
 from exps.rules import contradictions
+from exps.sizes import result_bytes
 from models import make_model
 from utils.engine import make_engine
 from utils.progress import Progress
@@ -156,6 +159,12 @@ def test_what_does_nothing_changes_no_number_and_what_counts_is_read(
     found = measured(before)
     unread = {key for key in KEYS if exp.counts(key)} - Seen.keys - ELSEWHERE
     assert not unread, "they count only where they are read"
+
+    arrays = sum(a.nbytes for a in found.values() if isinstance(a, np.ndarray))
+    in_32_bits = arrays - found["on_idxs"].nbytes // 2
+    parts = result_bytes(exp, pictures=40)
+    assert in_32_bits == sum(parts.values()) - parts["costs"]
+    assert len(pickle.dumps(found)) - arrays < parts["costs"] - 2**15  # half is for the rest
 
     idle = [key for key in CHOICES if not exp.counts(key) and key != "data"]
     others = {key: data.draw(st.sampled_from(CHOICES[key]), label=key) for key in idle}
