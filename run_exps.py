@@ -147,7 +147,8 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
         with memory_explained(exp):
             device = pick_device(exp.device)
             stream = make_stream(exp)
-            for text in stream.warnings:
+            steps = [-(-len(task.train) // exp.mb_size) for task in stream.training]
+            for text in (*stream.warnings, *config.never(exp, steps)):
                 warn(text)
             order = seed_everything(exp.seed)
             model = make_model(exp, stream.input_shape, stream.head_sizes)

@@ -23,6 +23,7 @@ def make_stream(exp: Experiment) -> TaskStream:
     Raises benchmarks.datasets.DataError where its pictures cannot be had, or where nothing can be
     learned from them, and ConfigError for a data_dir that cannot be used.
     """
+    exp = exp.in_effect
     stream: TaskStream = import_module(f"{__name__}.{exp.benchmark}").make_stream(exp)
     stream = held_out(stream, exp.validation, exp.seed) if exp.validation else stream
     stream = replace(stream, warnings=missing_classes(stream))

@@ -16,7 +16,7 @@ from exps.kinds import Value
 from exps.manual import as_text, explain, markdown_table
 from exps.messages import ConfigError, all_of, did_you_mean, quoted, shown, shown_path
 from exps.reader import Entry, Sections, parse_override, read
-from exps.rules import Finding, contradictions, doubts
+from exps.rules import Finding, contradictions, doubts, never_due, usual_steps
 
 __all__ = [
     "ABOUT",
@@ -31,6 +31,7 @@ __all__ = [
     "from_texts",
     "load",
     "markdown_table",
+    "never",
     "resolve",
     "sections",
     "warnings",
@@ -47,16 +48,28 @@ def load(
     Arguments and exceptions are those of `resolve`.
     """
     resolved = resolve(name, path, overrides)
-    return resolved.experiment, warnings([resolved])
+    return resolved.experiment, warnings([resolved], usual=False)
+
+
+def never(exp: Experiment, steps: Sequence[int]) -> list[str]:
+    """What will not happen in a run whose tasks, one after the other, have so many steps an epoch;
+    `warnings` tell it of the usual number of pictures, this of those that there are."""
+    return [
+        f"[{shown(exp.name)}] {keys[0]} = {as_text(getattr(exp, keys[0]))}: {reason}"
+        for keys, reason in never_due(exp, steps)
+    ]
 
 
 @dataclass(frozen=True)
 class Resolved:
-    """A section made into an experiment; own: what was set for it, by key, not inherited."""
+    """A section made into an experiment; own: what its user set for it, by key, not inherited;
+    doubts: what might not be meant; never: what will not happen with as many pictures as usual.
+    """
 
     experiment: Experiment
     own: Mapping[str, Entry]
     doubts: list[str]
+    never: list[str]
 
 
 def resolve(
@@ -71,27 +84,31 @@ def resolve(
     """
     file = read(Path(path))
     _require_section(name, file, path)
-    resolved, errors = _resolve(name, file, _entries(overrides))
+    resolved, errors = _resolve(name, file, _entries(overrides), ours=_is_ours(path))
     if resolved is None:
         raise ConfigError(errors[0])
     return resolved
 
 
-def warnings(found: Sequence[Resolved]) -> list[str]:
+def warnings(found: Sequence[Resolved], *, usual: bool = True) -> list[str]:
     """What might not be meant in these experiments, each once: above all what is set for one and
     does nothing in it, nor in any other of them for which the same place sets it, nor in any other
-    of the same section."""
+    of the same section. usual: and what will not happen with as many pictures as usual."""
     useful: set[Entry | tuple[str, str]] = set()
     for one in found:
         for key, entry in one.own.items():
-            if KEYS[key].when.holds(one.experiment):
+            if one.experiment.counts(key):
                 useful |= {entry, (one.experiment.name, key)}
 
     def idle(one: Resolved) -> list[Entry]:
         own = one.own.items()
         return [e for k, e in own if e not in useful and (one.experiment.name, k) not in useful]
 
-    return _once(text for one in found for text in (*_idle(idle(one)), *one.doubts))
+    return _once(
+        text
+        for one in found
+        for text in (*_idle(idle(one)), *one.doubts, *(one.never if usual else ()))
+    )
 
 
 def from_texts(name: str, texts: Mapping[str, str], overrides: Sequence[str] = ()) -> Experiment:
@@ -126,9 +143,15 @@ def check(
             _require_section(name, file, path)
     except ConfigError as e:
         return [str(e)], []
-    found = [_resolve(name, file, given) for name in names or file]
+    ours = _is_ours(path)
+    found = [_resolve(name, file, given, ours=ours) for name in names or file]
     errors = _once(error for _, errors in found for error in errors)
     return errors, warnings([resolved for resolved, _ in found if resolved is not None])
+
+
+def _is_ours(path: Path | str) -> bool:
+    """Whether this is the configuration file that comes with the project."""
+    return Path(path).resolve() == DEFAULT_FILE.resolve()
 
 
 def _entries(overrides: Sequence[str | Entry]) -> list[Entry]:
@@ -150,16 +173,20 @@ def as_dict(exp: Experiment) -> dict[str, Any]:
 
 
 def _resolve(
-    name: str, file: Sections, given: Sequence[Entry] = ()
+    name: str, file: Sections, given: Sequence[Entry] = (), *, ours: bool = False
 ) -> tuple[Resolved | None, list[str]]:
-    """A section made into an experiment, or all errors that say why not."""
+    """A section made into an experiment, or all errors that say why not.
+
+    ours: the file is the project's own. What its lines do not do is then the user's affair only
+    where they do nothing without `given` either, in a section that was added.
+    """
     default = file.get("DEFAULT", {}).values() if name != "DEFAULT" else ()
     inherited = [e for e in default if e.key not in ABOUT]
-    own = [*file[name].values(), *given]
+    section = list(file[name].values())
 
     errors: list[str] = []
     values: dict[str, Any] = {}
-    for entry in (*inherited, *own):
+    for entry in (*inherited, *section, *given):
         try:
             values[entry.key] = _value(entry)
         except ConfigError as e:
@@ -168,22 +195,23 @@ def _resolve(
         return None, errors
 
     exp = Experiment(name=name, **values)
-    said = _Said(inherited, own)
+    said = _Said(inherited, section, given)
     errors = [said.at(finding) for finding in contradictions(exp)]
     if errors:
         return None, errors
-    section = {**_values(inherited), **_values(file[name].values())}
-    exp = replace(exp, changed=_changed(name, section, given, exp))
-    return Resolved(exp, said.own, [said.at(finding) for finding in doubts(exp)]), []
+    without: dict[str, Any] = {e.key: _value(e) for e in (*inherited, *section)}
+    alone = Experiment(name=name, **without)
+    exp = replace(exp, changed=_changed(alone, given, exp))
+    own = [e for e in section if not (ours and alone.counts(e.key))]
+    return Resolved(
+        exp,
+        {e.key: e for e in (*own, *given)},
+        [said.at(finding) for finding in doubts(exp)],
+        [said.at(finding) for finding in never_due(exp, usual_steps(exp))],
+    ), []
 
 
-def _values(entries: Iterable[Entry]) -> dict[str, Any]:
-    return {entry.key: _value(entry) for entry in entries}
-
-
-def _changed(
-    name: str, section: dict[str, Any], given: Sequence[Entry], exp: Experiment
-) -> tuple[str, ...]:
+def _changed(alone: Experiment, given: Sequence[Entry], exp: Experiment) -> tuple[str, ...]:
     """The keys given whose values are not the section's, where an accuracy may depend on them.
 
     None where the accuracy that is expected is given as well: it is expected of just this run.
@@ -191,13 +219,10 @@ def _changed(
     keys = dict.fromkeys(entry.key for entry in given)
     if "expected_acc" in keys:
         return ()
-    own = Experiment(name=name, **section)
     return tuple(
         key
         for key in keys
-        if key not in REPEATS
-        and KEYS[key].when.holds(exp)
-        and getattr(own, key) != getattr(exp, key)
+        if key not in REPEATS and exp.counts(key) and getattr(alone, key) != getattr(exp, key)
     )
 
 
@@ -223,14 +248,14 @@ def _value(entry: Entry) -> Value:
 class _Said:
     """Which entry set each key of an experiment, for messages about it."""
 
-    def __init__(self, inherited: Sequence[Entry], own: Sequence[Entry]) -> None:
-        self.own = {e.key: e for e in own}
-        self._all = {e.key: e for e in inherited} | self.own
+    def __init__(self, *places: Iterable[Entry]) -> None:
+        """places: where keys are set, the one that counts most last."""
+        self._places = [{e.key: e for e in entries} for entries in reversed(places)]
 
     def at(self, finding: Finding) -> str:
-        """The finding, placed at the first of its keys that is set, those not inherited before."""
+        """The finding, at the first of its keys that is set in the nearest place that sets any."""
         keys, reason = finding
-        entry = next(said[k] for said in (self.own, self._all) for k in keys if k in said)
+        entry = next(said[k] for said in self._places for k in keys if k in said)
         return f"{entry.written}: {reason}"
 
 

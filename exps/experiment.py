@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from typing import Any
 
 from exps.kinds import (
@@ -58,9 +59,14 @@ STATIC = When("sparsify and dynamic = none", lambda e: e.sparsify and e.dynamic 
 GROWING = When("dynamic = grow", lambda e: e.dynamic == "grow")
 SLOWED = When("an old_synapse_lr below 1", lambda e: e.old_synapse_lr < 1)
 CONTEXTS = When("context = prototype", lambda e: e.context != "none")
+SHARED = When(
+    "context = prototype and more than one task",
+    lambda e: e.context != "none" and e.num_batch > 1,
+)
 LATER_TASKS = When(
     "more than one task and without cumul", lambda e: e.num_batch > 1 and not e.cumul
 )
+IN_TURN = When("cumul = false", lambda e: not e.cumul)
 
 
 def key(default: Value, kind: Kind, meaning: str, when: When = ALWAYS) -> Any:
@@ -189,8 +195,9 @@ class Experiment:
     duty_cycle_period: int = key(
         1000,
         Whole(1, 1_000_000_000, "samples"),
-        "span over which it is averaged how often a unit wins",
-        BOOSTED,
+        "span over which it is averaged how often a unit wins: for boosting, contexts, fresh units "
+        "and the entropy of a result",
+        SPARSE,
     )
     weight_sparsity_fc: float = key(
         1.0,
@@ -267,7 +274,7 @@ class Experiment:
         0.0,
         Number(0, 1),
         "share of them taken over from earlier contexts; the others are those used least so far",
-        CONTEXTS,
+        SHARED,
     )
 
     old_synapse_lr: float = key(
@@ -300,8 +307,9 @@ class Experiment:
     eval_tasks: str = key(
         "all",
         Choice(("all", "seen")),
-        "the tasks evaluated after each task: all, or those trained on so far",
-        LATER_TASKS,
+        "the tasks evaluated after each task: all, and these before training too, or those trained "
+        "on so far",
+        IN_TURN,
     )
     record_stats: bool = key(True, Switch(), "record how many units are active, and which")
     seed: int = key(0, Whole(0, 2**32 - 1), "the number that all randomness comes from")
@@ -343,16 +351,31 @@ class Experiment:
         """Whether the tasks are permutations of MNIST, each with all ten digits."""
         return self.benchmark == "mnist" and self.mnist_mode == "perm"
 
-    @property
+    @cached_property
     def in_effect(self) -> Experiment:
-        """The experiment without the mechanisms whose keys do nothing in it: a dense network has
-        neither contexts nor synapses that grow or move."""
-        return self if self.sparsify else replace(self, context="none", dynamic="none")
+        """The same run with every key that does nothing in it at its default.
+
+        Streams, networks, engines and training are made from this alone: so the value of a key
+        whose `when` does not hold cannot change a number, whatever it is.
+        """
+        idle: dict[str, Any] = {
+            name: key.default
+            for name, key in KEYS.items()
+            if not key.when.holds(self) and getattr(self, name) != key.default
+        }
+        return replace(self, **idle).in_effect if idle else self
+
+    def counts(self, key: str) -> bool:
+        """Whether this key does anything in this experiment."""
+        return KEYS[key].when.holds(self.in_effect)
 
 
 KEYS: dict[str, Key] = {
     f.name: f.metadata["key"] for f in fields(Experiment) if "key" in f.metadata
 }
+
+# Keys whose value is text: in it # and ; are characters like any other.
+TEXTS = tuple(name for name, k in KEYS.items() if isinstance(k.kind, Line | Folder))
 
 # Keys that tell about a section, which alone has them: other sections do not inherit them.
 ABOUT = ("description", "expected_acc", "expected_tol", "expected_source")

@@ -134,7 +134,7 @@ def _bases(
     for name, point in itertools.product(dict.fromkeys(names), points):
         try:
             resolved = config.resolve(name, args.config, [*cli.overrides(args), *point])
-            used = tuple(e for e in point if KEYS[e.key].when.holds(resolved.experiment))
+            used = tuple(e for e in point if resolved.experiment.counts(e.key))
             if used != point:
                 resolved = config.resolve(name, args.config, [*cli.overrides(args), *used])
         except ConfigError as error:
@@ -165,7 +165,7 @@ def _idle(points: Sequence[Point], found: Sequence[config.Resolved]) -> Iterator
     for name in dict.fromkeys(one.experiment.name for one in found):
         here = [one.experiment for one in found if one.experiment.name == name]
         for key in dict.fromkeys(entry.key for point in points for entry in point):
-            if not any(KEYS[key].when.holds(exp) for exp in here):
+            if not any(exp.counts(key) for exp in here):
                 yield (
                     f"--grid {key}: does nothing in [{shown(name)}], which is not repeated for its"
                     f" values; it counts only with {KEYS[key].when.text}"

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from exps.experiment import TEXTS
 from exps.messages import ConfigError, quoted, shown, shown_path
 
+_COMMENT = re.compile(r"(?:^|(?<=\s))[#;]")  # where one begins on a line
 _LARGEST = 1_000_000  # bytes; far more than anybody writes by hand
 
 
@@ -67,15 +69,16 @@ class _Parser(configparser.RawConfigParser):
     """Numbers the keys: while a file is read, optionxform gets the key of the line read last.
 
     DEFAULT is an ordinary section here, for else a second [DEFAULT] would be merged in silence, and
-    nothing may follow a section's name on its line, for it would be dropped in silence.
+    nothing but a comment may follow a section's name on its line, for it would be dropped in
+    silence. So would the rest of a text or a path behind # or ;: a comment behind a value is taken
+    off here, where the key is known.
     """
 
-    SECTCRE = re.compile(r"\[\s*(?P<header>[^]]+?)\s*\]\s*$")
+    SECTCRE = re.compile(r"\[\s*(?P<header>[^]]+?)\s*\](\s+[#;].*)?\s*$")
 
     def __init__(self) -> None:
         super().__init__(
             strict=True,
-            inline_comment_prefixes=("#", ";"),
             empty_lines_in_values=False,
             default_section="",
         )
@@ -112,7 +115,7 @@ class _Parser(configparser.RawConfigParser):
         """The section's keys, with their lines, and texts."""
         for name, text in self.items(section):
             assert isinstance(name, _Name)
-            yield name, text
+            yield name, text if name in TEXTS else _without_comments(text)
 
     def optionxform(self, optionstr: str) -> _Name:
         name = _Name(optionstr)
@@ -122,6 +125,11 @@ class _Parser(configparser.RawConfigParser):
     def _counted(self, lines: list[str]) -> Iterator[str]:
         for self._line, line in enumerate(lines, start=1):
             yield line
+
+
+def _without_comments(value: str) -> str:
+    """The value without what follows # or ; on each of its lines."""
+    return "\n".join(_COMMENT.split(line, 1)[0].rstrip() for line in value.split("\n"))
 
 
 def _text(path: Path, where: str) -> str:

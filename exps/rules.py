@@ -5,18 +5,22 @@ Each rule yields the keys involved, the likeliest culprit first, and the reason.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
+from exps import schedule
 from exps.experiment import KEYS, Experiment
-from exps.messages import either
+from exps.messages import all_of, either
+from exps.sizes import too_large
 
 Finding = tuple[tuple[str, ...], str]
 
 Shape = tuple[int, int, int]  # of a picture: channels, height, width
 
 CLASSES = {"mnist": 10, "cifar": 10, "cifar100": 100}
+PICTURES = {"mnist": 60_000, "cifar": 50_000, "cifar100": 50_000}  # to train on
+SAMPLE = 1000  # of CIFAR-10
 PICTURE: dict[str, Shape] = {"mnist": (1, 28, 28), "cifar": (3, 32, 32), "cifar100": (3, 32, 32)}
 CONV_CHANNELS = (64, 128)  # of the CNN
 CONV_KERNEL = 5  # pixels a side, without padding
@@ -40,6 +44,7 @@ def contradictions(exp: Experiment) -> Iterator[Finding]:
     yield from _context(exp)
     yield from _old_synapses(exp)
     yield from _dynamic(exp)
+    yield from too_large(exp, max(usual_pictures(exp)))
 
 
 def misfits(exp: Experiment, picture: Shape) -> Iterator[Finding]:
@@ -61,8 +66,96 @@ def misfits(exp: Experiment, picture: Shape) -> Iterator[Finding]:
 def doubts(exp: Experiment) -> Iterator[Finding]:
     """Why the experiment, which can be run, might not be what was meant."""
     yield from _single_class(exp)
-    yield from _all_win(exp)
+    yield from _winners_in_evaluation(exp)
+    yield from _nothing_masked(exp)
+    yield from _nothing_shared(exp)
     yield from _nothing_old(exp)
+    yield from _nothing_later(exp)
+
+
+def never_due(exp: Experiment, steps: Sequence[int]) -> Iterator[Finding]:
+    """What never happens in a run whose tasks, one after the other, have so many steps an epoch."""
+    exp = exp.in_effect
+    tasks = [(epoch, epoch * exp.epochs_of(i)) for i, epoch in enumerate(steps)]
+    due = [schedule.times(exp, *task) for task in tasks]
+    longest = max(total for _, total in tasks)
+    synapses = _fc_width(exp) * max(round(n * exp.initial_density_fc) for n in _fc_inputs(exp))
+    moved = any(
+        round(synapses * schedule.share(exp, moments[0], total))
+        for moments, (_, total) in zip(due, tasks, strict=True)
+        if moments
+    )
+    length: tuple[str, ...] = ("train_ep", "train_ep_inc")
+    if exp.dynamic == "set" and not moved:
+        yield (
+            ("dynamic", *length),
+            "synapses move after every epoch of a task but its last, so here none ever does; "
+            "train a task for two epochs or more",
+        )
+    length = (*length, "mb_size", "num_batch", "validation", "benchmark", "mnist_mode", "data")
+    if exp.dynamic == "rigl" and not moved:
+        yield (
+            ("dynamic", *length),
+            f"synapses move every {schedule.RIGL_EVERY} steps until three quarters of a task, and "
+            f"none has more than {longest:,} steps here, so none ever does; train for longer, or "
+            "in smaller mini-batches",
+        )
+    if exp.dynamic == "grow" and exp.grow_every and max(map(len, due)) == 1:
+        yield (
+            ("grow_every", *length),
+            f"no task is long enough for a second growth before three quarters of its {longest:,} "
+            "steps at most, so all grows at the start, as with grow_every = 0",
+        )
+
+
+def usual_steps(exp: Experiment) -> list[int]:
+    """The steps an epoch of the tasks, one after the other, with `usual_pictures`."""
+    return [-(-n // exp.mb_size) for n in usual_pictures(exp)]
+
+
+def usual_pictures(exp: Experiment) -> list[int]:
+    """How many pictures the tasks, one after the other, train on, where the data set is the usual
+    one and its classes have as many each."""
+    n = SAMPLE if exp.in_effect.data == "sample" else PICTURES[exp.benchmark]
+    if not exp.permuted:
+        n = n * _classes_per_task(exp) // CLASSES[exp.benchmark]
+    tasks = [exp.num_batch * n] if exp.cumul else [n] * exp.num_batch
+    return [max(round(n * (1 - exp.validation)), 1) for n in tasks]
+
+
+def _nothing_masked(exp: Experiment) -> Iterator[Finding]:
+    for keys, density, inputs in _masked(exp):
+        if density < 1 and all(round(n * density) == n for n in inputs):
+            idle = "" if keys[0] != "initial_density_fc" else ", so none can move"
+            yield (
+                keys,
+                f"{keys[0]} = {density:g} leaves out no weight of a unit of {max(inputs)} "
+                f"inputs{idle}",
+            )
+
+
+def _nothing_shared(exp: Experiment) -> Iterator[Finding]:
+    share = exp.context_overlap
+    if exp.counts("context_overlap") and share > 0 and round(exp.context_units * share) < 1:
+        yield (
+            ("context_overlap", "context_units"),
+            f"context_overlap = {share:g} of {exp.context_units} units is none",
+        )
+
+
+def _nothing_later(exp: Experiment) -> Iterator[Finding]:
+    if exp.train_ep_inc or not exp.counts("train_ep_inc"):
+        return
+    exp = exp.in_effect
+    idle = {
+        "context": (exp.context != "none", "have no context"),
+        "dynamic": (exp.dynamic != "none", "change no synapse"),
+        "old_synapse_lr": (exp.old_synapse_lr < 1, "slow no old synapse"),
+    }
+    keys = [key for key, (on, _) in idle.items() if on]
+    if keys:
+        reasons = all_of([idle[key][1] for key in keys])
+        yield ("train_ep_inc", *keys), f"tasks after the first are not trained, so they {reasons}"
 
 
 def _nothing_old(exp: Experiment) -> Iterator[Finding]:
@@ -209,6 +302,15 @@ def _dynamic(exp: Experiment) -> Iterator[Finding]:
             f"max_density_fc = {exp.max_density_fc:g} is not above initial_density_fc = "
             f"{exp.initial_density_fc:g}, so nothing could grow",
         )
+    elif exp.dynamic == "grow" and all(
+        round(n * exp.max_density_fc) == round(n * exp.initial_density_fc) for n in _fc_inputs(exp)
+    ):
+        yield (
+            ("max_density_fc", "initial_density_fc"),
+            f"max_density_fc = {exp.max_density_fc:g} and initial_density_fc = "
+            f"{exp.initial_density_fc:g} are as many synapses of a unit of {max(_fc_inputs(exp))} "
+            "inputs, so nothing could grow",
+        )
 
 
 def _no_growth(exp: Experiment, picture: Shape) -> Iterator[Finding]:
@@ -277,36 +379,49 @@ def _no_winner(exp: Experiment) -> Iterator[Finding]:
             )
 
 
-def _all_win(exp: Experiment) -> Iterator[Finding]:
-    for w in _winners(exp):
+def _winners_in_evaluation(exp: Experiment) -> Iterator[Finding]:
+    asks = f"k_inference_factor = {exp.k_inference_factor:g}"
+    winners = list(_winners(exp))
+    for w in winners:
         if w.evaluation > w.n:
             yield (
                 ("k_inference_factor", *w.keys),
-                f"k_inference_factor = {exp.k_inference_factor:g} with {w.keys[0]} = {w.asked:g} "
-                f"asks for more winners than there are {w.what} in evaluation, so all {w.n} win",
+                f"{asks} with {w.keys[0]} = {w.asked:g} asks for more winners than there are "
+                f"{w.what} in evaluation, so all {w.n} win",
             )
+    same = all(w.evaluation == w.training for w in winners)
+    if winners and exp.k_inference_factor != 1 and same:
+        yield (
+            ("k_inference_factor", *winners[0].keys),
+            f"{asks} changes nothing: {winners[0].training} {winners[0].what} win in evaluation as "
+            "in training",
+        )
 
 
 def _no_weight(exp: Experiment, picture: Shape) -> Iterator[Finding]:
+    for keys, density, inputs in _masked(exp, picture):
+        if round(min(inputs) * density) < 1:
+            yield (
+                keys,
+                f"{keys[0]} = {density:g} leaves no weight for a unit of {min(inputs)} inputs;"
+                f" choose at least {1 / min(inputs):.3g}",
+            )
+
+
+def _masked(
+    exp: Experiment, picture: Shape | None = None
+) -> Iterator[tuple[tuple[str, ...], float, list[int]]]:
+    """Of the layers that a density is for: the keys, it first, the density, and their inputs."""
     if not exp.sparsify:
         return
     shape = ("cnn", "benchmark", "sparsify")
-    keys: tuple[str, ...] = ("weight_sparsity_fc", "hidden_units", "hidden_layers", *shape)
-    if exp.dynamic != "none":
-        keys = ("initial_density_fc", *keys[1:])
-    density = exp.weight_sparsity_fc if exp.dynamic == "none" else exp.initial_density_fc
-    layers = [(keys, density, min(_fc_inputs(exp, picture)))]
+    key = "weight_sparsity_fc" if exp.dynamic == "none" else "initial_density_fc"
+    inputs = _fc_inputs(exp, picture)
+    yield (key, "hidden_units", "hidden_layers", *shape), getattr(exp, key), inputs
     if exp.cnn:
-        keys = ("weight_sparsity_conv", *shape)
-        inputs = CONV_KERNEL**2 * picture[0]  # of the first convolution, the fewest
-        layers.append((keys, exp.weight_sparsity_conv, inputs))
-    for keys, density, inputs in layers:
-        if round(inputs * density) < 1:
-            yield (
-                keys,
-                f"{keys[0]} = {density:g} leaves no weight for a unit of {inputs} inputs;"
-                f" choose at least {1 / inputs:.3g}",
-            )
+        channels = (picture or PICTURE[exp.benchmark])[0]
+        inputs = [CONV_KERNEL**2 * n for n in (channels, CONV_CHANNELS[0])]
+        yield ("weight_sparsity_conv", *shape), exp.weight_sparsity_conv, inputs
 
 
 def _no_tolerance(exp: Experiment) -> Iterator[Finding]:
@@ -318,8 +433,10 @@ def _no_tolerance(exp: Experiment) -> Iterator[Finding]:
         )
 
 
-def _fc_inputs(exp: Experiment, picture: Shape) -> list[int]:
-    """The number of inputs that may be on of each fully connected hidden layer."""
+def _fc_inputs(exp: Experiment, picture: Shape | None = None) -> list[int]:
+    """The number of inputs that may be on of each fully connected hidden layer; picture: its shape,
+    where it is not the usual one."""
+    picture = picture or PICTURE[exp.benchmark]
     if exp.cnn:
         _, height, width = (side - 2 * (CONV_KERNEL - 1) for side in picture)
         return [CONV_CHANNELS[1] * height * width]

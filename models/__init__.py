@@ -29,6 +29,7 @@ def make_model(
     network does not fit the pictures, where a layer lacks the bias that a mechanism needs, and
     where the sparse layers that the experiment names are not installed.
     """
+    exp = exp.in_effect
     for keys, reason in misfits(exp, input_shape):
         height, width = input_shape[1:]
         raise ModelError(

@@ -143,6 +143,25 @@ def test_the_same_seed_gives_the_same_result(run: Run, tmp_path: Path) -> None:
     assert not np.array_equal(first["loss"], other["loss"])
 
 
+@pytest.mark.parametrize("option", ["--check", "--dry-run", "--quiet"])
+@pytest.mark.parametrize(
+    ("dynamic", "why"), [("set", "after every epoch of a task but"), ("rigl", "every 100 steps")]
+)
+def test_a_mechanism_that_never_acts_is_told_of(
+    run: Run, tmp_path: Path, option: str, dynamic: str, why: str
+) -> None:
+    """Before the run, and with the pictures that there are; and it is true."""
+    status, _, err = run(*TINY, "--set", f"dynamic={dynamic}", option)
+    assert status == 0
+    assert f"synapses move {why}" in err
+    assert err.count("warning: ") == 1
+    if option == "--quiet":
+        births = load_results(only_result(tmp_path / "results"))[1]["synapses_by_birth"]
+        assert not births[:, 0, 1:].any()
+    status, _, err = run(*TINY, "--set", "dynamic=set", "--set", "train_ep=2", option)
+    assert (status, err) == (0, "")
+
+
 def test_the_last_word_counts(run: Run) -> None:
     """Of --set the last one, and of a seed or device that --seed or --device."""
     sets = ["--set", "lr=0.5", "--set", "lr=0.25", "--set", "device=cuda"]

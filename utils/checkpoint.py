@@ -10,13 +10,16 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from exps.sizes import MAX_RESULT
 from utils.checkpoint_file import CheckpointError
 from utils.engine.base import Engine
 from utils.meter import EpochRecord
 from utils.sparsity import LayerCost
 from utils.training import NOT_KEPT, Place, RunRecord
 
-ROOM = 512 * 2**20  # bytes that a checkpoint may have for what was measured
+# Bytes that a checkpoint may have for what was measured: counts that a result has in 32 bits have
+# 64 here, and those of synapses are here twice.
+ROOM = 3 * MAX_RESULT
 
 
 def take(engine: Engine, record: RunRecord, place: Place) -> dict[str, Any]:

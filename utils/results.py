@@ -14,7 +14,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from exps.messages import three_lines
+from exps.sizes import MAX_RESULT
 from utils.disk import sync_folder
 from utils.plain_data import NotPlainError, plain
 from utils.unpickler import loads
@@ -22,8 +25,7 @@ from utils.unpickler import loads
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_BYTES = 512 * 2**20
-
+MAX_BYTES = MAX_RESULT
 _MAX_NAME = (
     80  # with date, seed and suffix below 143 characters, what the narrowest file systems take
 )
@@ -49,7 +51,8 @@ def save_results(
     names it) left there before is replaced.
 
     A notebook loads it with pickle and numpy alone. The file appears complete or not at all, and
-    never takes the name of another: a second run in the same second gets `_2`. In the name,
+    never takes the name of another: a second run in the same second gets `_2`. `on_idxs`, by far
+    the largest part, is written in 32 bits where its counts fit. In the name,
     whatever is not an ASCII letter, digit, `_`, `+` or `-` becomes `_`. Raises ResultsError for
     values that are not plain Python or numpy (see `plain_data.plain`), naming them, and for a
     folder that cannot be written.
@@ -125,7 +128,7 @@ def _pickle(config: dict[str, Any], stats: dict[str, Any], name: str) -> bytes:
                 f"result of {name!r}: {what} is a {type(part).__name__}: give a dict"
             )
     try:
-        parts = [_plain_part("config", config), _plain_part("stats", stats)]
+        parts = [_plain_part("config", config), _plain_part("stats", _in_32_bits(stats))]
         payload = pickle.dumps(parts, protocol=4)
         if len(payload) > MAX_BYTES:
             raise NotPlainError(f"larger than {MAX_BYTES >> 20} MiB")
@@ -135,6 +138,15 @@ def _pickle(config: dict[str, Any], stats: dict[str, Any], name: str) -> bytes:
             f"result of {name!r} not written: {error}; keep to plain Python and numpy numbers"
         ) from error
     return payload
+
+
+def _in_32_bits(stats: dict[str, Any]) -> dict[str, Any]:
+    """The same with `on_idxs` as int32, where it is an array of counts that fit."""
+    counts = stats.get("on_idxs")
+    if type(counts) is not np.ndarray or counts.dtype != np.int64:
+        return stats
+    fits = counts.min(initial=0) >= -(2**31) and counts.max(initial=0) < 2**31
+    return stats | {"on_idxs": counts.astype(np.int32)} if fits else stats
 
 
 def _plain_part(what: str, part: dict[str, Any]) -> Any:

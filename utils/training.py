@@ -137,7 +137,7 @@ def run_stream(
     a checkpoint, or raise. `live` tells others what is done. Raises DivergedError when a loss is
     not finite; whatever ends the run early, `record` holds what was measured until then.
     """
-    before, began = record.elapsed, time.perf_counter()
+    exp, before, began = exp.in_effect, record.elapsed, time.perf_counter()
 
     def note(done: bool) -> None:
         record.elapsed = before + time.perf_counter() - began

@@ -94,7 +94,7 @@ def test_errors_of_overrides(written: Write) -> None:
     assert error(path, "lr=abc", "lr=1").startswith("--set lr=abc")
     assert error(path, "momentum=0").startswith("--set momentum=0: nesterov needs momentum")
     message = error(written("[A]\nnum_batch = 10\n"), "mnist_mode=split")
-    assert message.startswith(", line 2 [A]: num_batch = '10': split MNIST has two digits a task")
+    assert message.startswith("--set mnist_mode=split: split MNIST has two digits a task")
     message = error(written("[A]\n"), "mnist_mode=split")
     assert message.startswith("--set mnist_mode=split: split MNIST has two digits a task")
 
@@ -179,14 +179,22 @@ def test_sections_and_their_own_descriptions(written: Write) -> None:
         ),
         (
             "boost_strength = 0\nboost_strength_factor = 1\nduty_cycle_period = 9",
-            ["boost_strength_factor", "duty_cycle_period"],
+            ["boost_strength_factor"],
+        ),
+        (
+            "sparsify = no\ncontext = prototype\ncontext_units = 9\ndynamic = grow\ngrow_every = 2",
+            ["context", "context_units", "dynamic", "grow_every"],
+        ),
+        (
+            "context = prototype\ncontext_units = 9\ncontext_overlap = 0.5\nnum_batch = 1",
+            ["context_overlap"],
         ),
         ("class_order = random\ndata = full", ["class_order", "data"]),
         ("mnist_mode = split\nnum_batch = 5\nclass_order = random\nscenario = domain", []),
         ("benchmark = cifar\nnum_batch = 5\nmnist_mode = perm\ndata = sample", ["mnist_mode"]),
         ("benchmark = cifar100\ndata = full\nclass_order = random", ["data"]),
         ("cumul = on\ntrain_ep_inc = 2\neval_tasks = all", ["train_ep_inc", "eval_tasks"]),
-        ("num_batch = 1\ntrain_ep_inc = 2", ["train_ep_inc"]),
+        ("num_batch = 1\ntrain_ep_inc = 2\neval_tasks = seen", ["train_ep_inc"]),
         ("nesterov = false\nmomentum = 0\nweight_decay = 0\ndevice = cpu\nengine = auto", []),
     ],
 )
@@ -204,6 +212,17 @@ def test_keys_that_do_nothing(written: Write, lines: str, idle: list[str]) -> No
     assert config.load("A", written(f"[DEFAULT]\n{lines}\n[A]\n"))[1] == []
 
 
+def test_an_experiment_in_effect_has_only_what_counts() -> None:
+    """What counts through another key that does nothing does nothing either."""
+    exp = Experiment(
+        name="A", sparsify=False, context="prototype", context_units=9, percent_on_conv=0.5, lr=1.0
+    )
+    assert exp.in_effect == Experiment(name="A", sparsify=False, lr=1.0)
+    assert exp.in_effect.in_effect is exp.in_effect
+    assert not exp.counts("context_units")
+    assert exp.counts("lr")
+
+
 def named(first: str, warning: str) -> list[str]:
     """The keys that a warning says do nothing: the first one, and those between brackets."""
     match = re.search(r": does nothing here(?: \(nor do(?:es)? (.*?)\))?; ", warning)
@@ -213,13 +232,37 @@ def named(first: str, warning: str) -> list[str]:
 
 
 def test_keys_that_do_nothing_are_one_warning_with_all_reasons(written: Write) -> None:
-    lines = "percent_on_fc = 1\nboost_strength = 1\nduty_cycle_period = 9\ndata = full\n"
+    lines = "percent_on_fc = 1\nboost_strength = 1\nboost_strength_factor = 1\ndata = full\n"
     path = written(f"[A]\n{lines}")
     assert config.load("A", path, ["sparsify=false"])[1] == [
         f"{path}, line 2 [A]: percent_on_fc = '1': does nothing here (nor do boost_strength,"
-        " duty_cycle_period and data); they count only with sparsify; duty_cycle_period only with"
-        " sparsify and a boost_strength above 0; data only with benchmark = cifar"
+        " boost_strength_factor and data); they count only with sparsify; boost_strength_factor"
+        " only with sparsify and a boost_strength above 0; data only with benchmark = cifar"
     ]
+
+
+def test_lines_of_the_projects_file_are_not_the_users(
+    written: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What --set makes idle in them is no mistake of theirs, but what they wrote themselves is."""
+    for name, change in (
+        ("SET", "dynamic=none"),
+        ("DEFAULT", "expected_acc=none"),
+        ("MLP_2LayersSparse", "sparsify=false"),
+    ):
+        assert config.load(name, overrides=[change])[1] == []
+    assert config.check(overrides=["sparsify=false"]) == ([], [])
+    [warning] = config.load(overrides=["sparsify=false", "percent_on_fc=0.1"])[1]
+    assert warning.startswith("--set percent_on_fc=0.1: does nothing here; ")
+    [warning] = config.check(names=["SET"], overrides=["train_ep=1", "train_ep_inc=1"])[1]
+    assert warning.startswith("--set train_ep=1: synapses move after every epoch of a task but")
+
+    path = written("[A]\npercent_on_conv = 0.1\npercent_on_fc = 0.1\n")
+    [warning] = config.load("A", path, ["sparsify=false"])[1]
+    assert ", line 2 [A]: percent_on_conv = '0.1': does nothing here (nor does per" in warning
+    monkeypatch.setattr(config, "DEFAULT_FILE", path)
+    [warning] = config.load("A", path, ["sparsify=false"])[1]
+    assert ", line 2 [A]: percent_on_conv = '0.1': does nothing here; it counts only" in warning
 
 
 def test_what_tells_about_a_section_is_its_own(written: Write) -> None:
@@ -327,7 +370,7 @@ def test_any_override_loads_or_fails_well(written: Write, overrides: list[str]) 
 
 
 def values(kind: kinds.Kind) -> st.SearchStrategy[Any]:
-    """Every value that a kind can hold (of text, the part that needs no care in a file)."""
+    """Every value that a kind can hold (of text, without spaces around it)."""
     match kind:
         case kinds.Switch():
             return st.booleans()
@@ -345,9 +388,10 @@ def values(kind: kinds.Kind) -> st.SearchStrategy[Any]:
             orders = st.permutations(range(10)).map(tuple)
             return orders | st.sampled_from(["sorted", "random"])
         case kinds.Folder():
-            return st.sampled_from(["data", "/a b/c", "../data", "C:\\data"])
+            return st.sampled_from(["data", "/a b/c", "../data", "C:\\data", "/a #2", "/a ;b"])
         case _:
-            return st.text(string.ascii_letters + string.digits + "/=%:[]äß", min_size=1)
+            letters = string.ascii_letters + string.digits + "/=%:[]äß#; "
+            return st.text(letters, min_size=1).map(str.strip).filter(bool)
 
 
 @given(st.fixed_dictionaries({}, optional={name: values(k.kind) for name, k in KEYS.items()}))

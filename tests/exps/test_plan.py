@@ -127,6 +127,14 @@ def test_what_counts_in_one_of_the_runs_is_no_mistake(
         assert "does nothing here" in note
 
 
+def test_what_contexts_and_the_entropy_are_made_from_counts_without_boosting(planned: Make) -> None:
+    labels, notes = planned(
+        *["--name", "Sparse", "--set", "boost_strength=0", "--set", "context=prototype"],
+        *["--grid", "duty_cycle_period=10,1000"],
+    )
+    assert (len(labels), notes) == (2, [])
+
+
 def test_repetitions_count_once(planned: Make) -> None:
     labels, notes = planned(
         "--name", "Dense", "--name", "Dense", "--seeds", "1,1", "--grid", "lr=0.1,0.10"

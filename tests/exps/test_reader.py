@@ -42,6 +42,30 @@ def test_a_file_with_everything_that_is_allowed(written: Write) -> None:
     }
 
 
+def test_a_text_and_a_path_are_kept_whole(written: Write) -> None:
+    path = written(
+        "[A] # the first\n"
+        "description = Ticket #12: wide; second ; try # 3\n"
+        "# a comment\n"
+        "expected_source : ; a paper\n"
+        "  # another\n"
+        "data_dir = /data/set #2\n"
+        "class_order = 1, # odd\n"
+        "   0 ; even # both\n"
+        "lr = # none\n"
+        "momentum = 0.9#5\n"
+    )
+    assert texts(path)["A"] == {
+        "description": "Ticket #12: wide; second ; try # 3",
+        "expected_source": "; a paper",
+        "data_dir": "/data/set #2",
+        "class_order": "1,\n0",
+        "lr": "",
+        "momentum": "0.9#5",
+    }
+    assert parse_override("description=a # b ; c").text == "a # b ; c"
+
+
 def test_entries_know_their_line(written: Write) -> None:
     path = written(
         "\n[A]\n# comment\nlr = 1\nclass_order = 1\n  0\n\n[B]\nmb_size = 3\n[C]\nlr = 2"

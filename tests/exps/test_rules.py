@@ -6,9 +6,14 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
 
 from exps import rules
 from exps.experiment import KEYS, Experiment
+from models.sparse import SparseWeights
+from utils.dynamic import growth
 
 PERM = Experiment(name="a")
 SPLIT = Experiment(name="a", mnist_mode="split", num_batch=5)
@@ -70,6 +75,20 @@ def test_number_of_tasks(exp: Experiment, allowed: set[int]) -> None:
         (PERM, GROW | {"sparse_layers": "nupic"}, "dynamic", "sparse_layers = own"),
         (PERM, GROW | {"max_density_fc": 0.01}, "max_density_fc", "nothing could grow"),
         (PERM, GROW | {"max_density_fc": 0.05}, "max_density_fc", "max_density_fc = 0.05 is not"),
+        (
+            PERM,
+            GROW | {"max_density_fc": 0.0502},
+            "max_density_fc",
+            "are as many synapses of a unit of 784",
+        ),
+        (PERM, {"hidden_units": 10**6, "num_batch": 200}, "hidden_units", "would have 763 MiB"),
+        (PERM, {"train_ep_inc": 100_000, "num_batch": 1000}, "train_ep", "above all entropy"),
+        (
+            PERM,
+            SLOW | {"num_batch": 1000, "scenario": "task"},
+            "num_batch",
+            "above all synapses_by_birth, and the limit is 512 MiB; take fewer tasks",
+        ),
         (PERM, GROW | {"grow_per_task": 0.0006}, "grow_per_task", "a unit of 784 inputs"),
         (
             PERM,
@@ -108,6 +127,9 @@ def test_contradictions(exp: Experiment, change: dict[str, Any], key: str, reaso
         replace(PERM, percent_on_conv=0.001, weight_sparsity_conv=0.001),
         replace(PERM, nesterov=False, momentum=0.0),
         replace(CIFAR, data="sample"),
+        replace(PERM, hidden_units=10**6, num_batch=100),  # 381 MiB of counts in 32 bits
+        replace(PERM, hidden_units=10**6, num_batch=200, record_stats=False),
+        replace(PERM, num_batch=1000, scenario="task"),
     ],
 )
 def test_no_contradiction(exp: Experiment) -> None:
@@ -134,6 +156,81 @@ def test_doubts() -> None:
     [(keys, why)] = rules.doubts(replace(PERM, percent_on_fc=0.8, k_inference_factor=1.5))
     assert keys[0] == "k_inference_factor"
     assert why.endswith("so all 4000 win")
+
+
+@pytest.mark.parametrize(
+    ("change", "key", "reason"),
+    [
+        ({"k_inference_factor": 1.2}, "k_inference_factor", "nothing: 4 units win in evaluation"),
+        ({"weight_sparsity_fc": 0.9999}, "weight_sparsity_fc", "leaves out no weight of a unit of"),
+        ({"dynamic": "rigl", "initial_density_fc": 0.9999}, "initial_density_fc", "none can move"),
+        (CONTEXT | {"context_overlap": 0.001}, "context_overlap", "of 400 units is none"),
+        (CONTEXT | {"train_ep_inc": 0}, "train_ep_inc", "not trained, so they have no context"),
+        (
+            GROW | SLOW | {"train_ep_inc": 0},
+            "train_ep_inc",
+            "so they change no synapse and slow no old synapse",
+        ),
+    ],
+)
+def test_what_comes_to_nothing(change: dict[str, Any], key: str, reason: str) -> None:
+    [(keys, why)] = rules.doubts(replace(PERM, **change))
+    assert keys[0] == key
+    assert reason in why
+    assert list(rules.doubts(replace(PERM, **change | {key: 1}))) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "never"),
+    [
+        ({"dynamic": "set", "train_ep": 1, "train_ep_inc": 1}, "dynamic"),
+        ({"dynamic": "set", "train_ep": 1}, ""),
+        ({"dynamic": "set"}, ""),
+        ({"dynamic": "rigl"}, ""),
+        ({"dynamic": "rigl", "sparsify": False, "train_ep": 1}, ""),
+        ({"dynamic": "rigl", "mnist_mode": "split", "num_batch": 5}, ""),  # 188 steps
+        ({"dynamic": "rigl", "mb_size": 1000}, "dynamic"),  # 120 steps
+        ({"dynamic": "rigl", "mb_size": 1000, "cumul": True}, ""),
+        ({"dynamic": "rigl", "validation": 0.9}, "dynamic"),
+        ({"dynamic": "rigl", "benchmark": "cifar", "num_batch": 5, "data": "sample"}, "dynamic"),
+        (GROW | {"grow_every": 703}, ""),
+        (GROW | {"grow_every": 704}, "grow_every"),  # three quarters of 938 steps
+        (GROW | {"grow_every": 0}, ""),
+    ],
+)
+def test_what_never_happens_with_the_usual_pictures(change: dict[str, Any], never: str) -> None:
+    exp = replace(PERM, **change)
+    found = list(rules.never_due(exp, rules.usual_steps(exp)))
+    assert [keys[0] for keys, _ in found] == [never] * bool(never)
+
+
+@settings(max_examples=30)
+@given(
+    st.sampled_from(["set", "rigl", "grow"]),
+    st.lists(st.integers(1, 150), min_size=1, max_size=3),
+    st.integers(1, 3),
+    st.integers(0, 2),
+    st.integers(0, 300),
+)
+def test_what_never_happens_is_what_the_run_never_does(
+    dynamic: str, steps: list[int], first: int, later: int, every: int
+) -> None:
+    """By asking before every step, as a run does."""
+    keys = {"train_ep": first, "train_ep_inc": later, "grow_every": every}
+    exp = replace(PERM, dynamic=dynamic, num_batch=len(steps), **keys)
+    tasks = [(n, n * exp.epochs_of(i)) for i, n in enumerate(steps)]
+    layer = SparseWeights(nn.Linear(784, 4000), weight_sparsity=exp.initial_density_fc)
+    count = int((~layer.zero_mask).sum())
+    grown, moved = 0, 0
+    for epoch, total in tasks:
+        moments = [growth.Moment(step, epoch, total) for step in range(total)]
+        grown = max(grown, sum(growth.growth_due(exp, now, layer) > 0 for now in moments))
+        moved += sum(round(count * growth.share_due(exp, now)) for now in moments)
+    found = [keys[0] for keys, _ in rules.never_due(exp, steps)]
+    if dynamic == "grow":
+        assert found == ["grow_every"] * (every > 0 and grown < 2)
+    else:
+        assert found == ["dynamic"] * (moved == 0)
 
 
 def test_the_network_is_the_one_that_the_rules_speak_of() -> None:

@@ -227,6 +227,16 @@ def test_what_could_not_be_loaded_is_not_saved(
         save(tmp_path)
 
 
+@pytest.mark.parametrize(("most", "dtype"), [(2**31 - 1, np.int32), (2**31, np.int64)])
+def test_counts_are_written_in_32_bits_where_they_fit(
+    tmp_path: Path, most: int, dtype: type
+) -> None:
+    counts = np.array([[0, most], [1, 2]])
+    _, stats = load_results(save(tmp_path, stats={"on_idxs": counts, "accs": counts}))
+    assert (stats["on_idxs"].dtype, stats["accs"].dtype) == (dtype, np.int64)
+    np.testing.assert_array_equal(stats["on_idxs"], counts)
+
+
 def test_a_result_of_2019_equals_what_pickle_says() -> None:
     with OLD.open("rb") as file:
         section, expected = pickle.load(file)

@@ -6,8 +6,9 @@ the others as they are; in the end fan-in is even in both. set: Mocanu et al., 2
 training of artificial neural networks with adaptive sparse connectivity": after every epoch the
 weakest 30 % of a layer's synapses move to random places. rigl: Evci et al., 2020, "Rigging the
 lottery": every 100 steps, a share that falls from 30 % to nothing by a cosine, to where the
-gradient is largest, until three quarters of the training. New synapses are zero at first, but for
-those of fresh units, which would never win.
+gradient is largest, until three quarters of the training; one that was dropped for its weight may
+grow back for its gradient, and then keeps it. New synapses are zero at first, but for those of
+fresh units, which would never win. When: `exps.schedule`.
 """
 
 from __future__ import annotations
@@ -20,15 +21,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from exps import schedule
 from exps.config import Experiment
 from models.blocks import Block
 from models.k_winners import KWinners
 from models.mlp import MLP
 from models.sparse import SparseWeights
 
-MOVED = 0.3  # the share of synapses that set and rigl move
-RIGL_EVERY = 100  # steps
-UNTIL = 0.75  # of the steps of a task synapses grow or move
 NEVER = 1e-6  # the part of the highest score that chance alone has
 DRAW = 3  # sets the draws of places apart from whatever else is drawn from the seed
 
@@ -60,8 +59,7 @@ def masked(block: Block) -> SparseWeights:
 def growth_due(exp: Experiment, now: Moment, layer: SparseWeights) -> int:
     """How many synapses every unit is to be given before this step, or how many units are to be
     wired up, as grow_units says."""
-    every = exp.grow_every or now.total
-    times = range(0, math.ceil(UNTIL * now.total), every)
+    times = schedule.times(exp, *now[1:])
     if exp.dynamic != "grow" or now.step not in times:
         return 0
     units, inputs = layer.zero_mask.shape
@@ -75,12 +73,9 @@ def growth_due(exp: Experiment, now: Moment, layer: SparseWeights) -> int:
 
 def share_due(exp: Experiment, now: Moment) -> float:
     """What share of its synapses a layer is to move before this step, with set and rigl."""
-    end = math.ceil(UNTIL * now.total)
-    if exp.dynamic == "set":
-        return MOVED if now.step and now.step % now.epoch == 0 else 0.0
-    if exp.dynamic == "rigl" and 0 < now.step < end and now.step % RIGL_EVERY == 0:
-        return MOVED / 2 * (1 + math.cos(math.pi * now.step / end))
-    return 0.0
+    if exp.dynamic not in ("set", "rigl") or now.step not in schedule.times(exp, *now[1:]):
+        return 0.0
+    return schedule.share(exp, now.step, now.total)
 
 
 def is_due(exp: Experiment, now: Moment, model: MLP) -> bool:
@@ -203,23 +198,25 @@ def change(
     if exp.dynamic == "grow":
         grow(layer.zero_mask, score, due, most)
     else:
-        move(layer, score, share_due(exp, now))
+        move(layer, score, share_due(exp, now), back=exp.dynamic == "rigl")
 
 
 @torch.no_grad()
-def move(layer: SparseWeights, score: Tensor, share: float) -> int:
+def move(layer: SparseWeights, score: Tensor, share: float, *, back: bool = True) -> int:
     """Move this share of the layer's synapses, the weakest, to where the score is highest.
 
-    Old synapses (`used`, where the layer has it) stay. How many were moved.
+    back: one that was dropped may grow back at once, and then stays as it was. Old synapses
+    (`used`, where the layer has it) stay. How many are at another place.
     """
-    mask, fixed = layer.zero_mask, layer.zero_mask.clone()
+    mask, before = layer.zero_mask, layer.zero_mask.clone()
     used = dict(layer.named_buffers(recurse=False)).get("used")
-    if used is not None:
-        fixed |= used > 0
-    count = min(round(share * int((~mask).sum())), int((~fixed).sum()), int(mask.sum()))
+    fixed = mask if used is None else mask | (used > 0)
+    count = min(round(share * int((~mask).sum())), int((~fixed).sum()))
+    if not back:
+        count = min(count, int(mask.sum()))
     if count:
         size = layer.weight.abs().masked_fill(fixed, torch.inf).flatten()
-        free = score.masked_fill(~mask, -1).flatten().topk(count, sorted=False).indices
         mask.view(-1)[size.topk(count, largest=False, sorted=False).indices] = True
-        mask.view(-1)[free] = False
-    return count
+        free = score.masked_fill(~(mask if back else before), -1).flatten()
+        mask.view(-1)[free.topk(count, sorted=False).indices] = False
+    return int((before & ~mask).sum())

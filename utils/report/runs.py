@@ -144,7 +144,7 @@ def make_run(path: Path, config: Mapping[Any, Any], stats: Mapping[str, Any]) ->
 
 def counts(key: str, exp: Experiment | None) -> bool:
     """Whether the key does anything in the experiment; one that is not known is taken to."""
-    return exp is None or key not in KEYS or KEYS[key].when.holds(exp)
+    return exp is None or key not in KEYS or exp.counts(key)
 
 
 def as_if(run: Run, **changes: Any) -> dict[str, str] | None:

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from models import make_model
 from models.sparse import SparseWeights
+from utils.dynamic import growth
 from utils.dynamic.growth import (
     Moment,
     draws,
@@ -50,6 +51,43 @@ def test_the_weakest_move_and_old_ones_stay() -> None:
     assert layer.zero_mask.tolist() == [[True, False, False, True], [True, False, False, True]]
     layer.register_buffer("used", (~layer.zero_mask).float())
     assert move(layer, score, share=0.5) == 0
+
+
+@pytest.mark.parametrize("back", [True, False])
+def test_a_synapse_that_was_dropped_may_grow_back_with_rigl(back: bool) -> None:
+    """The weakest has by far the largest gradient; SET takes places that were free before."""
+    layer = SparseWeights(nn.Linear(6, 1), weight_sparsity=0.5)
+    layer.zero_mask.copy_(torch.tensor([[0, 0, 0, 1, 1, 1]]).bool())
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[0.9, 0.8, 0.01, 0, 0, 0]]))
+    score = torch.tensor([[0.0, 0.0, 1.0, 0.1, 0.2, 0.3]])
+    assert move(layer, score, 1 / 3, back=back) == (not back)
+    assert layer.zero_mask.int().tolist() == [[0, 0, 0, 1, 1, 1] if back else [0, 0, 1, 1, 1, 0]]
+    assert layer.weight[0, 2].item() == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("engine", ["reference", "dense", "sparse"])
+def test_what_grows_back_keeps_weight_and_momentum(
+    experiment: Callable, stream_of: Callable, built: Callable, engine: str
+) -> None:
+    """All that RigL drops is where the gradient is largest: the run is as without it."""
+    keys = {"dynamic": "rigl", "mb_size": 2, "initial_density_fc": 0.1, "dropout": 0.0}
+    found = []
+    for moves in (True, False):
+        exp = experiment(**keys, engine=engine)
+        stream = stream_of(exp, train=260)
+        some, _ = built(exp, stream)
+        some.begin_epoch(130)
+        with pytest.MonkeyPatch.context() as patch:
+            if moves:
+                there = [(~layer.zero_mask).float() for layer in layers(some.model)]
+                patch.setattr(growth, "scores", lambda *_, there=there, **__: there)
+            else:
+                patch.setattr(growth, "is_due", lambda *_: False)
+            for i in range(0, 260, 2):
+                some.step(stream.tasks[0].train.take(slice(i, i + 2)), 0)
+        found.append(some.model.state_dict())
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
 
 
 @pytest.mark.parametrize(

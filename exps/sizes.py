@@ -1,0 +1,65 @@
+"""How large the result of an experiment becomes: known before its first step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from exps.experiment import Experiment
+
+MAX_RESULT = 512 * 2**20  # bytes of a result file
+# Of the parts that can be so large: the keys that they grow with, and what to do.
+GROWS = {
+    "on_idxs": (
+        ("hidden_units", "num_batch", "record_stats"),
+        "take fewer units or tasks, or record_stats = false",
+    ),
+    "entropy": (
+        ("train_ep", "train_ep_inc", "num_batch", "hidden_layers"),
+        "take fewer epochs, tasks or layers",
+    ),
+    "synapses_by_birth": (
+        ("num_batch", "scenario", "hidden_layers", "dynamic", "context", "old_synapse_lr"),
+        "take fewer tasks or layers, or a scenario with one head for all tasks",
+    ),
+}
+
+
+def result_bytes(exp: Experiment, pictures: int) -> dict[str, int]:
+    """The bytes of a result by its parts, each with what is like it; `costs` takes in the rest.
+
+    pictures: of a task, to train on.
+    """
+    exp = exp.in_effect
+    tasks, trained = exp.num_batch, 1 if exp.cumul else exp.num_batch
+    epochs = exp.train_ep + (trained - 1) * exp.train_ep_inc
+    hidden = 1 if exp.cnn else exp.hidden_layers
+    winners = exp.sparsify * (hidden + 2 * exp.cnn)
+    layers = hidden + (tasks if exp.scenario == "task" and not exp.cumul else 1)
+    contexts, old = exp.context != "none", exp.old_synapse_lr < 1
+    count = 4 if pictures * max(exp.train_ep, exp.train_ep_inc) < 2**31 else 8
+    numbers = {
+        "accs": trained * tasks * (1 + contexts) + tasks,
+        "entropy": epochs * (4 + winners) + winners,
+        "synapses_by_birth": layers + trained * (layers * (tasks + 5 + 6 * old) + hidden),
+    }
+    if not (contexts or old or exp.dynamic != "none"):
+        del numbers["synapses_by_birth"]
+    return {
+        "on_idxs": count * trained * exp.hidden_units * exp.record_stats,
+        **{part: 8 * n for part, n in numbers.items()},
+        "costs": 2**16 + 2**10 * (layers + 2),
+    }
+
+
+def too_large(exp: Experiment, pictures: int) -> Iterator[tuple[tuple[str, ...], str]]:
+    """The keys that make a result larger than it may be, and why, if they do."""
+    parts = result_bytes(exp, pictures)
+    size = sum(parts.values())
+    if size > MAX_RESULT:
+        largest = max(GROWS, key=lambda part: parts.get(part, 0))
+        keys, remedy = GROWS[largest]
+        yield (
+            keys,
+            f"the result would have {size / 2**20:,.0f} MiB, above all {largest}, and the limit is "
+            f"{MAX_RESULT >> 20} MiB; {remedy}",
+        )

@@ -1,0 +1,172 @@
+"""A key that is said to do nothing changes no number, and one that is said to count is read; and
+a result is as large as is said beforehand.
+
+Whole runs on a few pictures: of experiments drawn from all keys, each twice.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from benchmarks import make_stream
+from exps.experiment import ABOUT, KEYS, Experiment
+from exps.rules import contradictions
+from exps.sizes import result_bytes
+from models import make_model
+from utils.engine import make_engine
+from utils.progress import Progress
+from utils.runtime import seed_everything
+from utils.training import empty_record, run_stream
+
+# What runs read outside of what is called here, and what needs another machine or library.
+ELSEWHERE = {*ABOUT, "device", "checkpoint_every"}
+TASKS = {"cifar": [1, 2, 5], "cifar100": [2, 5], "split": [1, 2], "perm": [1, 2, 3]}
+CHOICES: dict[str, list[Any]] = {
+    "benchmark": ["mnist", "mnist", "mnist", "cifar", "cifar100"],
+    "mnist_mode": ["perm", "split"],
+    "cumul": [False, False, True],
+    "scenario": ["domain", "task", "class"],
+    "class_order": ["sorted", "random"],
+    "data": ["full", "sample"],
+    "validation": [0.0, 0.3],
+    "cnn": [False, False, False, True],
+    "hidden_units": [16, 24],
+    "hidden_layers": [1, 2],
+    "dropout": [0.0, 0.4],
+    "sparsify": [True, True, False],
+    "sparse_layers": ["own", "nupic"],
+    "percent_on_fc": [0.125, 0.3],
+    "percent_on_conv": [0.1, 0.4],
+    "k_inference_factor": [1.0, 1.6],
+    "boost_strength": [0.0, 1.5],
+    "boost_strength_factor": [1.0, 0.5],
+    "duty_cycle_period": [7, 1000],
+    "weight_sparsity_fc": [1.0, 0.4],
+    "weight_sparsity_conv": [1.0, 0.4],
+    "dynamic": ["none", "none", "grow", "set", "rigl"],
+    "initial_density_fc": [0.1, 0.2],
+    "grow_per_task": [0.1, 0.15],
+    "grow_units": ["all", "fresh"],
+    "grow_every": [0, 2],
+    "max_density_fc": [0.5, 0.4],
+    "grow_by": ["gradient", "coactivation", "random"],
+    "context": ["none", "prototype"],
+    "context_units": [8, 10],
+    "context_overlap": [0.0, 0.5],
+    "old_synapse_lr": [1.0, 0.3, 0.0],
+    "old_synapse_rule": ["used", "usage", "importance"],
+    "lr": [0.1, 0.05],
+    "momentum": [0.9, 0.5],
+    "nesterov": [True, False],
+    "weight_decay": [0.0, 1e-3],
+    "mb_size": [8, 20],
+    "train_ep": [1, 2],
+    "train_ep_inc": [1, 2],
+    "eval_tasks": ["all", "seen"],
+    "record_stats": [True, False],
+    "seed": [0, 1],
+    "engine": ["auto", "reference", "sparse", "dense"],
+    "precision": ["fp32", "bf16"],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures that mean nothing, a few of every class."""
+    path, draw = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
+    for name, shape, classes, each in (
+        ("mnist", (12, 12), 10, 4),
+        ("cifar10", (12, 12, 3), 10, 4),
+        ("cifar100", (12, 12, 3), 100, 2),
+    ):
+        parts = {}
+        for part, n in (("train", each), ("test", 1)):
+            labels = np.tile(np.arange(classes, dtype=np.uint8), n)
+            parts[f"x_{part}"] = draw.integers(0, 256, (len(labels), *shape), dtype=np.uint8)
+            parts[f"y_{part}"] = labels
+        np.savez(path / f"{name}.npz", **parts)
+    return path
+
+
+class Seen(Experiment):
+    """An experiment whose values the code sees as they are, whether they count or not; it notes
+    which are read, but by what copies it. Mechanisms that a dense network lacks stay out of it."""
+
+    keys: ClassVar[set[str]] = set()
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in KEYS and sys._getframe(1).f_globals["__name__"] != "dataclasses":
+            Seen.keys.add(name)
+        return super().__getattribute__(name)
+
+    @property
+    def in_effect(self) -> Experiment:
+        return self if self.sparsify else replace(self, context="none", dynamic="none")
+
+
+@st.composite
+def experiments(draw: st.DrawFn) -> Experiment:
+    """Any experiment that can be run here."""
+    values = {key: draw(st.sampled_from(some)) for key, some in CHOICES.items()}
+    kind = values["benchmark"] if values["benchmark"] != "mnist" else values["mnist_mode"]
+    values["num_batch"] = draw(st.sampled_from(TASKS[kind]))
+    if values["benchmark"] != "cifar" or values["data"] == "sample":
+        values["data"] = "full"
+    if values["old_synapse_lr"] < 1:
+        values["weight_decay"] = 0.0
+    exp = Experiment(name="Test", device="cpu", **values)
+    if exp.counts("sparse_layers"):
+        exp = replace(exp, sparse_layers="own")
+    assume(not list(contradictions(exp)))
+    return exp
+
+
+def measured(exp: Experiment) -> dict[str, Any]:
+    """What a whole run of it puts into its result."""
+    stream = make_stream(exp)
+    order = seed_everything(exp.seed)
+    model = make_model(exp, stream.input_shape, stream.head_sizes)
+    engine = make_engine(exp, model, stream, torch.device("cpu"))
+    record = empty_record(stream, engine.model)
+    with Progress(len(stream.training), quiet=True) as progress:
+        run_stream(exp, stream, engine, order, record, progress)
+    return {name: value for name, value in record.stats().items() if name != "elapsed"}
+
+
+def seen(exp: Experiment) -> Seen:
+    """The same experiment as code sees it that cannot ask what counts."""
+    return Seen(**{f.name: getattr(exp, f.name) for f in fields(exp)})
+
+
+@settings(max_examples=30)
+@given(exp=experiments(), data=st.data())
+def test_what_does_nothing_changes_no_number_and_what_counts_is_read(
+    folder: Path, exp: Experiment, data: st.DataObject
+) -> None:
+    exp = replace(exp, data_dir=str(folder))
+    before = seen(exp)
+    Seen.keys.clear()
+    found = measured(before)
+    unread = {key for key in KEYS if exp.counts(key)} - Seen.keys - ELSEWHERE
+    assert not unread, "they count only where they are read"
+
+    arrays = sum(a.nbytes for a in found.values() if isinstance(a, np.ndarray))
+    in_32_bits = arrays - found["on_idxs"].nbytes // 2
+    parts = result_bytes(exp, pictures=40)
+    assert in_32_bits == sum(parts.values()) - parts["costs"]
+    assert len(pickle.dumps(found)) - arrays < parts["costs"] - 2**15  # half is for the rest
+
+    idle = [key for key in CHOICES if not exp.counts(key) and key != "data"]
+    others = {key: data.draw(st.sampled_from(CHOICES[key]), label=key) for key in idle}
+    assert replace(exp, **others).in_effect == exp.in_effect
+    np.testing.assert_equal(measured(seen(replace(exp, **others))), found)
