@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shlex
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,8 @@ from torch import Tensor
 from benchmarks.stream import TaskStream
 from exps import VERSION, cli, config
 from exps.config import Experiment
-from exps.messages import shown, shown_path
+from exps.messages import shown
+from exps.paths import near, typed
 from utils import checkpoint, expected, results, runs
 from utils.checkpoint_file import CheckpointError
 from utils.engine.base import Engine
@@ -221,8 +221,7 @@ class Session:
             if self.status in ("complete", "diverged"):
                 self.run.remove()
         if self.run.begun():
-            more = options(self.args)
-            print(f"to go on: {resume_command(self.run)}{more}", file=sys.stderr)
+            print(f"to go on: {resume_command(self.run, options(self.args))}", file=sys.stderr)
         if path is not None:
             say(f"result: {path}", quiet=self.args.quiet)
             if self.args.quiet:
@@ -275,9 +274,9 @@ class Session:
             )
 
 
-def resume_command(run: Run) -> str:
-    """The command that goes on with a run."""
-    return f"python run_exps.py --resume {shlex.quote(shown_path(run.folder))}"
+def resume_command(run: Run, options: Sequence[str] = ()) -> str:
+    """The command that goes on with a run, as it is typed."""
+    return typed(["python", "run_exps.py", "--resume", str(near(run.folder)), *options])
 
 
 def progress_text(exp: Experiment, stream: TaskStream, place: Place) -> str:
