@@ -22,6 +22,7 @@ from exps import VERSION, config
 from utils import runs
 from utils.results import ResultsError, load_results
 from utils.session import resume_command
+from utils.times import instant
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = [sys.executable, str(ROOT / "run_exps.py")]
@@ -129,7 +130,7 @@ def test_what_a_result_holds(run: Run, tmp_path: Path) -> None:
     meta = stats["meta"]
     assert (meta["version"], meta["seed"], meta["device"]) == (VERSION, 7, "cpu")
     assert (meta["status"], meta["data_source"]) == ("complete", "cifar10_sample.npz (bundled)")
-    assert meta["started"] <= meta["ended"]
+    assert instant(meta["started"]) <= instant(meta["ended"])
     assert {"commit", "torch", "numpy", "host"} <= set(meta)
 
 

@@ -8,11 +8,11 @@ import io
 import math
 import os
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from exps.messages import shown
+from utils import times
 from utils.live.append import append, replace, require_still_there, require_writable
 from utils.live.base import EpochDone, LiveError, Moment, TaskTested
 
@@ -111,7 +111,7 @@ class CsvFile:
 
     def _cells(self, moment: Moment) -> list[str]:
         values: dict[str, Any] = {"run": self.run, "task": moment.task, "epoch": moment.epoch}
-        values["time"] = datetime.now().isoformat(timespec="seconds")
+        values["time"] = times.as_text(times.now())
         if isinstance(moment, EpochDone):
             measured = (moment.loss, moment.accuracy, moment.active)
             values |= {"what": "epoch", **dict(zip(MEASURED, measured, strict=True))}
