@@ -30,6 +30,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from exps.messages import shown
 from utils import runs
+from utils.disk import make_own
 from utils.identity import ROOT
 from utils.log import LOG, warn
 from utils.many.executor import ExecutorError
@@ -262,7 +263,7 @@ def _knock(address: str | None) -> bool:
 def _marked(results_dir: Path) -> Iterator[Path]:
     """A file by which nodes see whether the folder is theirs too."""
     folder = results_dir / runs.FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    make_own(folder)
     marker = folder / f"{secrets.token_hex(8)}.shared"
     marker.touch()
     try:

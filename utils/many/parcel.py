@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from utils import runs
+from utils.disk import write_own
 from utils.many.order import DONE, Outcome
 from utils.results import load_results, save_results
 from utils.runs import Run
@@ -56,11 +57,11 @@ def bring_back(outcome: Outcome, results_dir: Path, sent: str = "") -> Outcome:
     path = None
     for file, contents in outcome.files.items():
         if file == f"{name}.log":
-            run.log.write_bytes(contents)
+            write_own(run.log, contents)
         elif file == f"{name}.pkl":
             path = _result_back(contents, run)
         elif file.endswith(".ckpt") and Path(file).parent.name == name:
-            (run.folder / Path(file).name).write_bytes(contents)
+            write_own(run.folder / Path(file).name, contents)
     if outcome.kind == DONE or not run.begun():
         run.remove()
     return replace(outcome, files={}, path=path, log=run.log if run.log.exists() else None)

@@ -17,6 +17,7 @@ from typing import NamedTuple
 from exps.messages import shown
 from exps.paths import word
 from utils import runs
+from utils.disk import make_own
 from utils.identity import ROOT
 from utils.lock import Lock, LockedError
 from utils.log import LOG
@@ -76,7 +77,7 @@ def _claimed(order: Order) -> Iterator[None]:
     folder = order.results_dir / runs.FOLDER
     path = folder / f"{order.key[:16]}.claim"
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_own(folder)
         with contextlib.suppress(FileNotFoundError):  # the last run here removed the folder
             lock = Lock(path).take()
             break
