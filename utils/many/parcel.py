@@ -1,8 +1,9 @@
-"""The files of a run on their way between machines that share no folder."""
+"""The files of a run, and of the program, on their way between machines that share no folder."""
 
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 from dataclasses import replace
 from datetime import datetime
@@ -10,12 +11,34 @@ from pathlib import Path
 
 from utils import runs
 from utils.disk import write_own
+from utils.identity import PROGRAM, ROOT
 from utils.many.order import DONE, Outcome
 from utils.results import load_results, save_results
 from utils.runs import Run
 
 # A result, a log, or a checkpoint of an unfinished run.
 _NAME = re.compile(r"([A-Za-z0-9_+-]+)\.(pkl|log)|\.runs/([A-Za-z0-9_+-]+)/[0-9]{8}\.ckpt")
+
+
+# What the program reads besides its source.
+BESIDES = (
+    "exps/exps_params.cfg",
+    "benchmarks/data/mnist.npz",
+    "benchmarks/data/cifar10_sample.npz",
+)
+
+
+def copy_program(folder: Path) -> None:
+    """Copy what a node needs of the program, and nothing else that lies in its folder. Raises
+    OSError."""
+    files = [ROOT / name for name in BESIDES]
+    for part in (ROOT / name for name in PROGRAM):
+        files += [part] if part.is_file() else part.rglob("*.py")
+    for file in files:
+        if file.exists():  # data may be left out
+            copy = folder / file.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
 
 
 def pack(results_dir: Path, run: str | None = None) -> dict[str, bytes]:
