@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
         if args.list_runs:
             return show_runs(args.results_dir)
         if args.check_results is not None:
-            return check_results(Path(args.check_results or args.results_dir))
+            return check_results(args.check_results or args.results_dir)
     except config.ConfigError as error:
         return cli.fail(error, status=2)
     with RunLog(args.log_level) as log, Signals() as signals, ExitStack() as stack:

@@ -13,10 +13,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from utils.canvas import Axes, ConstrainedLayoutEngine, Figure
 from utils.results import load_results
 
 PICTURE = Path(__file__).with_name("first_result.png")

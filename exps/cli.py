@@ -6,8 +6,10 @@ import argparse
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from exps import VERSION, config
+from exps.paths import expanded, path, word
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 PER_RUN = ("log_level", "tensorboard", "csv")  # options that each of many runs is given too
@@ -16,9 +18,18 @@ _LOG = logging.getLogger("sparse_syn")
 _LOG.addHandler(logging.NullHandler())  # without a log, nothing is said twice
 
 
+class _Parser(argparse.ArgumentParser):
+    """One that takes `--name=--` for what it says, which Python's own does from 3.13 on."""
+
+    def _get_values(self, action: argparse.Action, arg_strings: list[str]) -> Any:
+        if arg_strings == ["--"] and action.nargs is None:
+            return self._get_value(action, "--")
+        return super()._get_values(action, arg_strings)
+
+
 def parser(results: Path) -> argparse.ArgumentParser:
     """All options of run_exps.py; `results` is where results go by default."""
-    p = argparse.ArgumentParser(
+    p = _Parser(
         prog="run_exps.py",
         description="Continual learning with sparse networks: trains the experiment that a section"
         " of the configuration file describes, task after task, and leaves a result pickle.",
@@ -58,7 +69,7 @@ def _add_what(g: Group) -> None:
     )
     g.add_argument(
         "--config",
-        type=Path,
+        type=path_of,
         default=config.DEFAULT_FILE,
         metavar="FILE",
         help="the configuration file",
@@ -66,7 +77,8 @@ def _add_what(g: Group) -> None:
     g.add_argument(
         "--resume",
         nargs="?",
-        const="",
+        const=False,
+        type=path_text,
         metavar="RUN",
         help="go on with an unfinished run, by its name or path (without RUN: with the newest of"
         " this configuration)",
@@ -77,7 +89,7 @@ def _add_outcome(g: Group, results: Path) -> None:
     """The options for results and for what is told meanwhile."""
     g.add_argument(
         "--results-dir",
-        type=Path,
+        type=path_of,
         default=results,
         metavar="DIR",
         help="where the result is written",
@@ -89,11 +101,13 @@ def _add_outcome(g: Group, results: Path) -> None:
     )
     g.add_argument(
         "--tensorboard",
+        type=path_text,
         metavar="DIR",
         help="what is measured, while the run goes on, for TensorBoard: a folder a run below DIR",
     )
     g.add_argument(
         "--csv",
+        type=path_text,
         metavar="FILE",
         help="the same as lines of a CSV file, one an epoch and one a test; FILE/ with a slash"
         " behind it: a folder with a file a run",
@@ -130,7 +144,8 @@ def _add_questions(g: Group) -> None:
     g.add_argument(
         "--check-results",
         nargs="?",
-        const="",
+        const=False,
+        type=path_of,
         metavar="DIR",
         help="whether the results in a folder (without DIR: in that of --results-dir) have the"
         " accuracy that their sections expect",
@@ -183,6 +198,19 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def path_text(text: str) -> str:
+    """A path of the command line as text (see `paths.expanded`)."""
+    try:
+        return expanded(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def path_of(text: str) -> Path:
+    """The same as `paths.path` makes it."""
+    return path(path_text(text))
+
+
 def wants_many(args: argparse.Namespace) -> bool:
     """Whether any option of many runs is given, or several names."""
     options = ("seeds", "grid", "jobs", "again", "executor", "address")
@@ -198,7 +226,7 @@ def handed_on(args: argparse.Namespace) -> list[str]:
         if value is True:
             words.append(option)
         elif value is not None and value is not False:
-            words += [option, str(value)]
+            words.append(word(option, str(value)))
     return words
 
 

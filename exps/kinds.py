@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from exps.messages import did_you_mean, either
+from exps.paths import path
 
 Value = bool | int | float | str | tuple[int, ...] | None
 
@@ -140,12 +140,9 @@ class Folder:
     expects: str = "path"
 
     def parse(self, text: str) -> str:
-        if not text or not text.isprintable():
-            raise ValueError("choose the path of a folder ('.' is the working directory)")
-        try:
-            return str(Path(text).expanduser())
-        except RuntimeError:
-            raise ValueError("choose a path without ~: no such home folder is known") from None
+        if not text.isprintable():
+            raise ValueError("choose a path without control characters")
+        return str(path(text))
 
 
 @dataclass(frozen=True)

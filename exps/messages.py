@@ -6,6 +6,8 @@ import difflib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from exps.paths import near
+
 
 class ConfigError(Exception):
     """A configuration that cannot be used; the text says what is wrong, where, and what to do."""
@@ -25,11 +27,7 @@ def quoted(text: str) -> str:
 
 def shown_path(path: Path) -> str:
     """The path, relative to the working directory where it lies below that."""
-    try:
-        short = path.relative_to(Path.cwd())
-    except (ValueError, OSError):  # it lies elsewhere, or the working directory is gone
-        short = path
-    return shown(str(short), limit=400)
+    return shown(str(near(path)), limit=400)
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:

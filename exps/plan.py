@@ -50,7 +50,7 @@ def plan(args: Namespace) -> tuple[list[Planned], list[str]]:
     if args.csv is not None:
         if Path(args.csv).is_file():
             raise ConfigError(f"--csv {quoted(args.csv)}: it is a file; many runs need a folder")
-        args.csv = f"{Path(args.csv)}/"  # with a file for each run
+        args.csv = f"{args.csv.rstrip('/')}/"  # with a file for each run
     names = args.name or ["DEFAULT"]
     axes = [parse_axis(text) for text in args.grid]
     seeds = parse_seeds(args.seeds) if args.seeds is not None else None

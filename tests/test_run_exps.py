@@ -19,7 +19,10 @@ import pytest
 
 import run_exps
 from exps import VERSION, config
+from utils import runs
 from utils.results import ResultsError, load_results
+from utils.session import resume_command
+from utils.times import instant
 
 ROOT = Path(__file__).parents[1]
 PROGRAM = [sys.executable, str(ROOT / "run_exps.py")]
@@ -127,7 +130,7 @@ def test_what_a_result_holds(run: Run, tmp_path: Path) -> None:
     meta = stats["meta"]
     assert (meta["version"], meta["seed"], meta["device"]) == (VERSION, 7, "cpu")
     assert (meta["status"], meta["data_source"]) == ("complete", "cifar10_sample.npz (bundled)")
-    assert meta["started"] <= meta["ended"]
+    assert instant(meta["started"]) <= instant(meta["ended"])
     assert {"commit", "torch", "numpy", "host"} <= set(meta)
 
 
@@ -209,6 +212,26 @@ def test_ctrl_c_keeps_what_is_done(tmp_path: Path) -> None:
     assert np.isfinite(stats["accs"]).all(axis=1).tolist() == [True] + [False] * 4
     assert len(stats["loss"]) >= 3
     assert stats["meta"]["status"] == "interrupted"
+
+
+def test_how_to_go_on_is_typed_as_it_stands() -> None:
+    run = runs.Run(Path("it's -a\nfolder"), "A_s0")
+    line = resume_command(run, ["--csv=a b"])
+    assert line.isprintable()
+    said = subprocess.run(["bash", "-c", f"printf '%s,' {line}"], capture_output=True, check=True)
+    words = f"python,run_exps.py,--resume,{run.folder},--csv=a b,"
+    assert said.stdout.decode() == words
+
+
+def test_the_home_folder_in_every_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(ENVIRONMENT, "HOME", str(tmp_path / "home"))
+    (tmp_path / "home/data").mkdir(parents=True)
+    words = ["--results-dir=~/r", "--csv=~/live.csv", "--set", "data_dir=~/data", "--quiet"]
+    status, out, err = in_a_process(*TINY, *words, cwd=tmp_path)
+    assert (status, err) == (0, "")
+    assert os.listdir(tmp_path) == ["home"]
+    assert only_result(tmp_path / "home/r") == Path(out.strip())
+    assert (tmp_path / "home/live.csv").exists()
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,14 @@ def test_imports_follow_the_arrows(file: Path) -> None:
     place = file.relative_to(ROOT)
     package = place.parent.parts or (place.stem,)
     assert forbidden(file.read_text(encoding="utf-8"), package) == set()
+
+
+def test_one_module_alone_takes_matplotlib() -> None:
+    """Loaded elsewhere, it would fail for the sake of a backend that nobody needs."""
+    files = [*FILES, *(ROOT / "docs").glob("*.py")]
+    lines = re.compile(r"^\s*(import|from) matplotlib\b", re.MULTILINE)
+    found = [file.name for file in files if lines.search(file.read_text(encoding="utf-8"))]
+    assert found == ["canvas.py"]
 
 
 def test_every_part_is_looked_at() -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from utils.disk import open_own
 from utils.log import LOG
 
 MAX_BYTES = 1000
@@ -33,10 +34,10 @@ class Lock:
 
     def take(self) -> Lock:
         """Raises LockedError when another process holds it, OSError when there can be no lock."""
-        handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        handle = open_own(self.path, os.O_RDWR | os.O_CREAT)
         try:
             if not _take(handle):
-                raise LockedError(f"running on {describe(self.path)}")
+                raise LockedError(f"running on {_owner(handle)}")
             if not _is_at(handle, self.path):
                 raise LockedError("it has just been finished by another process")
             os.ftruncate(handle, 0)
@@ -65,20 +66,20 @@ class Lock:
 def holder(path: Path) -> str | None:
     """Who holds the lock now: its host and process; None when nobody does."""
     try:
-        handle = os.open(path, os.O_RDWR)
+        handle = open_own(path, os.O_RDWR)
     except OSError:
         return None
     try:
-        return None if _take(handle) else describe(path)
+        return None if _take(handle) else _owner(handle)
     finally:
         os.close(handle)
 
 
-def describe(path: Path) -> str:
+def _owner(handle: int) -> str:
     """The host and process in a lock file."""
     try:
-        with path.open("rb") as file:
-            owner: Any = json.loads(file.read(MAX_BYTES))
+        os.lseek(handle, 0, os.SEEK_SET)
+        owner: Any = json.loads(os.read(handle, MAX_BYTES))
         return f"host {str(owner['host'])[:100]!r}, process {int(owner['process'])}"
     except (OSError, ValueError, KeyError, TypeError):
         return "an unknown host"

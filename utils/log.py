@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
+from utils.disk import open_own
+
 LOG = logging.getLogger("sparse_syn")
 KEPT = 10_000  # messages in memory
 
@@ -117,7 +119,8 @@ class _File(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            with self.path.open("a", encoding="utf-8", errors="backslashreplace") as file:
+            handle = open_own(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+            with os.fdopen(handle, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(self.format(record) + "\n")
         except OSError as error:
             if not self.told:

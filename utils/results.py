@@ -129,7 +129,8 @@ def _pickle(config: dict[str, Any], stats: dict[str, Any], name: str) -> bytes:
             )
     try:
         parts = [_plain_part("config", config), _plain_part("stats", _in_32_bits(stats))]
-        payload = pickle.dumps(parts, protocol=4)
+        with _names_of_numpy_1():
+            payload = pickle.dumps(parts, protocol=4)
         if len(payload) > MAX_BYTES:
             raise NotPlainError(f"larger than {MAX_BYTES >> 20} MiB")
         loads(payload)  # what is written can be read back
@@ -147,6 +148,24 @@ def _in_32_bits(stats: dict[str, Any]) -> dict[str, Any]:
         return stats
     fits = counts.min(initial=0) >= -(2**31) and counts.max(initial=0) < 2**31
     return stats | {"on_idxs": counts.astype(np.int32)} if fits else stats
+
+
+@contextlib.contextmanager
+def _names_of_numpy_1() -> Iterator[None]:
+    """Inside, arrays and numbers are pickled under the names that numpy 1 has for what makes them.
+
+    numpy 2 keeps these two, `numpy.core.multiarray._reconstruct` and `.scalar`, for pickles and
+    without a warning; its own names, of `numpy._core`, are unknown to numpy 1.
+    """
+    makers: Any = [sample.__reduce__()[0] for sample in (np.empty(0), np.float64())]
+    own = [maker.__module__ for maker in makers]
+    try:
+        for maker in makers:
+            maker.__module__ = "numpy.core.multiarray"
+        yield
+    finally:
+        for maker, module in zip(makers, own, strict=True):
+            maker.__module__ = module
 
 
 def _plain_part(what: str, part: dict[str, Any]) -> Any:

@@ -7,6 +7,7 @@ answers at once. Order comes from counters, never from a clock, which may be set
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import shutil
 import time
@@ -17,6 +18,7 @@ from typing import Any
 from exps.messages import quoted, shown, three_lines
 from utils import checkpoint_file
 from utils.checkpoint_file import CheckpointError
+from utils.disk import make_own, require_no_link
 from utils.lock import Lock, LockedError, holder
 
 FOLDER = ".runs"
@@ -44,8 +46,10 @@ class Run:
 
     @contextlib.contextmanager
     def held(self) -> Iterator[None]:
-        """Nobody else works on this run meanwhile. Raises RunError when somebody does already."""
+        """Nobody else works on this run meanwhile. Raises RunError when somebody does already, and
+        where its files would be written elsewhere."""
         try:
+            require_no_link(self.folder.parent, self.folder)
             lock = Lock(self.folder / "lock").take()
         except LockedError as error:
             raise RunError(
@@ -57,7 +61,7 @@ class Run:
             raise RunError(
                 f"run {self.name} cannot be locked",
                 f"{self.folder}: {error.strerror or error}",
-                "make it a folder that can be written",
+                "make it a folder that can be written, with nothing in it but what runs leave",
             ) from error
         with lock:
             yield
@@ -72,7 +76,7 @@ class Run:
 
         Makes the folder again if it has vanished. Raises OSError, with all others still there.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
+        make_own(self.folder.parent, self.folder)
         older = self.checkpoints()
         number = int(older[0].stem) + 1 if older else 0
         path = self.folder / f"{number:08d}.ckpt"
@@ -128,8 +132,9 @@ class Run:
 
     def remove(self) -> None:
         """The run is done: remove its folder, and that of all runs when it was the last."""
-        shutil.rmtree(self.folder, ignore_errors=True)
         with contextlib.suppress(OSError):  # other runs are in it
+            require_no_link(self.folder.parent, self.folder)
+            shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.parent.rmdir()
 
     def _checkpoints(self) -> list[Path]:
@@ -148,9 +153,9 @@ def reserve(results_dir: Path, stem: str) -> Run:
     number = 1
     while True:
         name = stem if number == 1 else f"{stem}_{number}"
-        taken = any((results_dir / f"{name}{suffix}").exists() for suffix in (".pkl", ".log"))
+        taken = any(os.path.lexists(results_dir / f"{name}{suffix}") for suffix in (".pkl", ".log"))
         if not taken:
-            parent.mkdir(parents=True, exist_ok=True)
+            make_own(parent)
             try:
                 (parent / name).mkdir()
             except FileNotFoundError:  # a run beside this one was the last, and removed `.runs`
@@ -165,7 +170,9 @@ def reserve(results_dir: Path, stem: str) -> Run:
 def unfinished(results_dir: Path) -> list[Run]:
     """All runs that have not been finished, the newest first."""
     try:
-        names = [p.name for p in (results_dir / FOLDER).iterdir() if p.is_dir()]
+        require_no_link(results_dir / FOLDER)
+        found = list((results_dir / FOLDER).iterdir())
+        names = [p.name for p in found if p.is_dir() and not p.is_symlink()]
     except OSError:
         return []
     # Without a checkpoint it has not begun, or another process is about to remove it.

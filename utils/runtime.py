@@ -14,6 +14,7 @@ import torch
 
 from exps import VERSION
 from exps.messages import three_lines
+from utils import times
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -106,7 +107,7 @@ def facts(device: torch.device, seed: int, source: str, started: datetime) -> di
         "host": platform.node(),
         "seed": seed,
         "data_source": source,
-        "started": started.isoformat(timespec="seconds"),
+        "started": times.as_text(started),
     }
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import shlex
 import sys
 import tempfile
 from argparse import Namespace
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from torch import Tensor
 from benchmarks.stream import TaskStream
 from exps import VERSION, cli, config
 from exps.config import Experiment
-from exps.messages import shown, shown_path
-from utils import checkpoint, expected, results, runs
+from exps.messages import shown
+from exps.paths import near, typed
+from utils import checkpoint, expected, results, runs, times
 from utils.checkpoint_file import CheckpointError
 from utils.engine.base import Engine
 from utils.failures import OutOfMemory, memory_explained, unexpected
@@ -55,7 +55,7 @@ class Session:
         self.exp, self.stream, self.engine, self.order, self.args = exp, stream, engine, order, args
         self.place = Place()
         self.record = empty_record(stream, engine.model)
-        self.meta = facts(engine.device, exp.seed, stream.source, datetime.now())
+        self.meta = facts(engine.device, exp.seed, stream.source, times.now())
         self.meta["engine"], self.meta["code"] = engine.name, code_digest()
         self.meta["changed"] = list(exp.changed)
         self.resumed, self.serial, self.status = 0, 0, "running"
@@ -104,7 +104,7 @@ class Session:
     @property
     def began(self) -> datetime:
         """When the run was begun, by the clock of that time."""
-        return datetime.fromisoformat(str(self.meta["started"]))
+        return times.instant(self.meta["started"])
 
     def go_on(self) -> None:
         """Continue from the newest sound checkpoint. Raises RunError when that cannot be."""
@@ -122,7 +122,7 @@ class Session:
     def _take_facts(self, found: dict[str, Any]) -> None:
         try:
             self.resumed, self.serial = int(found["resumed"]) + 1, int(found["serial"])
-            self.meta["started"] = datetime.fromisoformat(found["started"]).isoformat()
+            self.meta["started"] = times.as_text(times.instant(found["started"]))
             self.meta["changed"] = [str(key) for key in found["changed"]]
             self._same_machine(int(found["threads"]), str(found["machine"]))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -223,8 +223,7 @@ class Session:
             if self.status in ("complete", "diverged"):
                 self.run.remove()
         if self.run.begun():
-            more = options(self.args)
-            print(f"to go on: {resume_command(self.run)}{more}", file=sys.stderr)
+            print(f"to go on: {resume_command(self.run, options(self.args))}", file=sys.stderr)
         if path is not None:
             say(f"result: {path}", quiet=self.args.quiet)
             if self.args.quiet:
@@ -251,9 +250,9 @@ class Session:
         return progress_text(self.exp, self.stream, self.place)
 
     def _save(self, folder: Path) -> Path:
-        ended = datetime.now().isoformat(timespec="seconds")
-        self.meta |= {"ended": ended, "status": self.status, "run": self.run.name}
-        self.meta |= {"resumed": self.resumed, "why_not_faster": self.engine.why_not_faster}
+        self.meta |= {"ended": times.as_text(times.now()), "status": self.status}
+        self.meta |= {"run": self.run.name, "resumed": self.resumed}
+        self.meta["why_not_faster"] = self.engine.why_not_faster
         return results.save_results(
             folder,
             config.as_dict(self.exp),
@@ -282,9 +281,9 @@ class Session:
             )
 
 
-def resume_command(run: Run) -> str:
-    """The command that goes on with a run."""
-    return f"python run_exps.py --resume {shlex.quote(shown_path(run.folder))}"
+def resume_command(run: Run, options: Sequence[str] = ()) -> str:
+    """The command that goes on with a run, as it is typed."""
+    return typed(["python", "run_exps.py", "--resume", str(near(run.folder)), *options])
 
 
 def progress_text(exp: Experiment, stream: TaskStream, place: Place) -> str:

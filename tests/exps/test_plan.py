@@ -181,6 +181,6 @@ def test_when_a_command_is_of_many_runs(arguments: list[str], many: bool) -> Non
 
 
 def test_options_that_each_run_gets() -> None:
-    args = cli.parser(Path("r")).parse_args(["--log-level", "debug", "--csv", "rows/"])
-    assert cli.handed_on(args) == ["--log-level", "debug", "--csv", "rows/"]
+    args = cli.parser(Path("r")).parse_args(["--log-level=debug", "--csv=rows/"])
+    assert cli.handed_on(args) == ["--log-level=debug", "--csv=rows/"]
     assert set(cli.PER_RUN) <= set(vars(args))

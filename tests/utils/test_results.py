@@ -7,6 +7,7 @@ import errno
 import multiprocessing
 import os
 import pickle
+import pickletools
 import subprocess
 import sys
 from collections import OrderedDict
@@ -21,6 +22,8 @@ from utils import results
 from utils.results import ResultsError, check_writable, load_results, save_results
 
 OLD = Path(__file__).parents[1] / "data" / "MLP_1LayerSparse_2019-11-18.pkl"
+REFERENCE = sorted(Path(__file__).parents[2].glob("results/reference/*.pkl"))
+MULTIARRAY = np.empty(0).__reduce__()[0].__module__
 WHEN = datetime(2026, 11, 22, 11, 15, 4)
 CONFIG = {"name": "MLP", "lr": 0.1, "sparsify": True, "class_order": (1, 0), "seed": 0}
 STATS = {
@@ -62,6 +65,76 @@ def test_two_lines_in_a_notebook_load_it(tmp_path: Path) -> None:
     with save(tmp_path).open("rb") as file:
         done = subprocess.run(command, cwd=tmp_path, stdin=file, capture_output=True, check=True)
     assert done.stdout.split() == [b"0.95"]
+
+
+KINDS = {
+    "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
+    "part": np.arange(10)[::3],
+    "of no axis": np.array(-0.0),
+    "empty": np.zeros((0, 3), np.int32),
+    "bool": np.array([True, False]),
+    "float16": np.array([0.1, np.nan], np.float16),
+    "complex64": np.array([1 + 2j], np.complex64),
+    "numbers": [np.float64(0.1), np.float32(0.1), np.float16(0.1), np.int64(-1), np.uint8(7)],
+    "truth": np.bool_(True),
+}
+# Prints, for whoever loads it, what each value is, to the bit.
+TELL = """
+import pickle, sys, warnings
+warnings.simplefilter("error")
+import numpy as np
+def told(v):
+    if isinstance(v, list): return [told(x) for x in v]
+    return isinstance(v, np.ndarray), v.dtype.str, v.shape, v.flags.f_contiguous, v.tobytes().hex()
+for path in sys.argv[1:]:
+    with open(path, "rb") as file: cfg, stats = pickle.load(file)
+print(np.__version__, {name: told(value) for name, value in stats["kinds"].items()})
+"""
+
+
+def told_by(folder: Path, *files: Path) -> tuple[str, str]:
+    """Which numpy a Python without this project finds in a folder (or where it always is), and
+    what it says of the last of these results."""
+    environment = {"PYTHONPATH": str(folder)} if folder.name == "old" else {}
+    done = subprocess.run(
+        [sys.executable, "-c", TELL, *map(str, files)],
+        cwd=folder,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    version, _, told = done.stdout.partition(" ")
+    return version, told
+
+
+def test_a_result_names_nothing_that_numpy_1_does_not_have(tmp_path: Path) -> None:
+    files = [save(tmp_path, stats={"kinds": KINDS}), *REFERENCE]
+    for file in files:
+        texts = [text for _, text, _ in pickletools.genops(file.read_bytes())]
+        named = {text for text in texts if isinstance(text, str) and text.startswith("numpy")}
+        assert named <= {"numpy", "numpy.core.multiarray"}, file
+    found = load_results(files[0])[1]["kinds"]
+    assert found["fortran"].flags.f_contiguous
+    for name, value in KINDS.items():
+        np.testing.assert_array_equal(found[name], value)
+    assert np.empty(0).__reduce__()[0].__module__ == MULTIARRAY  # as it was
+
+
+def test_an_older_numpy_loads_it_to_the_bit(tmp_path: Path) -> None:
+    old = {10: "1.22.4", 11: "1.23.5", 12: "1.26.4"}.get(sys.version_info.minor)
+    if old is None:
+        pytest.skip("needs a Python for which there is a numpy 1")
+    folder = tmp_path / "old"
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--retries", "0"]
+    pip += ["--only-binary", ":all:", "--target", str(folder), f"numpy=={old}"]
+    if subprocess.run(pip, capture_output=True, check=False).returncode:
+        pytest.skip(f"needs pip, and numpy {old} from a package index")
+    file = save(tmp_path, stats={"kinds": KINDS})
+    (now, told), (before, same) = told_by(tmp_path, file), told_by(folder, *REFERENCE, file)
+    assert (now, before) == (np.__version__, old)
+    assert same == told
 
 
 def test_the_same_second_gives_another_name(tmp_path: Path) -> None:

@@ -8,12 +8,13 @@ import multiprocessing
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from utils import runs
-from utils.lock import Lock, LockedError, describe, holder
+from utils.lock import Lock, LockedError, holder
 from utils.runs import Run, RunError, find, next_serial, reserve, table, unfinished
 
 ROOT = Path(__file__).parents[2]
@@ -117,7 +118,7 @@ def test_held_once(tmp_path: Path) -> None:
     with Lock(path).take():
         with pytest.raises(LockedError, match=rf"process {os.getpid()}$"):
             Lock(path).take()
-        assert holder(path) == describe(path)
+        assert str(holder(path)).endswith(f"process {os.getpid()}")
     assert holder(path) is None
     with Lock(path).take():
         pass
@@ -156,9 +157,11 @@ def test_a_run_finished_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"host": 1}', b"\xff", b"9" * 5000])
 def test_a_damaged_lock_file(tmp_path: Path, text: bytes) -> None:
-    (tmp_path / "lock").write_bytes(text)
-    assert describe(tmp_path / "lock") == "an unknown host"
-    with Lock(tmp_path / "lock").take():
+    path = tmp_path / "lock"
+    with Lock(path).take():
+        path.write_bytes(text)
+        assert holder(path) == "an unknown host"
+    with Lock(path).take():
         pass
 
 
@@ -179,3 +182,80 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(fcntl, "flock", none)
     with Lock(tmp_path / "lock").take():
         pass
+
+
+# --------------------------------------------------------------- a folder that others have filled
+
+
+@pytest.fixture
+def thesis(tmp_path: Path) -> Iterator[Path]:
+    """A file of the user's, which stays as it is; and a folder of theirs, likewise."""
+    home = tmp_path / "home"
+    (home / "papers").mkdir(parents=True)
+    path = home / "papers/thesis.txt"
+    path.write_text("my thesis")
+    yield path
+    assert path.read_text() == "my thesis"
+    assert [p.name for p in home.rglob("*")] == ["papers", "thesis.txt"]
+
+
+PLANTED = ["link", "hard link", "link to nothing", "pipe", "folder"]
+
+
+def plant(path: Path, thesis: Path, kind: str) -> None:
+    """Put something else where a file of the program's is to be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if kind == "link":
+        path.symlink_to(thesis)
+    elif kind == "hard link":
+        path.hardlink_to(thesis)
+    elif kind == "link to nothing":
+        path.symlink_to(thesis.with_name("new.txt"))
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_a_lock_that_is_something_else(tmp_path: Path, thesis: Path, kind: str) -> None:
+    run = begun(tmp_path / "r", "a", 1)
+    plant(run.folder / "lock", thesis, kind)
+    with (
+        pytest.raises(RunError, match=r"(?s)run a cannot be locked\n  why: .*lock is "),
+        run.held(),
+    ):
+        pass
+    assert table(tmp_path / "r").endswith("stopped")
+
+
+@pytest.mark.parametrize("part", [".runs", ".runs/a"])
+def test_a_folder_of_runs_that_is_a_link(tmp_path: Path, thesis: Path, part: str) -> None:
+    run = begun(tmp_path / "r", "a", 1)
+    (tmp_path / "r" / part).rename(tmp_path / "moved")
+    (tmp_path / "r" / part).symlink_to(tmp_path / "moved")
+    before = sorted(p.name for p in (tmp_path / "moved").rglob("*"))
+    assert unfinished(tmp_path / "r") == []
+    with pytest.raises(RunError, match="is a link, which is not followed"), run.held():
+        pass
+    with pytest.raises(OSError, match="is a link"):
+        run.write({}, {})
+    if part == ".runs":
+        with pytest.raises(OSError, match="is a link"):
+            reserve(tmp_path / "r", "b")
+    run.remove()
+    assert sorted(p.name for p in (tmp_path / "moved").rglob("*")) == before
+
+
+def test_a_checkpoint_takes_the_place_of_a_link(tmp_path: Path, thesis: Path) -> None:
+    run = begun(tmp_path / "r", "a", 1)
+    plant(run.folder / "00000001.ckpt", thesis, "link")
+    path, _ = run.write({"i": 1}, {})
+    assert path.name == "00000002.ckpt"
+    run.set_aside(run.folder / "00000000.ckpt")
+    run.remove()
+
+
+def test_a_name_that_a_link_to_nothing_has(tmp_path: Path, thesis: Path) -> None:
+    plant(tmp_path / "r/a.log", thesis, "link to nothing")
+    assert reserve(tmp_path / "r", "a").name == "a_2"

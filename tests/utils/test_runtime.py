@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 import sys
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +98,7 @@ def test_the_largest_seed_is_taken() -> None:
 
 
 def test_the_facts() -> None:
-    started = datetime(2026, 11, 22, 11, 15, 4)
+    started = datetime(2026, 11, 22, 11, 15, 4, tzinfo=timezone(timedelta(hours=9)))
     found = facts(CPU, 7, "mnist.npz (bundled)", started)
     assert found["version"] == exps.VERSION
     assert found["torch"] == str(torch.__version__)
@@ -108,7 +108,7 @@ def test_the_facts() -> None:
     assert found["threads"] == torch.get_num_threads()
     assert found["host"] == platform.node()
     assert (found["seed"], found["data_source"]) == (7, "mnist.npz (bundled)")
-    assert found["started"] == "2026-11-22T11:15:04"
+    assert found["started"] == "2026-11-22T11:15:04.000+09:00"
     assert found["device_name"]
     assert plain(found) == found  # nothing in it needs this project to be loaded
 

@@ -8,6 +8,8 @@ import os
 import secrets
 from pathlib import Path
 
+from utils.disk import open_own
+
 
 def append(path: Path, data: bytes) -> None:
     """Add the data to the end of the file, which is made where it is missing. Raises OSError.
@@ -15,7 +17,8 @@ def append(path: Path, data: bytes) -> None:
     A part of it that came through before a disk was full is taken back.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab", buffering=0) as file:
+    handle = open_own(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    with os.fdopen(handle, "ab", buffering=0) as file:
         start = file.seek(0, os.SEEK_END)
         try:
             rest = memoryview(data)

@@ -30,6 +30,7 @@ def check(folder: Path) -> None:
     """Raise LiveError unless TensorBoard is installed and the folder can be written."""
     try:
         importlib.import_module("torch.utils.tensorboard")
+        importlib.import_module("utils.live.picture")  # before there are threads, see utils.canvas
     except ImportError as error:
         raise LiveError(
             "--tensorboard: TensorBoard is not installed",

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import errno
 import io
 import math
 import os
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from exps.messages import shown
+from utils import times
+from utils.disk import open_own
 from utils.live.append import append, replace, require_still_there, require_writable
 from utils.live.base import EpochDone, LiveError, Moment, TaskTested
 
@@ -28,8 +30,11 @@ def columns(layers: Sequence[str], tasks: int) -> list[str]:
 
 
 def file_of(wanted: str, run: str) -> Path:
-    """The file that --csv stands for: one of the run's own in a folder, or else just that one."""
-    return Path(wanted) / f"{run}.csv" if _is_folder(wanted) else Path(wanted)
+    """The file that --csv stands for: one of the run's own in a folder, or else just that one,
+    which may be a link, as the user names it."""
+    if _is_folder(wanted):
+        return Path(wanted) / f"{run}.csv"
+    return Path(wanted).resolve() if Path(wanted).is_symlink() else Path(wanted)
 
 
 def check(wanted: str, names: list[str]) -> None:
@@ -94,7 +99,7 @@ class CsvFile:
 
     def _begin_file(self) -> None:
         """The lines of others, and then those of this run and no more."""
-        before = self.path.read_bytes() if self.path.exists() else b""
+        before = self._contents()
         others = [line for line in self._lines() if _key(line)[0] != self.run]
         after = b"".join([_line(self.names), *others, *self.lines])
         if after.startswith(before):  # others may be adding to it too
@@ -104,14 +109,21 @@ class CsvFile:
 
     def _lines(self) -> list[bytes]:
         """All whole lines of the file but the first, which has the columns' names."""
-        if not self.path.exists():
-            return []
-        lines = self.path.read_bytes().splitlines(keepends=True)[1:]
+        lines = self._contents().splitlines(keepends=True)[1:]
         return [line for line in lines if line.endswith(b"\n")]
+
+    def _contents(self) -> bytes:
+        """Of the file, if it is there. Raises OSError for what is no file of the folder's own."""
+        with (
+            contextlib.suppress(FileNotFoundError),
+            os.fdopen(open_own(self.path, os.O_RDONLY), "rb") as file,
+        ):
+            return file.read()
+        return b""
 
     def _cells(self, moment: Moment) -> list[str]:
         values: dict[str, Any] = {"run": self.run, "task": moment.task, "epoch": moment.epoch}
-        values["time"] = datetime.now().isoformat(timespec="seconds")
+        values["time"] = times.as_text(times.now())
         if isinstance(moment, EpochDone):
             measured = (moment.loss, moment.accuracy, moment.active)
             values |= {"what": "epoch", **dict(zip(MEASURED, measured, strict=True))}

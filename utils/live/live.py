@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from argparse import Namespace
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -12,6 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from exps.config import Experiment, as_dict, as_text
+from exps.paths import word
 from models.mlp import MLP
 from utils.live import board, csv_file
 from utils.live.base import EpochDone, Listener, Moment, TaskTested, epoch_done
@@ -110,10 +110,10 @@ def live(args: Namespace, run: str, exp: Experiment, model: MLP, tasks: int) -> 
     return Live(listeners, dict(k_winner_layers(model)))
 
 
-def options(args: Namespace) -> str:
-    """The part of a command line that asks for the same, with a space before it."""
+def options(args: Namespace) -> list[str]:
+    """The words of a command line that ask for the same."""
     asked = {"--tensorboard": args.tensorboard, "--csv": args.csv}
-    return "".join(f" {name} {shlex.quote(to)}" for name, to in asked.items() if to is not None)
+    return [word(name, to) for name, to in asked.items() if to is not None]
 
 
 def _columns(model: MLP, tasks: int) -> list[str]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+
+from utils.canvas import Figure, FigureCanvasAgg, drawn_with
 
 NUMBERED = 15  # tasks: with more of them, the numbers would not fit into their squares
 
 
+@drawn_with({})
 def accuracy_picture(accs: np.ndarray) -> np.ndarray:
     """The accuracies [trained, tested], 0 to 1, as a heat map: uint8 [height, width, 3].
 

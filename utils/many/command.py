@@ -12,6 +12,7 @@ from pathlib import Path
 
 from exps import cli
 from exps.messages import ConfigError, shown_path
+from exps.paths import word
 from exps.plan import Planned, plan
 from utils.identity import code_digest, configuration, fingerprint
 from utils.log import LOG, RunLog, say, warn
@@ -111,9 +112,8 @@ def make_orders(args: Namespace, jobs: list[Job], code: str) -> list[Order]:
 
 
 def _words(planned: Planned) -> Iterator[str]:
-    yield from ("--name", planned.exp.name)
-    for text in planned.overrides:
-        yield from ("--set", text)
+    yield word("--name", planned.exp.name)
+    yield from (word("--set", text) for text in planned.overrides)
 
 
 def _log_path(results_dir: Path) -> Path:

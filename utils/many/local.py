@@ -10,10 +10,13 @@ import threading
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 
+from utils.cores import THREADS, chosen_threads, cores
 from utils.failures import reason_of
 from utils.log import LOG
 from utils.many.order import FAILED, NOT_BEGUN, Order, Outcome
 from utils.many.worker import AT_ONCE, GO_ON, IN_ORDER, carry_out
+
+__all__ = ["Local", "Slots", "cores", "visible_gpus"]
 
 TICK = 0.5  # seconds between two looks around
 
@@ -37,7 +40,7 @@ class Slots:
         self.jobs = jobs or max(1, len(gpus))
         self.gpus = list(gpus)
         self.threads = threads
-        if threads is None and self.jobs > 1 and "OMP_NUM_THREADS" not in environ:
+        if threads is None and self.jobs > 1 and chosen_threads(environ) is None:
             self.threads = max(1, cores // self.jobs)
 
     def environment(self, slot: int, device: str) -> dict[str, str]:
@@ -45,7 +48,7 @@ class Slots:
 
         A run whose device is a numbered GPU, or the CPU, is not given another one.
         """
-        found = {} if self.threads is None else {"OMP_NUM_THREADS": str(self.threads)}
+        found = {} if self.threads is None else {THREADS: str(self.threads)}
         if len(self.gpus) > 1 and device in ("auto", "cuda"):
             found["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
         return found
@@ -66,13 +69,6 @@ def visible_gpus(environ: Mapping[str, str] = os.environ) -> list[str]:
     command = ["nvidia-smi", "--query-gpu=uuid", "--format=csv,noheader"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.stdout.split() if done.returncode == 0 else []
-
-
-def cores() -> int:
-    """How many this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class Local:

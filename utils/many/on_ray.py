@@ -30,11 +30,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from exps.messages import shown
 from utils import runs
-from utils.identity import ROOT
+from utils.cores import cores
+from utils.disk import make_own
 from utils.log import LOG, warn
 from utils.many.executor import ExecutorError
 from utils.many.order import FAILED, INTERRUPTED, NOT_BEGUN, Order, Outcome
-from utils.many.parcel import bring_back, pack, unpack
+from utils.many.parcel import bring_back, copy_program, pack, unpack
 from utils.many.states import Folder
 from utils.many.worker import GO_ON, IN_ORDER, Urgency, carry_out
 from utils.results import ResultsError
@@ -49,8 +50,21 @@ TOKENS = (
     "if its head node has a file ~/.ray/auth_token, have the same here and set "
     "RAY_AUTH_MODE=token; else check that Ray and Python have the same versions there"
 )
-# What nodes do not need of the project, as .gitignore writes it.
-LEFT_OUT = ["/data/", "/results/", "/tests/", "/docs/", "/.git", "/.venv/", "__pycache__/"]
+NOBODY = ("no Ray cluster", "start one (ray start --head), or check --address")
+SHUT = ("cannot connect to the Ray cluster", TOKENS)
+# What it says, whatever the kind of its error, and what that means: what is wrong, what to do.
+CAUSES = {
+    "version mismatch": (
+        "cannot connect to the Ray cluster",
+        "have the same versions of Ray and Python here and on all nodes",
+    ),
+    "authentication": SHUT,
+    "failed to upload|package size": (
+        "the program cannot be sent to the Ray cluster",
+        "see that its head node has room for it; nothing but the program is sent",
+    ),
+    "invalid address|could not find any running ray": NOBODY,
+}
 
 
 @dataclass(frozen=True)
@@ -227,25 +241,53 @@ def _signals_kept() -> Iterator[None]:
 
 def _connect(address: str | None) -> None:
     """Raises ExecutorError."""
-    environment = {"working_dir": str(ROOT), "excludes": LEFT_OUT}
-    what, advice = "no Ray cluster", "start one (ray start --head), or check --address"
-    try:
-        if _knock(address):
-            what, advice = "cannot connect to the Ray cluster", TOKENS
-        ray.init(
-            address=address,
-            runtime_env=environment,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-            include_dashboard=None if address else False,
-        )
-    except (RayError, RuntimeError, ValueError, OverflowError, OSError) as error:
-        LOG.debug("ray.init", exc_info=True)
-        raise ExecutorError(
-            f"--executor ray: {what} at {shown(address or 'this machine')}",
-            shown(str(error).strip().splitlines()[0] if str(error).strip() else repr(error), 300),
-            advice,
-        ) from error
+    address = address or os.environ.get("RAY_ADDRESS") or None
+    with tempfile.TemporaryDirectory(prefix="sparse-syn-") as name:
+        try:
+            copy_program(Path(name))
+        except OSError as error:
+            what, remedy = "the program cannot be copied for Ray", "make room there, or set TMPDIR"
+            raise ExecutorError(f"--executor ray: {what}", f"{name}: {error}", remedy) from error
+        listening = False
+        try:
+            listening = _knock(address)
+            _init(address, name)
+        except (RayError, ImportError, RuntimeError, ValueError, OverflowError, OSError) as error:
+            LOG.debug("ray.init", exc_info=True)
+            ray.shutdown()  # of a Ray that was begun all the same
+            raise _explained(error, address, listening) from error
+
+
+def _init(address: str | None, program: str) -> None:
+    """A Ray of its own has the cores that this process may use."""
+    options: dict[str, Any] = {
+        "address": address,
+        "runtime_env": {"working_dir": program},
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
+    if address is None:
+        try:
+            ray.init(**options, include_dashboard=False, num_cpus=cores())
+            return
+        except ValueError as error:  # there is one already: of $RAY_ADDRESS, or on this machine
+            if "num_cpus" not in str(error):
+                raise
+    ray.init(**options)
+
+
+def _explained(error: Exception, address: str | None, listening: bool) -> ExecutorError:
+    """What Ray says of why it cannot be used, all on one line, and what that means."""
+    said = " ".join(str(error).split()) or repr(error)
+    what, remedy = "Ray cannot be started", "read on in /tmp/ray/session_latest/logs"
+    if address:
+        what, remedy = SHUT if listening else NOBODY
+    for words, cause in CAUSES.items():
+        if re.search(words, said, re.IGNORECASE):
+            what, remedy = cause
+            break
+    where = shown(address or "this machine")
+    return ExecutorError(f"--executor ray: {what} at {where}", shown(said, 500), remedy)
 
 
 def _knock(address: str | None) -> bool:
@@ -262,7 +304,7 @@ def _knock(address: str | None) -> bool:
 def _marked(results_dir: Path) -> Iterator[Path]:
     """A file by which nodes see whether the folder is theirs too."""
     folder = results_dir / runs.FOLDER
-    folder.mkdir(parents=True, exist_ok=True)
+    make_own(folder)
     marker = folder / f"{secrets.token_hex(8)}.shared"
     marker.touch()
     try:

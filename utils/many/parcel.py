@@ -1,20 +1,44 @@
-"""The files of a run on their way between machines that share no folder."""
+"""The files of a run, and of the program, on their way between machines that share no folder."""
 
 from __future__ import annotations
 
 import re
+import shutil
 import tempfile
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from utils import runs
+from utils.disk import write_own
+from utils.identity import PROGRAM, ROOT
 from utils.many.order import DONE, Outcome
 from utils.results import load_results, save_results
 from utils.runs import Run
 
 # A result, a log, or a checkpoint of an unfinished run.
 _NAME = re.compile(r"([A-Za-z0-9_+-]+)\.(pkl|log)|\.runs/([A-Za-z0-9_+-]+)/[0-9]{8}\.ckpt")
+
+
+# What the program reads besides its source.
+BESIDES = (
+    "exps/exps_params.cfg",
+    "benchmarks/data/mnist.npz",
+    "benchmarks/data/cifar10_sample.npz",
+)
+
+
+def copy_program(folder: Path) -> None:
+    """Copy what a node needs of the program, and nothing else that lies in its folder. Raises
+    OSError."""
+    files = [ROOT / name for name in BESIDES]
+    for part in (ROOT / name for name in PROGRAM):
+        files += [part] if part.is_file() else part.rglob("*.py")
+    for file in files:
+        if file.exists():  # data may be left out
+            copy = folder / file.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
 
 
 def pack(results_dir: Path, run: str | None = None) -> dict[str, bytes]:
@@ -56,11 +80,11 @@ def bring_back(outcome: Outcome, results_dir: Path, sent: str = "") -> Outcome:
     path = None
     for file, contents in outcome.files.items():
         if file == f"{name}.log":
-            run.log.write_bytes(contents)
+            write_own(run.log, contents)
         elif file == f"{name}.pkl":
             path = _result_back(contents, run)
         elif file.endswith(".ckpt") and Path(file).parent.name == name:
-            (run.folder / Path(file).name).write_bytes(contents)
+            write_own(run.folder / Path(file).name, contents)
     if outcome.kind == DONE or not run.begun():
         run.remove()
     return replace(outcome, files={}, path=path, log=run.log if run.log.exists() else None)

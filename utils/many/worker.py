@@ -16,7 +16,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from exps.messages import shown
+from exps.paths import word
 from utils import runs
+from utils.disk import make_own
 from utils.identity import ROOT
 from utils.lock import Lock, LockedError
 from utils.log import LOG
@@ -76,7 +78,7 @@ def _claimed(order: Order) -> Iterator[None]:
     folder = order.results_dir / runs.FOLDER
     path = folder / f"{order.key[:16]}.claim"
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_own(folder)
         with contextlib.suppress(FileNotFoundError):  # the last run here removed the folder
             lock = Lock(path).take()
             break
@@ -130,8 +132,8 @@ def _process(order: Order, environment: Mapping[str, str], urgency: Urgency, sta
         config = folder / "exps.cfg"
         config.write_bytes(order.config)
         command = [sys.executable, str(ROOT / "run_exps.py"), *order.words]
-        command += ["--config", str(config), "--results-dir", str(order.results_dir)]
-        command += ["--resume", state.run.name] if state.run else []
+        command += [word("--config", config), word("--results-dir", order.results_dir)]
+        command += [word("--resume", state.run.name)] if state.run else []
         command += ["--quiet", "--worker"]
         with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
             # Ctrl-C of a terminal reaches this process alone, which passes it on in order.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from exps.cli import path_of
 from utils.pipes import outlived
 from utils.report.terminal import show
 
@@ -20,10 +20,12 @@ def parser() -> argparse.ArgumentParser:
         " input.",
         allow_abbrev=False,
     )
-    p.add_argument("paths", nargs="+", metavar="PATH", help="result files, or folders of them")
+    p.add_argument(
+        "paths", nargs="+", type=path_of, metavar="PATH", help="result files, or folders of them"
+    )
     p.add_argument(
         "--out",
-        type=Path,
+        type=path_of,
         metavar="DIR",
         help="where the report is written (default: report, beside the results)",
     )

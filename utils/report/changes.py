@@ -6,14 +6,19 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex
-from matplotlib.figure import Figure
-from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from utils import metrics
+from utils.canvas import (
+    Axes,
+    Figure,
+    LinearSegmentedColormap,
+    MaxNLocator,
+    Normalize,
+    Patch,
+    ScalarMappable,
+    StrMethodFormatter,
+    to_hex,
+)
 from utils.recorded import AGES, Synapses, contexts_found, synapses
 from utils.report.drawing import CHANGES, MARKED, WIDTH, file_part, line_chart
 from utils.report.groups import Group

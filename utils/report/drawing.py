@@ -9,11 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from utils.canvas import Axes, Figure, FuncFormatter, Line2D, MaxNLocator, NullFormatter
 from utils.report.groups import Group
 from utils.report.runs import Run
 from utils.report.statistics import bands

@@ -6,12 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.cm import ScalarMappable
-from matplotlib.colors import LinearSegmentedColormap, Normalize
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from utils import metrics
+from utils.canvas import Figure, LinearSegmentedColormap, MaxNLocator, Normalize, ScalarMappable
 from utils.recorded import numbers
 from utils.report import changes
 from utils.report.answers import MAIN

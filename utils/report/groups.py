@@ -11,6 +11,7 @@ from exps.messages import did_you_mean, shown
 from utils import metrics
 from utils.report.runs import Run, as_if
 from utils.report.wording import shortened
+from utils.times import instant_or_unknown
 
 MISSING = "–"  # a key that a configuration lacks, or that does nothing in it
 # Trained on all tasks together, the number of epochs means something else.
@@ -137,12 +138,18 @@ def find(groups: Sequence[Group], wanted: str) -> Group:
 def _group(number: int, runs: list[Run]) -> Group:
     """The runs of one configuration; of those of one seed, the newest complete one counts."""
     newest: dict[object, Run] = {}
-    ordered = sorted(runs, key=lambda run: (run.complete, str(run.meta.get("started", ""))))
-    for run in ordered:
+    for run in sorted(runs, key=_age):
         newest[run.path if run.seed is None else run.seed] = run
     kept = list(newest.values())
     kept.sort(key=lambda run: (run.seed is None, run.seed, str(run.path)))
     return Group(number, kept[0].name, kept, [run for run in runs if run not in kept])
+
+
+def _age(run: Run) -> tuple[object, ...]:
+    """What puts runs in order, the newest complete one last; of one instant, by their serials
+    (`_2` and on, behind the name)."""
+    name = run.path.stem
+    return run.complete, instant_or_unknown(run.meta.get("started")), len(name), name
 
 
 def _label(groups: Sequence[Group]) -> None:

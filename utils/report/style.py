@@ -11,9 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import matplotlib
-from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
+from utils.canvas import Figure, drawn_with, to_rgba
 
 # Colours as they are in the files, on white, and on a dark page: a CSS variable each.
 PAPER, INK, FAINT = "#ffffff", "#1a1d21", "#c9ced6"
@@ -121,9 +119,7 @@ def readable_on(colour: Any) -> str:
 @contextmanager
 def style() -> Iterator[None]:
     """Pictures made in it look as above, whatever matplotlib is set to elsewhere."""
-    with matplotlib.rc_context(), warnings.catch_warnings():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_RC)
+    with drawn_with(_RC), warnings.catch_warnings():
         # A name in other letters than the font has: boxes in the PNG, right in SVG and tables.
         warnings.filterwarnings("ignore", message="Glyph .* missing from")
         yield

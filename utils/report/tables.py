@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from exps.experiment import KEYS
+from utils.disk import write_own
 from utils.metrics import ACCURACY, CHANGE, METRICS, SPARSITY
 from utils.report.answers import MAIN, Pair, Report, program
 from utils.report.groups import MISSING, Group, differences
@@ -231,14 +232,14 @@ def write_tables(report: Report, folder: Path) -> None:
     }
     for name, frame in frames.items():
         text = frame.map(_cell).rename(columns=_cell).to_csv(index=False, lineterminator="\n")
-        (folder / f"{name}.csv").write_text(text, encoding="utf-8")
+        write_own(folder / f"{name}.csv", text.encode())
     tables = [table for table in all_tables(report) if table.rows]
     said = "\n".join(f"- {markdown(text)}" for text in (*report.answer, *report.notes))
     pages = "\n\n".join(table.markdown() for table in tables)
-    (folder / "tables.md").write_text(f"{said}\n\n{pages}\n", encoding="utf-8")
+    write_own(folder / "tables.md", f"{said}\n\n{pages}\n".encode())
     head = "% Needs \\usepackage{booktabs}, and \\usepackage[T1]{fontenc} with pdflatex.\n"
     body = "\n\n".join(table.latex() for table in tables)
-    (folder / "tables.tex").write_text(f"{head}\n{body}\n", encoding="utf-8")
+    write_own(folder / "tables.tex", f"{head}\n{body}\n".encode())
 
 
 def all_tables(report: Report) -> list[Table]:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from exps.messages import shown, shown_path, three_lines
+from utils.disk import make_own, require_no_link, write_own
 from utils.report.answers import Report, make_report
 from utils.report.figures import pictures
 from utils.report.page import page
@@ -35,6 +36,8 @@ def report(
     made = make_report(runs, problems, compared)
     folder = default_folder(paths[0]) if out is None else out
     try:
+        if out is None:  # among results, which others may have put there
+            require_no_link(folder)
         return made, write(made, folder)
     except OSError as error:
         raise ResultsError(
@@ -55,7 +58,7 @@ def default_folder(path: str | os.PathLike[str]) -> Path:
 def write(made: Report, folder: Path) -> Path:
     """Write tables, pictures and page into the folder; the path of the page."""
     figures = folder / "figures"
-    figures.mkdir(parents=True, exist_ok=True)
+    make_own(figures)
     write_tables(made, folder)
     drawn, svgs = pictures(made.groups), []
     _make_room(figures, [f"{p.name}.{kind}" for p in drawn for kind in ("png", "svg")])
@@ -63,12 +66,12 @@ def write(made: Report, folder: Path) -> Path:
         if sys.stderr.isatty():
             print(f"\rdrawing {number} of {len(drawn)}", end="", file=sys.stderr, flush=True)
         svgs.append(picture.svg())
-        (figures / f"{picture.name}.svg").write_text(svgs[-1], encoding="utf-8")
-        (figures / f"{picture.name}.png").write_bytes(picture.png())
+        write_own(figures / f"{picture.name}.svg", svgs[-1].encode())
+        write_own(figures / f"{picture.name}.png", picture.png())
     if sys.stderr.isatty():
         print("\r\033[K", end="", file=sys.stderr)
     path = folder / "report.html"
-    path.write_text(page(made, drawn, svgs), encoding="utf-8")
+    write_own(path, page(made, drawn, svgs).encode())
     return path
 
 
@@ -82,4 +85,4 @@ def _make_room(figures: Path, names: Sequence[str]) -> None:
     for path in figures.iterdir():
         if path.name in stale and path.is_file():
             path.unlink()
-    listed.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    write_own(listed, "".join(f"{name}\n" for name in names).encode())

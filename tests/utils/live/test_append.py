@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def test_a_piece_that_does_not_fit_is_taken_back(
 ) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old")
-    monkeypatch.setattr(Path, "open", lambda self, mode, buffering=0: Full(self, "ab"))
+    monkeypatch.setattr(os, "fdopen", lambda handle, mode, buffering: Full(handle, "ab"))
     with pytest.raises(OSError, match="No space"):
         append(path, b"too much")
     with pytest.raises(OSError, match="No space"):

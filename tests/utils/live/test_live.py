@@ -130,7 +130,7 @@ def test_an_interrupted_run_goes_on_without_doubled_lines(
     monkeypatch.undo()
     assert status == 130
     said = err.splitlines()[-1]
-    assert said.endswith(f" --tensorboard {tmp_path}/tb --csv {tmp_path}/a.csv")
+    assert said.endswith(f" --tensorboard={tmp_path}/tb --csv={tmp_path}/a.csv")
     again = said.partition("run_exps.py ")[2].split()
     assert run_exps.main(again) == 0
     _, stats = result(tmp_path / "r")

@@ -115,7 +115,7 @@ def workers() -> Callable[[Path], list[int]]:
         for path in Path("/proc").glob("[0-9]*"):
             with contextlib.suppress(OSError):
                 words = (path / "cmdline").read_bytes().decode().split("\0")
-                if str(folder) in words and "--worker" in words:
+                if f"--results-dir={folder}" in words and "--worker" in words:
                     found.append(int(path.name))
         return sorted(found)
 

@@ -214,3 +214,19 @@ def test_a_run_that_cannot_begin_is_a_failure_of_its_own(tmp_path: Path, call: A
     (log,) = (tmp_path / "r").glob("many_*.log")
     assert "exit status 1" in log.read_text()
     assert not list((tmp_path / "r").glob(".runs/*"))
+
+
+def test_what_begins_with_a_dash_is_a_value(tmp_path: Path, command: Words, finish: Any) -> None:
+    """Names of sections, folders and files."""
+    program, sections = command()[:2], (tmp_path / "two.cfg").read_text()
+    (tmp_path / "-.cfg").write_text(
+        sections.replace("[Sparse]", "[-A]").replace("[Dense]", "[it's --a]\n")
+    )
+    names = ["--name=-A", "--name=it's --a", "--config=./-.cfg"]
+    words = ["--seeds=0", "--csv=./-c/", "--tensorboard=./-t", "--results-dir=./-r"]
+    status, out = finish([*program, *names, *words])
+    assert status == 0, out
+    assert f"  done: -A seed 0: {tmp_path}" in out
+    assert f"  done: it's --a seed 0: {tmp_path}" in out
+    assert [len(list(tmp_path.glob(f"{place}/*"))) for place in ("-c", "-t")] == [2, 2]
+    assert len(list(tmp_path.glob("-r/*.pkl"))) == 2

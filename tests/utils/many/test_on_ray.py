@@ -148,3 +148,68 @@ def test_a_cluster_that_wants_a_token(
     assert f"error: --executor ray: cannot connect to the Ray cluster at {cluster.address}\n" in out
     assert "no authentication token was found" in out
     assert "set RAY_AUTH_MODE=token" in out
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], str]:
+    """What is said of a cluster at an address, which this process cannot use."""
+    from utils.many.executor import ExecutorError
+    from utils.many.on_ray import OnRay
+
+    def refused(address: str | None) -> str:
+        with pytest.raises(ExecutorError) as error:
+            OnRay(address, None, 1)
+        return str(error.value)
+
+    return refused
+
+
+def test_every_failure_names_its_own_cause(
+    cluster: Any, refused: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+    from ray._private.runtime_env import packaging
+
+    from utils.many import on_ray
+
+    here = cluster.address
+    with monkeypatch.context() as patch:
+        patch.setattr(ray, "__version__", "2.0.0")
+        said = refused(here)
+    assert said.startswith(f"--executor ray: cannot connect to the Ray cluster at {here}\n")
+    assert "Version mismatch" in said
+    assert said.endswith(
+        "what to do: have the same versions of Ray and Python here and on all nodes"
+    )
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packaging, "GCS_STORAGE_MAX_SIZE", 1000)
+        # What a cluster has already is not sent again.
+        patch.setattr(on_ray, "copy_program", lambda to: (to / "x").write_bytes(os.urandom(5000)))
+        said = refused(here)
+    assert said.startswith("--executor ray: the program cannot be sent to the Ray cluster at ")
+    assert "exceeds the maximum size of" in said
+    assert "ray start" not in said
+
+    for wrong in ("nonsense", "127.0.0.1:1"):
+        assert refused(wrong).startswith(f"--executor ray: no Ray cluster at {wrong}\n")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert refused(None).startswith("--executor ray: no Ray cluster at 127.0.0.1:1\n")
+
+
+def test_the_program_alone_is_sent(cluster: Any, tmp_path: Path, finish: Any) -> None:
+    """From a project in whose folder large files of the user's lie."""
+    from utils.many.parcel import copy_program
+
+    project = tmp_path / "project"
+    copy_program(project)
+    for name in ("datasets", "benchmarks/data/mine", "venv"):
+        (project / name).mkdir()
+        with (project / name / "pictures.bin").open("wb") as file:
+            file.truncate(700 * 2**20)
+    words = ["--name", "Smoke", "--set", "train_ep=1", "--set", "train_ep_inc=1", "--seeds", "0"]
+    words += ["--results-dir", str(tmp_path / "r"), "--executor", "ray"]
+    words += ["--address", cluster.address]
+    status, out = finish([sys.executable, str(project / "run_exps.py"), *words])
+    assert status == 0, out
+    assert "1 run: 1 done\n" in out

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
+from benchmarks.datasets import SHA256
+from utils.identity import code_digest
 from utils.many.order import DONE, INTERRUPTED, Outcome
-from utils.many.parcel import bring_back, pack, unpack
+from utils.many.parcel import BESIDES, bring_back, copy_program, pack, unpack
 from utils.results import load_results, save_results
 from utils.runs import Run, reserve
 
@@ -70,3 +74,15 @@ def test_a_run_that_was_sent_out_comes_back_to_its_place(tmp_path: Path) -> None
     bring_back(Outcome(0, DONE, files=files), home, "A_s0")
     assert load_results(home / "A_s0.pkl")[0]["lr"] == 2.0
     assert sorted(p.name for p in home.iterdir()) == ["A_s0.log", "A_s0.pkl"]
+
+
+def test_what_is_sent_of_the_program_is_a_program(tmp_path: Path) -> None:
+    copy_program(tmp_path)
+    assert set(BESIDES[1:]) == {f"benchmarks/data/{name}" for name in SHA256}
+    names = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
+    assert all(name.endswith(".py") or name in BESIDES for name in names)
+    assert sum((tmp_path / name).stat().st_size for name in names) < 20 * 2**20
+    code = "from utils.identity import code_digest; print(code_digest())"
+    command = [sys.executable, "-c", code]
+    there = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert there.stdout.strip() == code_digest()

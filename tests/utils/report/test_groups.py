@@ -89,6 +89,33 @@ def test_of_runs_of_one_seed_the_newest_complete_one_counts(save: Save) -> None:
     assert len(group.repeats) == 3
 
 
+@pytest.mark.parametrize(
+    ("older", "newer"),
+    [
+        ("2026-11-22T10:00:00+09:00", "2026-11-21T18:00:00-08:00"),  # Tokyo, an hour before L. A.
+        ("2026-10-25T02:30:00+02:00", "2026-10-25T02:15:00+01:00"),  # the end of summer time
+        ("2026-11-22T10:00:00.002+01:00", "2026-11-22T10:00:00.010+01:00"),
+        ("2026-11-20T10:00:00", "2026-11-22T10:00:00+01:00"),  # without zone, as before
+        ("who knows", "2026-11-20T10:00:00"),
+    ],
+)
+def test_newest_is_what_began_last_wherever_it_was(save: Save, older: str, newer: str) -> None:
+    for order in ([older, newer], [newer, older]):
+        for started in order:
+            change: Any = lambda s, at=started: s | {"meta": s["meta"] | {"started": at}}  # noqa: E731
+            folder = save(
+                change=change, file=f"{order.index(newer)}{order.index(started)}.pkl"
+            ).parent
+        (group,) = groups_in(*folder.glob(f"{order.index(newer)}?.pkl"))
+        assert group.runs[0].meta["started"] == newer
+
+
+def test_of_the_same_instant_the_later_name_counts(save: Save) -> None:
+    paths = [save(file=f"A_s0{serial}.pkl") for serial in ("", "_10", "_2", "_9")]
+    (group,) = groups_in(paths[0].parent)
+    assert [run.path for run in group.runs] == [paths[1]]
+
+
 def test_twins_differ_in_what_is_sparse_alone(save: Save) -> None:
     for seed in (0, 1):
         save("A", seed=seed, percent_on_fc=0.1, weight_sparsity_fc=0.5)
