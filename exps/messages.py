@@ -18,6 +18,13 @@ def shown(text: str, limit: int = 60) -> str:
     return text if text.isprintable() else repr(text)[1:-1]
 
 
+def printable(text: str) -> str:
+    """The lines of a text, with all else escaped that moves a cursor or is no text at all."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c == "\n" or c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def quoted(text: str) -> str:
     """The text in quotation marks, on one line."""
     return f"'{shown(text)}'"

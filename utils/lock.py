@@ -11,7 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from utils.log import LOG
+from utils.talk import LOG
 
 MAX_BYTES = 1000
 

@@ -11,9 +11,9 @@ from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 
 from utils.failures import reason_of
-from utils.log import LOG
 from utils.many.order import FAILED, NOT_BEGUN, Order, Outcome
 from utils.many.worker import AT_ONCE, GO_ON, IN_ORDER, carry_out
+from utils.talk import LOG
 
 TICK = 0.5  # seconds between two looks around
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from utils.report.page import page
 from utils.report.runs import read_runs
 from utils.report.tables import write_tables
 from utils.results import ResultsError
+from utils.talk import Bar
 
 FIGURES = "figures.txt"  # lists the figures beside it
 
@@ -59,14 +59,13 @@ def write(made: Report, folder: Path) -> Path:
     write_tables(made, folder)
     drawn, svgs = pictures(made.groups), []
     _make_room(figures, [f"{p.name}.{kind}" for p in drawn for kind in ("png", "svg")])
-    for number, picture in enumerate(drawn, start=1):
-        if sys.stderr.isatty():
-            print(f"\rdrawing {number} of {len(drawn)}", end="", file=sys.stderr, flush=True)
+    bar = Bar("drawing", total=len(drawn), unit="picture")
+    for picture in drawn:
         svgs.append(picture.svg())
         (figures / f"{picture.name}.svg").write_text(svgs[-1], encoding="utf-8")
         (figures / f"{picture.name}.png").write_bytes(picture.png())
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
+        bar.advance()
+    bar.close()
     path = folder / "report.html"
     path.write_text(page(made, drawn, svgs), encoding="utf-8")
     return path
