@@ -59,5 +59,6 @@ def all_of(names: Sequence[str]) -> str:
 
 
 def three_lines(what: str, why: str, remedy: str) -> str:
-    """What happened, why, and what to do about it: a line each."""
+    """What happened, why, and what to do about it: a line each, whatever names are in them."""
+    what, why, remedy = (part.replace("\n", "\\n") for part in (what, why, remedy))
     return f"{what}\n  why: {why}\n  what to do: {remedy}"

@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from exps.messages import three_lines
+from exps.messages import shown, three_lines
 from utils.disk import sync_folder
 from utils.plain_data import NotPlainError, plain
 from utils.unpickler import loads
@@ -234,7 +234,7 @@ def os_errors_explained(folder: Path) -> Iterator[None]:
 def _read(path: Path) -> bytes:
     try:
         if not path.exists():
-            raise ResultsError(f"{path}: no such result file; check the name")
+            raise ResultsError(f"{_name_of(path)}: no such result file; check the name")
         if not path.is_file():
             raise _unreadable(path, "it is not a file")
         with path.open("rb") as file:
@@ -250,6 +250,10 @@ def _read(path: Path) -> bytes:
 
 def _unreadable(path: str | os.PathLike[str], why: str) -> ResultsError:
     return ResultsError(
-        f"{os.fspath(path)}: not a result file that can be read: {why}; nothing in it was run,"
-        " use another copy or repeat the experiment"
+        f"{_name_of(path)}: not a result file that can be read: {shown(why, 400)}; nothing in it"
+        " was run, use another copy or repeat the experiment"
     )
+
+
+def _name_of(path: str | os.PathLike[str]) -> str:
+    return shown(os.fspath(path), 400)

@@ -115,7 +115,8 @@ class _Stream:
         buffer = None if self.isatty() else getattr(self.stream, "buffer", None)
         control = not _NO_TEXT.sub("", text).isprintable()
         if buffer is None or control or self._encodable(text) == text:
-            self.write(f"{text}\n")
+            line = text.replace("\n", "\\n")
+            self.write(f"{line}\n")
             return
         with self._unfailing():
             self.stream.flush()
