@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from exps.messages import printable
+from exps.messages import printable, shown
 
 LOG = logging.getLogger("sparse_syn")
 LOG.addHandler(logging.NullHandler())  # without a log, nothing is said twice
@@ -66,7 +66,8 @@ def harmless(what: str) -> Iterator[None]:
     except Exception as error:
         if what not in _warned:
             _warned.add(what)
-            warn(f"{what} ({type(error).__name__}: {error}); all else goes on")
+            reason = f"{type(error).__name__}: {shown(str(error), 300)}"
+            warn(f"{what} ({reason}); all else goes on")
         LOG.debug(what, exc_info=True)
 
 
