@@ -9,15 +9,15 @@ from pathlib import Path
 
 from exps import cli, config
 from utils.failures import OutOfMemory, memory_explained, unexpected
-from utils.log import RunLog, say, warn
-from utils.pipes import outlived
+from utils.log import RunLog
 from utils.stopping import Signals, Stopped, end_with_input
 from utils.surroundings import prepare
+from utils.talk import fail, say, talking, warn
 
 RESULTS = Path(__file__).parent / "results"
 
 
-@outlived()
+@talking()
 def main(argv: list[str] | None = None) -> int:
     """Do what the command line says.
 
@@ -26,17 +26,19 @@ def main(argv: list[str] | None = None) -> int:
     args = cli.parser(RESULTS).parse_args(argv)
     try:
         if args.list:
-            return cli.show_sections(args.config)
+            say(cli.sections_table(args.config))
+            return 0
         if args.explain is not None:
-            return cli.show_keys(args.explain)
+            say(config.explain(args.explain or None))
+            return 0
         if args.check:
-            return cli.check_file(args)
+            return check_file(args)
         if args.list_runs:
             return show_runs(args.results_dir)
         if args.check_results is not None:
             return check_results(args.check_results or args.results_dir)
     except config.ConfigError as error:
-        return cli.fail(error, status=2)
+        return fail(error, status=2)
     with RunLog(args.log_level) as log, Signals() as signals, ExitStack() as stack:
         try:
             if args.worker:
@@ -50,9 +52,9 @@ def main(argv: list[str] | None = None) -> int:
             else:
                 status = run(args, log, signals, stack)
         except Stopped as stop:
-            return cli.fail(stop, status=stop.status)
+            return fail(stop, status=stop.status)
         except Exception as error:
-            return cli.fail(unexpected(error, log, args.results_dir), status=1)
+            return fail(unexpected(error, log, args.results_dir), status=1)
     if args.report and not args.dry_run and status in (0, 1):
         return show_report(args) or status
     return status
@@ -65,11 +67,23 @@ def show_report(args: Namespace) -> int:
     return show([args.results_dir], quiet=args.quiet)
 
 
+def check_file(args: Namespace) -> int:
+    """Say which faults a configuration file has, or that it has none."""
+    faults, warnings, good = cli.check_file(args)
+    for text in faults:
+        fail(text, status=2)
+    for text in warnings:
+        warn(text)
+    if good:
+        say(good)
+    return 2 if faults else 0
+
+
 def show_runs(results_dir: Path) -> int:
     """Print the unfinished runs."""
     from utils import runs
 
-    print(runs.table(results_dir))
+    say(runs.table(results_dir))
     return 0
 
 
@@ -80,8 +94,8 @@ def check_results(folder: Path) -> int:
     try:
         table, good = expected.check(folder)
     except expected.NothingToCheckError as error:
-        return cli.fail(error, status=2)
-    print(table)
+        return fail(error, status=2)
+    say(table)
     return 0 if good else 1
 
 
@@ -103,7 +117,7 @@ def look_at_data(args: Namespace) -> int:
                 warn(f"{one.label}: {text}")
         except (DataError, config.ConfigError) as error:
             wrong = isinstance(error, config.ConfigError)
-            status = max(status, cli.fail(f"{one.label}: {error}", status=2 if wrong else 1))
+            status = max(status, fail(f"{one.label}: {error}", status=2 if wrong else 1))
     return status
 
 
@@ -121,7 +135,7 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
             args.results_dir = unfinished.results_dir
             stack.enter_context(unfinished.held())
     except (config.ConfigError, RunError) as error:
-        return cli.fail(error, status=2)
+        return fail(error, status=2)
 
     from benchmarks import make_stream
     from benchmarks.datasets import DataError
@@ -164,11 +178,11 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
         session = Session(exp, stream, engine, order, args)
         stack.enter_context(session.opened(unfinished, log))
     except (DataError, ModelError, DeviceError, EngineError, OutOfMemory) as error:
-        return cli.fail(error, status=1)
+        return fail(error, status=1)
     except (ResultsError, LiveError) as error:
-        return cli.fail(error, status=1)
+        return fail(error, status=1)
     except (config.ConfigError, RunError) as error:
-        return cli.fail(error, status=2)
+        return fail(error, status=2)
     return session.run_to_the_end(signals)
 
 

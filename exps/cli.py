@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 from typing import Any
 
 from exps import VERSION, config
+from exps.messages import shown, shown_path
 from exps.paths import expanded, path, word
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
 PER_RUN = ("log_level", "tensorboard", "csv")  # options that each of many runs is given too
 Group = argparse._ArgumentGroup  # there is no public name for its type
-_LOG = logging.getLogger("sparse_syn")
-_LOG.addHandler(logging.NullHandler())  # without a log, nothing is said twice
+
+
+def new_parser(**options: Any) -> argparse.ArgumentParser:
+    """A parser that takes no shortened options, and whose help has no colours."""
+    if sys.version_info >= (3, 14):
+        options["color"] = False
+    return _Parser(allow_abbrev=False, **options)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -29,12 +34,11 @@ class _Parser(argparse.ArgumentParser):
 
 def parser(results: Path) -> argparse.ArgumentParser:
     """All options of run_exps.py; `results` is where results go by default."""
-    p = _Parser(
+    p = new_parser(
         prog="run_exps.py",
         description="Continual learning with sparse networks: trains the experiment that a section"
         " of the configuration file describes, task after task, and leaves a result pickle.",
         epilog="Without --name the section [DEFAULT] is run. --explain says what each key means.",
-        allow_abbrev=False,
     )
     p.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # see utils/many
     _add_what(p.add_argument_group("what to run"))
@@ -240,38 +244,19 @@ def overrides(args: argparse.Namespace) -> list[str]:
     return given
 
 
-def show_sections(path: Path) -> int:
-    """Print the sections of a file, a line each."""
-    found = config.sections(path)
-    width = max(map(len, found))
-    for name, description in found.items():
-        print(f"{name:<{width}}  {description}".rstrip())
-    return 0
+def sections_table(path: Path) -> str:
+    """The sections of a file, a line each. Raises ConfigError."""
+    found = [(shown(name), text) for name, text in config.sections(path).items()]
+    width = max(len(name) for name, _ in found)
+    return "\n".join(f"{name:<{width}}  {text}".rstrip() for name, text in found)
 
 
-def show_keys(key: str) -> int:
-    """Print what a key means, or all of them for an empty string."""
-    print(config.explain(key or None))
-    return 0
-
-
-def check_file(args: argparse.Namespace) -> int:
-    """Check every section, or those named, with what --set changes; prints the problems, or how
-    many sections are fine."""
+def check_file(args: argparse.Namespace) -> tuple[list[str], list[str], str]:
+    """The faults of every section, or of those named, with what --set changes; the warnings about
+    them; and how many sections are fine where there is no fault."""
     problems, warnings = config.check(args.config, args.name or [], overrides(args))
     if problems:
-        for problem in problems:
-            fail(problem, status=2)
-        return 2
-    for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        return problems, [], ""
     count = len(set(args.name or config.sections(args.config)))
-    print(f"{args.config}: {count} section{'s' if count > 1 else ''}, all good")
-    return 0
-
-
-def fail(message: object, *, status: int) -> int:
-    """Print an error for people, and log it; returns the exit status."""
-    _LOG.error(message)
-    print(f"error: {message}", file=sys.stderr)
-    return status
+    good = f"{shown_path(args.config)}: {count} section{'s' if count > 1 else ''}, all good"
+    return [], warnings, good

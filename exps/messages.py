@@ -20,6 +20,13 @@ def shown(text: str, limit: int = 60) -> str:
     return text if text.isprintable() else repr(text)[1:-1]
 
 
+def printable(text: str) -> str:
+    """The lines of a text, with all else escaped that moves a cursor or is no text at all."""
+    if text.replace("\n", "").isprintable():
+        return text
+    return "".join(c if c == "\n" or c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 def quoted(text: str) -> str:
     """The text in quotation marks, on one line."""
     return f"'{shown(text)}'"
@@ -50,5 +57,6 @@ def all_of(names: Sequence[str]) -> str:
 
 
 def three_lines(what: str, why: str, remedy: str) -> str:
-    """What happened, why, and what to do about it: a line each."""
+    """What happened, why, and what to do about it: a line each, whatever names are in them."""
+    what, why, remedy = (part.replace("\n", "\\n") for part in (what, why, remedy))
     return f"{what}\n  why: {why}\n  what to do: {remedy}"

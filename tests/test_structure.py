@@ -1,4 +1,4 @@
-"""The import arrows, checked over the syntax trees: data flows one way through the project."""
+"""Rules that are checked over the syntax trees: data flows one way, and one place talks."""
 
 from __future__ import annotations
 
@@ -84,3 +84,55 @@ def test_every_part_is_looked_at() -> None:
 )
 def test_the_check_itself(package: tuple[str, ...], source: str, expected: set[str]) -> None:
     assert forbidden(source, package) == expected
+
+
+TALK = ROOT / "utils" / "talk.py"
+
+
+def talks(source: str) -> set[str]:
+    """What in it writes to a terminal."""
+    found = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Name) and node.id in ("print", "pprint", "breakpoint", "input"):
+            found.add(node.id)
+        elif isinstance(node, ast.Attribute):
+            name = f"{node.value.id}.{node.attr}" if isinstance(node.value, ast.Name) else node.attr
+            if re.fullmatch(r"sys\.(__)?(stdout|stderr)(__)?", name) or re.fullmatch(
+                r"(.*\.)?(print_\w+|StreamHandler|basicConfig)", name
+            ):
+                found.add(name)
+        elif isinstance(node, ast.Call) and re.match(r"(os\.write|open)\([12],", ast.unparse(node)):
+            found.add(ast.unparse(node))
+        elif isinstance(node, ast.Import):
+            found |= {a.name for a in node.names if a.name.split(".")[0] in ("tqdm", "pprint")}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= {n for n in names if re.match(r"tqdm|pprint|sys\.(std|__std)(out|err)", n)}
+    return found
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(ROOT).as_posix())
+def test_one_place_talks(file: Path) -> None:
+    found = talks(file.read_text(encoding="utf-8"))
+    assert bool(found) == (file == TALK), found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "print(1)",
+        "import sys\nsys.stderr.write('x')",
+        "from sys import stdout",
+        "def f():\n    from tqdm import tqdm",
+        "import tqdm.auto",
+        "import os\nos.write(2, b'x')",
+        "parser.print_help()",
+        "import traceback\ntraceback.print_exc()",
+        "import logging\nlogging.StreamHandler()",
+        "out = sys.__stdout__",
+        "print_it = print",
+    ],
+)
+def test_what_talks(source: str) -> None:
+    assert talks(source)
+    assert not talks("import sys\nsys.exit(1)\nos.write(handle, b'x')\nfile.write(1)")

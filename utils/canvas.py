@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from exps.messages import shown
-from utils.log import warn
+from utils.talk import warn
 
 __all__ = [
     "Axes",

@@ -66,7 +66,8 @@ def judge(config: dict[str, Any], stats: dict[str, Any]) -> Verdict:
 def sentence(config: dict[str, Any], stats: dict[str, Any]) -> str:
     """What the end of a run says about it; '' where nothing is expected, or it was cut short."""
     verdict = judge(config, stats)
-    source = f" ({config['expected_source']})" if config.get("expected_source") else ""
+    source = config.get("expected_source")
+    source = f" ({shown(source, 200)})" if source else ""
     stated = f"expected {verdict.expected}{source}"
     if verdict.outcome in (MET, NOT_MET):
         return f"{stated}: {verdict.outcome}, {verdict.accuracy:.2f} % is {verdict.why}"
@@ -97,7 +98,8 @@ def check(where: Path) -> tuple[str, bool]:
         verdicts.append(verdict)
         accuracy = "-" if np.isnan(verdict.accuracy) else f"{verdict.accuracy:.2f} %"
         said = f"{verdict.outcome}: {verdict.why}"
-        rows.append((path.name, section, accuracy, verdict.expected or "-", said))
+        name = shown(path.name, 200)
+        rows.append((name, section, accuracy, verdict.expected or "-", shown(said, 300)))
     count = Counter(verdict.outcome for verdict in verdicts)
     good = count[MET] > 0 and not count[NOT_MET] and not count[UNREADABLE]
     total = ", ".join(f"{count[word]} {word}" for word in (MET, NOT_MET, NOT_COMPARED))
@@ -112,7 +114,7 @@ def _verdict_on(path: Path) -> tuple[str, Verdict]:
         config, stats = load_results(path)
         return shown(str(config.get("name", "-"))), judge(config, stats)
     except ResultsError as error:
-        reason = str(error).removeprefix(f"{path}: ")
+        reason = str(error).removeprefix(f"{shown(str(path), 400)}: ")
         return "-", Verdict(UNREADABLE, shown(reason, 200))
 
 

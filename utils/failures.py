@@ -8,7 +8,8 @@ from pathlib import Path
 
 from exps.config import Experiment
 from exps.messages import shown, three_lines
-from utils.log import LOG, RunLog
+from utils.log import RunLog
+from utils.talk import LOG
 
 # How torch and the libraries below it say it, where they have no class for it.
 _MEMORY = ("not enough memory", "can't allocate memory", "out of memory", "alloc_failed")

@@ -11,8 +11,8 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from utils.failures import is_out_of_memory
-from utils.log import LOG, say, warn
 from utils.stopping import Signals, Stopped
+from utils.talk import LOG, say, warn
 
 Checkpoint = tuple[dict[str, Any], dict[str, Any]]  # facts and tree
 

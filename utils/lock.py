@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from utils.disk import open_own
-from utils.log import LOG
+from utils.talk import LOG
 
 MAX_BYTES = 1000
 

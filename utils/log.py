@@ -1,4 +1,4 @@
-"""What a run says: to people on the terminal, with times and tracebacks to a file.
+"""The log of a run: what it says to people, with times, and tracebacks.
 
 Before the run has a name, and so a file, what is said is kept in memory.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import os
-import sys
 import tempfile
 import warnings
 from datetime import datetime
@@ -16,31 +15,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TextIO
 
+from exps.messages import printable, shown_path
 from utils.disk import open_own
+from utils.talk import LOG, warn
 
-LOG = logging.getLogger("sparse_syn")
 KEPT = 10_000  # messages in memory
-
-
-def _write(text: str, stream: TextIO) -> None:
-    """A line above the bars that there may be."""
-    from tqdm import tqdm  # only where there can be bars: it takes its time
-
-    tqdm.write(text, file=stream)
-    stream.flush()
-
-
-def say(text: str, *, quiet: bool = False) -> None:
-    """A line for the terminal and for the log."""
-    if not quiet:
-        _write(text, sys.stdout)
-    LOG.info(text)
-
-
-def warn(text: str) -> None:
-    """A warning for both."""
-    _write(f"warning: {text}", sys.stderr)
-    LOG.warning(text)
 
 
 class RunLog:
@@ -105,7 +84,7 @@ class _Lines(logging.Formatter):
         super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S")
 
     def format(self, record: logging.LogRecord) -> str:
-        return super().format(record).replace("\n", f"\n{' ' * 28}")
+        return printable(super().format(record)).replace("\n", f"\n{' ' * 28}")
 
 
 class _File(logging.Handler):
@@ -122,11 +101,11 @@ class _File(logging.Handler):
             handle = open_own(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             with os.fdopen(handle, "a", encoding="utf-8", errors="backslashreplace") as file:
                 file.write(self.format(record) + "\n")
-        except OSError as error:
+        except Exception as error:
             if not self.told:
                 self.told = True
-                reason = error.strerror or error
-                _write(f"warning: {self.path}: no log can be written ({reason})", sys.stderr)
+                reason = getattr(error, "strerror", None) or error
+                warn(f"{shown_path(self.path)}: no log can be written ({reason})")
 
 
 def _show_warning(

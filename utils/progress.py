@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 from types import TracebackType
 
-from tqdm import tqdm
-
-from utils.log import say
+from utils.talk import Bar, say
 
 
 class Progress:
@@ -16,17 +13,9 @@ class Progress:
     def __init__(self, tasks: int, *, quiet: bool = False, done: int = 0):
         """tasks: how many there are; done: how many of them an earlier process has done."""
         self.quiet = quiet
-        self.bars = sys.stderr.isatty() and not quiet
-        self.tasks = tqdm(
-            total=tasks,
-            initial=done,
-            desc="tasks",
-            unit="task",
-            disable=not self.bars,
-            position=0,
-            leave=False,
-        )
-        self.now: tqdm[None] = tqdm(disable=True)
+        count = {"total": tasks, "initial": done, "unit": "task"}
+        self.tasks = Bar("tasks", quiet=quiet, position=0, **count)
+        self.now = Bar(quiet=True)
 
     def __enter__(self) -> Progress:
         return self
@@ -43,23 +32,21 @@ class Progress:
     def begin(self, what: str, total: int, unit: str) -> None:
         """Something with `total` steps begins."""
         self.now.close()
-        self.now = tqdm(
-            total=total, desc=what, unit=unit, disable=not self.bars, position=1, leave=False
-        )
+        self.now = Bar(what, quiet=self.quiet, position=1, total=total, unit=unit)
 
     def advance(self, count: int = 1) -> None:
         """So many more of them are done."""
-        self.now.update(count)
+        self.now.advance(count)
 
     def detail(self, text: str, *, on_bars: str) -> None:
         """A line of detail: shown where there are no bars; these have `on_bars` instead."""
-        self.tasks.set_postfix_str(on_bars)
-        say(text, quiet=self.quiet or self.bars)
+        self.tasks.say(on_bars)
+        say(text, quiet=self.quiet or self.tasks.shown)
 
     def task_done(self, text: str) -> None:
         """A task has been trained and tested."""
         self.now.close()
-        self.tasks.update()
+        self.tasks.advance()
         self.say(text)
 
     def say(self, text: str) -> None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from exps.messages import three_lines
+from exps.messages import shown, three_lines
 from exps.sizes import MAX_RESULT
 from utils.disk import sync_folder
 from utils.plain_data import NotPlainError, plain
@@ -265,7 +265,7 @@ def os_errors_explained(folder: Path) -> Iterator[None]:
 def _read(path: Path) -> bytes:
     try:
         if not path.exists():
-            raise ResultsError(f"{path}: no such result file; check the name")
+            raise ResultsError(f"{_name_of(path)}: no such result file; check the name")
         if not path.is_file():
             raise _unreadable(path, "it is not a file")
         with path.open("rb") as file:
@@ -281,6 +281,10 @@ def _read(path: Path) -> bytes:
 
 def _unreadable(path: str | os.PathLike[str], why: str) -> ResultsError:
     return ResultsError(
-        f"{os.fspath(path)}: not a result file that can be read: {why}; nothing in it was run,"
-        " use another copy or repeat the experiment"
+        f"{_name_of(path)}: not a result file that can be read: {shown(why, 400)}; nothing in it"
+        " was run, use another copy or repeat the experiment"
     )
+
+
+def _name_of(path: str | os.PathLike[str]) -> str:
+    return shown(os.fspath(path), 400)

@@ -15,13 +15,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from exps.messages import quoted, shown, three_lines
+from exps.messages import quoted, shown, shown_path, three_lines
 from utils import checkpoint_file
 from utils.checkpoint_file import CheckpointError
 from utils.disk import make_own, require_no_link
 from utils.lock import Lock, LockedError, holder
 
 FOLDER = ".runs"
+NAME = "[A-Za-z0-9_+-]+"  # what `results.result_name` gives: no other folder is a run
 KEPT = 2  # checkpoints: the newest and the one before
 
 
@@ -171,12 +172,12 @@ def unfinished(results_dir: Path) -> list[Run]:
     """All runs that have not been finished, the newest first."""
     try:
         require_no_link(results_dir / FOLDER)
-        found = list((results_dir / FOLDER).iterdir())
-        names = [p.name for p in found if p.is_dir() and not p.is_symlink()]
+        found = [p for p in (results_dir / FOLDER).iterdir() if p.is_dir() and not p.is_symlink()]
     except OSError:
         return []
     # Without a checkpoint it has not begun, or another process is about to remove it.
-    runs = [run for run in (Run(results_dir, name) for name in names) if run.begun()]
+    runs = [Run(results_dir, path.name) for path in found if re.fullmatch(NAME, path.name)]
+    runs = [run for run in runs if run.begun()]
     return sorted(runs, key=lambda run: (_serial(run), run.name), reverse=True)
 
 
@@ -197,7 +198,7 @@ def find(results_dir: Path, wanted: str) -> Run:
         results_dir = below.parent if below.name == FOLDER else below
     run = Run(results_dir, re.sub(r"\.(pkl|log)$", "", path.name))
     with contextlib.suppress(OSError, ValueError):  # what cannot be a name is the name of no run
-        if re.fullmatch(r"[A-Za-z0-9_+-]+", run.name) and run.folder.is_dir():
+        if re.fullmatch(NAME, run.name) and run.folder.is_dir():
             return run
     why = f"there is none in {results_dir / FOLDER}"
     with contextlib.suppress(OSError, ValueError):
@@ -214,7 +215,7 @@ def table(results_dir: Path) -> str:
     """A line on each unfinished run: name, progress, age of its newest checkpoint, state."""
     rows = [_row(run) for run in unfinished(results_dir)]
     if not rows:
-        return f"{results_dir}: no unfinished runs"
+        return f"{shown_path(results_dir)}: no unfinished runs"
     rows.insert(0, ("run", "progress", "checkpoint", "state"))
     widths = [max(len(row[i]) for row in rows) for i in range(3)]
     return "\n".join("  ".join(map(str.ljust, row, [*widths, 0])) for row in rows)

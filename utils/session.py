@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import sys
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.stream import TaskStream
-from exps import VERSION, cli, config
+from exps import VERSION, config
 from exps.config import Experiment
 from exps.messages import shown
 from exps.paths import near, typed
@@ -28,7 +27,7 @@ from utils.identity import code_digest, configuration
 from utils.keeper import Keeper
 from utils.live.live import Live, live, options
 from utils.live.past import before_tests, past
-from utils.log import LOG, RunLog, say, warn
+from utils.log import RunLog
 from utils.progress import Progress
 from utils.results import ResultsError, os_errors_explained, result_name
 from utils.resume import require_same
@@ -36,6 +35,7 @@ from utils.runs import Run
 from utils.runtime import facts
 from utils.stopping import Signals, Stopped
 from utils.summary import headline, run_summary
+from utils.talk import LOG, fail, harmless, note, say, say_path, warn
 from utils.training import DivergedError, Place, empty_record, run_stream
 
 
@@ -145,41 +145,54 @@ class Session:
         return facts, checkpoint.take(self.engine, self.record, self.place)
 
     def run_to_the_end(self, signals: Signals) -> int:
-        """Train, whatever ends it, and keep the result; the exit status."""
+        """Train, whatever ends it, keep the result, and only then tell of it; the exit status."""
         quiet = self.args.quiet
         with Progress(len(self.stream.training), quiet=quiet, done=self.place.task) as progress:
-            progress.say(headline(self.exp, self.stream, self.engine))
+            with harmless("what is run cannot be told"):
+                progress.say(headline(self.exp, self.stream, self.engine))
             if self.engine.why_not_faster:
                 LOG.info("no faster engine: %s", self.engine.why_not_faster)
             if self.resumed:
                 progress.say(f"going on with {self.run.name}: {self.where()}")
             told = self._listeners()
-            with Keeper(self.take, self.run.write, self.exp.checkpoint_every, signals) as keeper:
-                status, message = self._train(signals, progress, keeper, told)
-            told.end()
+            keeper = Keeper(self.take, self.run.write, self.exp.checkpoint_every, signals)
+            status, message = self._train(signals, progress, keeper, told)
         signals.deaf = True  # what is left takes no time, and must not be lost
-        if message:  # now that there are no bars any more
-            print(message, file=sys.stderr)
         self.meta["checkpoints"] = keeper.costs()
+        path, faults = self._keep()
+        told.end()
         LOG.debug("checkpoints: %s", self.meta["checkpoints"])
-        say(run_summary(self.record), quiet=quiet)
-        if met := self._as_expected():
-            say(met, quiet=quiet)
-        return self._end(status)
+        if self.status == "interrupted":
+            note(message if path else "interrupted")
+        elif message:
+            fail(message, status=status)
+        self._sum_up()
+        for text in faults:
+            status = fail(text, status=1)
+        if self.run.begun():
+            note(f"to go on: {resume_command(self.run, options(self.args))}")
+        if path is not None:
+            say_path(path, quiet=quiet)
+        return status
 
-    def _as_expected(self) -> str:
-        """Whether the accuracy is the expected one, if there is one."""
-        meta = self.meta | {"status": self.status}
-        measured = {"accs": self.record.accs, "meta": meta}
-        return expected.sentence(config.as_dict(self.exp), measured)
+    def _sum_up(self) -> None:
+        """Say what was measured, and whether that is what was expected."""
+        with harmless("what was measured cannot be shown"):
+            say(run_summary(self.record), quiet=self.args.quiet)
+        with harmless("whether it is as expected cannot be told"):
+            measured = {"accs": self.record.accs, "meta": self.meta}
+            if met := expected.sentence(config.as_dict(self.exp), measured):
+                say(met, quiet=self.args.quiet)
 
     def _listeners(self) -> Live:
         """Those who look on, with what has been before told."""
-        model, tasks = self.engine.model, len(self.stream.tasks)
-        told = live(self.args, self.run.name, self.exp, model, tasks)
-        parts = self.exp, self.record, self.place
-        told.begin(past(*parts), before_tests(*parts))
-        return told
+        with harmless("nobody is told of this run"):
+            model, tasks = self.engine.model, len(self.stream.tasks)
+            told = live(self.args, self.run.name, self.exp, model, tasks)
+            parts = self.exp, self.record, self.place
+            told.begin(past(*parts), before_tests(*parts))
+            return told
+        return Live()
 
     def _train(
         self, signals: Signals, progress: Progress, keeper: Keeper, told: Live
@@ -187,9 +200,8 @@ class Session:
         """The exit status, and what to tell people of a bad end; `self.status` has it in a word."""
         signals.patient = True
         parts = self.exp, self.stream, self.engine, self.order, self.record, progress
-        message = ""
         try:
-            with memory_explained(self.exp, "training"):
+            with memory_explained(self.exp, "training"), keeper:
                 run_stream(*parts, self.place, keeper, told)
         except Stopped as stop:
             if stop.in_training:
@@ -206,44 +218,44 @@ class Session:
         else:
             self.status = "complete"
             return 0, ""
-        LOG.error(message)
-        return 1, f"error: {message}"
+        return 1, message
 
-    def _end(self, status: int) -> int:
-        """Write the result, and remove what is not needed any more."""
-        path: Path | None
+    def _keep(self) -> tuple[Path | None, list[str]]:
+        """Write the result, and remove what is not needed any more: where it is, and what went
+        wrong with that."""
         try:
             path = self._save(self.run.results_dir)
-        except ResultsError as error:
-            status = cli.fail(error, status=1)
-            path = self._rescue()
+        except Exception as error:
+            faults = [self._said_of(error)]
             if self.status in ("complete", "interrupted"):  # otherwise a step may be half done
-                self._last_checkpoint()
-        else:
-            if self.status in ("complete", "diverged"):
-                self.run.remove()
-        if self.run.begun():
-            print(f"to go on: {resume_command(self.run, options(self.args))}", file=sys.stderr)
-        if path is not None:
-            say(f"result: {path}", quiet=self.args.quiet)
-            if self.args.quiet:
-                print(path)
-        return status
+                faults += self._last_checkpoint()
+            return self._rescue(faults), faults
+        if self.status in ("complete", "diverged"):
+            self.run.remove()
+        return path, []
 
-    def _rescue(self) -> Path | None:
+    def _rescue(self, faults: list[str]) -> Path | None:
         """Keep the result elsewhere when the results folder does not take it."""
         try:
             return self._save(Path(tempfile.mkdtemp(prefix="sparse-syn-")))
-        except (OSError, ResultsError) as error:
-            cli.fail(f"nor can it be kept elsewhere: {error}", status=1)
+        except Exception as error:
+            faults.append(f"nor can it be kept elsewhere: {self._said_of(error)}")
             return None
 
-    def _last_checkpoint(self) -> None:
+    def _last_checkpoint(self) -> list[str]:
         """All that was measured, for `--resume` to write the result once there is room."""
         try:
             self.run.write(*self.take())
-        except OSError as error:
-            warn(f"nor can a checkpoint be written: {error.strerror or error}")
+        except Exception as error:
+            return [f"nor can a checkpoint be written: {self._said_of(error)}"]
+        return []
+
+    def _said_of(self, error: Exception) -> str:
+        if isinstance(error, OSError):
+            return str(error.strerror or error)
+        if isinstance(error, ResultsError):
+            return str(error)
+        return unexpected(error, self.log, self.run.results_dir)
 
     def where(self) -> str:
         """Where the run is, for people."""

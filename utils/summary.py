@@ -9,6 +9,7 @@ import torch
 
 from benchmarks.stream import TaskStream
 from exps.config import Experiment, as_dict, as_text
+from exps.messages import shown
 from models.k_winners import KWinners, KWinners2d
 from models.mlp import MLP
 from utils.engine.base import Engine
@@ -31,27 +32,27 @@ def accuracy_table(accs: np.ndarray, width: int | None = None) -> str:
         if not np.isnan(row).all()
     }
     left = max(map(len, rows), default=0)
-    shown = min(accs.shape[1], max(1, (width - left - len("  mean|")) // 6))
+    fit = min(accs.shape[1], max(1, (width - left - len("  mean|")) // 6))
 
     def cells(values: np.ndarray) -> str:
         return "".join("     -" if np.isnan(v) else f"{100 * v:6.1f}" for v in values)
 
-    lines = [f"{'on task':<{left}}  mean|" + "".join(f"{j + 1:6d}" for j in range(shown))]
+    lines = [f"{'on task':<{left}}  mean|" + "".join(f"{j + 1:6d}" for j in range(fit))]
     for label, row in rows.items():
-        lines.append(f"{label:<{left}}{cells(np.nanmean(row, keepdims=True))}|{cells(row[:shown])}")
-    if shown < accs.shape[1]:
-        lines.append(f"({accs.shape[1] - shown} more columns are in the result)")
+        lines.append(f"{label:<{left}}{cells(np.nanmean(row, keepdims=True))}|{cells(row[:fit])}")
+    if fit < accs.shape[1]:
+        lines.append(f"({accs.shape[1] - fit} more columns are in the result)")
     return "\n".join(lines)
 
 
 def headline(exp: Experiment, stream: TaskStream, engine: Engine) -> str:
     """What is about to run, in a line."""
     return (
-        f"{exp.name}: {len(stream.tasks)} tasks, {stream.scenario}-incremental,"
+        f"{shown(exp.name)}: {len(stream.tasks)} tasks, {stream.scenario}-incremental,"
         f" {'sparse' if exp.sparsify else 'dense'} {'CNN' if exp.cnn else 'MLP'},"
         f" seed {exp.seed}, {engine.name} engine in {exp.precision} on {engine.device}"
         f" ({torch.get_num_threads()} thread(s)),"
-        f" data: {stream.source}"
+        f" data: {shown(stream.source, 400)}"
     )
 
 
@@ -83,15 +84,15 @@ def plan(exp: Experiment, stream: TaskStream, model: MLP) -> str:
     costs = layer_costs(model, stream.input_shape)
     return "\n".join(
         [
-            f"[{exp.name}]",
-            *(f"  {k} = {as_text(v)}" for k, v in as_dict(exp).items() if k != "name"),
+            f"[{shown(exp.name)}]",
+            *(f"  {k} = {shown(as_text(v), 1000)}" for k, v in as_dict(exp).items() if k != "name"),
             "",
             str(model),
             "",
             *_cost_lines(model, costs),
             *_context_lines(exp),
             "",
-            f"tasks ({stream.scenario}-incremental, data: {stream.source})",
+            f"tasks ({stream.scenario}-incremental, data: {shown(stream.source, 400)})",
             *_task_lines(stream),
             "",
             *_work_lines(exp, stream, costs),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from utils.many.local import cores
+from utils.cores import cores
 
 # A thread that waits for its partners spins, by default for as long as they take. Where a partner
 # waits for a core itself, as on every machine that has other work, that costs a step ten times.

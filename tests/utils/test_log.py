@@ -11,7 +11,8 @@ import pytest
 
 from exps.config import Experiment
 from utils.failures import OutOfMemory, is_out_of_memory, memory_explained, unexpected
-from utils.log import LOG, RunLog, say, warn
+from utils.log import RunLog
+from utils.talk import LOG, say, warn
 
 
 def test_what_was_said_is_there_with_times(

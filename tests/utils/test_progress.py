@@ -74,8 +74,8 @@ def test_bars_are_closed_when_a_run_ends_early(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(KeyboardInterrupt), Progress(2) as progress:
         progress.begin("epoch", 3, "step")
         raise KeyboardInterrupt
-    assert progress.now.disable
-    assert progress.tasks.disable
+    assert not progress.now.shown
+    assert not progress.tasks.shown
 
 
 def test_lines_are_seen_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,13 +11,14 @@ import numpy as np
 from torch import Tensor, nn
 
 from exps.config import Experiment, as_dict, as_text
+from exps.messages import shown, shown_path
 from exps.paths import word
 from models.mlp import MLP
 from utils.live import board, csv_file
 from utils.live.base import EpochDone, Listener, Moment, TaskTested, epoch_done
-from utils.log import LOG, say, warn
 from utils.meter import EpochRecord
 from utils.sparsity import k_winner_layers
+from utils.talk import LOG, say, warn
 
 
 class Live:
@@ -60,7 +61,7 @@ class Live:
 
     def _tell(self, note: Callable[[Listener], None]) -> None:
         for listener in self.listeners[:]:
-            path = listener.path
+            path, where = listener.path, shown_path(listener.path)
             try:
                 note(listener)
                 listener.write()
@@ -68,20 +69,20 @@ class Live:
                 if path not in self.failing:
                     self.failing.add(path)
                     warn(
-                        f"{path} cannot be written ({error.strerror or error}): the run goes on,"
+                        f"{where} cannot be written ({error.strerror or error}): the run goes on,"
                         " and what is missing follows when it can be written again"
                     )
             except Exception as error:  # nothing that only looks on may end a run
                 self.listeners.remove(listener)
                 warn(
-                    f"{path}: nothing more is written there ({type(error).__name__}: {error}); the"
+                    f"{where}: nothing more is written there ({type(error).__name__}: {error}); the"
                     " run goes on"
                 )
                 LOG.debug("a listener failed", exc_info=True)
             else:
                 if path in self.failing:
                     self.failing.remove(path)
-                    say(f"{path} can be written again")
+                    say(f"{where} can be written again")
 
     def _duty_cycles(self) -> dict[str, np.ndarray]:
         return {
@@ -122,5 +123,6 @@ def _columns(model: MLP, tasks: int) -> list[str]:
 
 def _about(exp: Experiment) -> str:
     """The configuration as a table in Markdown."""
-    rows = [f"| {name} | {as_text(value)} |" for name, value in as_dict(exp).items()]
+    texts = {name: shown(as_text(value), 1000) for name, value in as_dict(exp).items()}
+    rows = [f"| {name} | {text} |" for name, text in texts.items()]
     return "\n".join(["| key | value |", "| --- | --- |", *rows])

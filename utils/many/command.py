@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator
@@ -15,13 +14,14 @@ from exps.messages import ConfigError, shown_path
 from exps.paths import word
 from exps.plan import Planned, plan
 from utils.identity import code_digest, configuration, fingerprint
-from utils.log import LOG, RunLog, say, warn
+from utils.log import RunLog
 from utils.many.display import Display, summary, table
 from utils.many.executor import Executor, ExecutorError, make_executor
 from utils.many.order import DIVERGED, FAILED, INTERRUPTED, NOT_BEGUN, SKIPPED, Order, Outcome
 from utils.many.states import Folder, State
-from utils.results import ResultsError, check_writable, os_errors_explained
+from utils.results import ResultsError, check_writable
 from utils.stopping import Signals, Stopped
+from utils.talk import LOG, fail, harmless, note, say, say_path, warn
 
 ENDED = ("done", "diverged")  # states of runs that are not begun again
 
@@ -46,7 +46,7 @@ def run_many(args: Namespace, log: RunLog, signals: Signals) -> int:
         code = code_digest()
         jobs = find_jobs(args, code)
         if args.dry_run:
-            print(table([job.planned.label for job in jobs], [job.state for job in jobs]))
+            say(table([job.planned.label for job in jobs], [job.state for job in jobs]))
             return 0
         orders = make_orders(args, jobs, code)
         if orders:
@@ -54,9 +54,9 @@ def run_many(args: Namespace, log: RunLog, signals: Signals) -> int:
             executor = make_executor(args, [order.device for order in orders])
             log.open(_log_path(args.results_dir))
     except ConfigError as error:
-        return cli.fail(error, status=2)
+        return fail(error, status=2)
     except (ResultsError, ExecutorError) as error:
-        return cli.fail(error, status=1)
+        return fail(error, status=1)
     _show_skipped(jobs, quiet=args.quiet)
     if orders:
         say(f"{len(orders)} of {len(jobs)} runs to do, {executor}", quiet=args.quiet)
@@ -117,16 +117,18 @@ def _words(planned: Planned) -> Iterator[str]:
 
 
 def _log_path(results_dir: Path) -> Path:
-    """A name for the log of this command that no other has."""
+    """A name for the log of this command that no other has; where none can be written, any."""
     stem, number = f"many_{datetime.now():%Y-%m-%d_%H-%M-%S}", 1
-    with os_errors_explained(results_dir):
-        while True:
-            path = results_dir / f"{stem}{'' if number == 1 else f'_{number}'}.log"
-            try:
-                path.touch(exist_ok=False)
-                return path
-            except FileExistsError:
-                number += 1
+    while True:
+        path = results_dir / f"{stem}{'' if number == 1 else f'_{number}'}.log"
+        try:
+            path.touch(exist_ok=False)
+        except FileExistsError:
+            number += 1
+        except OSError:
+            return path
+        else:
+            return path
 
 
 def _show_skipped(jobs: list[Job], *, quiet: bool) -> None:
@@ -135,7 +137,8 @@ def _show_skipped(jobs: list[Job], *, quiet: bool) -> None:
     diverged = sum(job.state.kind == "diverged" for job in jobs)
     if quiet:
         for job in done:
-            print(job.state.path, flush=True)
+            assert job.state.path is not None
+            say_path(job.state.path, quiet=True)
     elif done or diverged:
         said = [f"{len(done)} are done already"] if done else []
         said += [f"{diverged} diverged before"] if diverged else []
@@ -157,11 +160,10 @@ def _work(
                     asked = True
                     executor.end()
                     say("stopping: runs write their checkpoints (Ctrl-C again: at once)")
-                if outcome is None:
-                    display.look()
-                else:
+                if outcome is not None:
                     jobs[outcome.number].outcome = outcome
-                    display.ended_with(outcome)
+                with harmless("how far the runs are cannot be shown"):
+                    display.look() if outcome is None else display.ended_with(outcome)
         except Stopped:
             signals.deaf = True
             outcomes.close()
@@ -175,13 +177,15 @@ def _finish(jobs: list[Job], log: RunLog, signals: Signals, *, quiet: bool) -> i
             job.outcome = _not_worked_on(number, job.state)
     ended = [(job.planned.label, job.outcome) for job in jobs if job.outcome is not None]
     kinds = Counter(outcome.kind for _, outcome in ended)
-    text = summary(ended, log.path)
-    say(text, quiet=quiet)
-    if quiet and kinds[FAILED]:
-        print(text, file=sys.stderr)
+    with harmless("what has become of the runs cannot be shown"):
+        text = summary(ended, log.path)
+        if quiet and kinds[FAILED]:
+            note(text)
+        else:
+            say(text, quiet=quiet)
     if signals.received is not None and (kinds[INTERRUPTED] or kinds[NOT_BEGUN]):
         LOG.warning("interrupted by signal %d", signals.received)
-        print("interrupted; to go on: the same command again", file=sys.stderr)
+        note("interrupted; to go on: the same command again")
         return 128 + signals.received
     return 1 if kinds[FAILED] else 0
 

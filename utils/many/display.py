@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,10 +10,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 
-from tqdm import tqdm
-
 from exps.messages import shown_path
-from utils.log import LOG, say, warn
 from utils.many.order import (
     DONE,
     FAILED,
@@ -27,6 +23,7 @@ from utils.many.order import (
 )
 from utils.many.pace import Pace
 from utils.many.states import State, progress, read_known
+from utils.talk import LOG, Bar, say, say_path, warn
 
 REFRESH = 2.0  # seconds between two looks at how far runs are
 STATES = {"in use": "in use by another process", "new": "to do", "unfinished": "to be gone on with"}
@@ -60,12 +57,10 @@ class Display:
         groups = {order.number: order.group for order in orders}
         self.pace = Pace(groups, {number: states[number].far for number in groups})
         self.began = self.looked = time.monotonic()
-        self.bar = tqdm(
+        self.bar = Bar(
+            quiet=quiet,
             total=total,
             initial=self.done,
-            disable=quiet or not sys.stderr.isatty(),
-            leave=False,
-            dynamic_ncols=True,
             bar_format="{n:.1f} of {total} runs {percentage:3.0f}%|{bar}| {elapsed}{postfix}",
         )
 
@@ -82,7 +77,7 @@ class Display:
 
     def look(self) -> None:
         """Bring the bar up to date, from time to time."""
-        if self.bar.disable or time.monotonic() - self.looked < REFRESH:
+        if not self.bar.shown or time.monotonic() - self.looked < REFRESH:
             return
         self.looked = time.monotonic()
         for folder in {order.results_dir for order in self.orders.values()}:
@@ -94,6 +89,8 @@ class Display:
 
     def ended_with(self, outcome: Outcome) -> None:
         """One more has ended: a line on it."""
+        if self.quiet and outcome.kind in (DONE, SKIPPED) and outcome.path:
+            say_path(outcome.path, quiet=True)
         order = self.orders.pop(outcome.number)
         known = read_known(outcome.path) if outcome.kind == DONE and outcome.path else None
         self.pace.ended(outcome.number, known.seconds if known and known.seconds > 0 else None)
@@ -103,12 +100,10 @@ class Display:
                 self.warned.add(text)
                 warn(text)
         if self.quiet:
-            if outcome.kind in (DONE, SKIPPED):
-                print(outcome.path, flush=True)
             LOG.info("%s: %s", order.label, described(outcome))
             return
         stopping = outcome.kind in (INTERRUPTED, NOT_BEGUN)
-        left = self._left() if self.bar.disable and not stopping else ""
+        left = "" if self.bar.shown or stopping else self._left()
         say(f"{self.ended}/{self.total}  {order.label}: {described(outcome)}{left}")
         self._show()
 
@@ -118,9 +113,8 @@ class Display:
         return self.ended + sum(far.share for far in self.pace.far.values())
 
     def _show(self) -> None:
-        self.bar.set_postfix_str(self._left().strip(" ()"), refresh=False)
-        self.bar.n = self.done
-        self.bar.refresh()
+        self.bar.say(self._left().strip(" ()"))
+        self.bar.reach(self.done)
 
     def _left(self) -> str:
         """About how long all of it still takes, and when it ends."""

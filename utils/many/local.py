@@ -12,9 +12,9 @@ from collections.abc import Generator, Mapping, Sequence
 
 from utils.cores import THREADS, chosen_threads, cores
 from utils.failures import reason_of
-from utils.log import LOG
 from utils.many.order import FAILED, NOT_BEGUN, Order, Outcome
 from utils.many.worker import AT_ONCE, GO_ON, IN_ORDER, carry_out
+from utils.talk import LOG
 
 __all__ = ["Local", "Slots", "cores", "visible_gpus"]
 

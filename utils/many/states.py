@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from exps.config import as_text
+from exps.messages import shown
 from utils import expected, runs
 from utils.checkpoint_file import CheckpointError
 from utils.identity import fingerprint
@@ -73,7 +74,7 @@ class Folder:
             if owner:
                 return State("in use", run=run, detail=f"running on {owner}")
         for run, facts in found:
-            detail = str(facts.get("progress", ""))
+            detail = shown(str(facts.get("progress", "")))
             return State("unfinished", run=run, far=_far(facts), detail=detail)
         return State("new")
 

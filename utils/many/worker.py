@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 from exps.messages import shown
 from exps.paths import word
@@ -21,7 +21,6 @@ from utils import runs
 from utils.disk import make_own
 from utils.identity import ROOT
 from utils.lock import Lock, LockedError
-from utils.log import LOG
 from utils.many.order import (
     DIVERGED,
     DONE,
@@ -34,6 +33,7 @@ from utils.many.order import (
     Outcome,
 )
 from utils.many.states import Folder, State
+from utils.talk import LOG
 
 RETRIES = 3  # after a process was killed
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit statuses of a run that was asked to
@@ -45,7 +45,10 @@ Urgency = Callable[[], int]
 
 
 class Ended(NamedTuple):
-    """What a process left: its exit status (below 0: a signal), and what it wrote."""
+    """What a process left: its exit status (below 0: a signal), and what it wrote.
+
+    out: as a path is decoded; err: without what would move the cursor.
+    """
 
     status: int
     out: str
@@ -135,44 +138,44 @@ def _process(order: Order, environment: Mapping[str, str], urgency: Urgency, sta
         command += [word("--config", config), word("--results-dir", order.results_dir)]
         command += [word("--resume", state.run.name)] if state.run else []
         command += ["--quiet", "--worker"]
-        with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
+        its_end, our_end = os.pipe()
+        with os.fdopen(its_end, "rb") as input_, os.fdopen(our_end, "wb") as asking:
             # Ctrl-C of a terminal reaches this process alone, which passes it on in order.
             process = subprocess.Popen(
                 command,
                 cwd=order.folder if order.folder.is_dir() else None,
-                stdin=subprocess.PIPE,
-                stdout=out,
-                stderr=err,
+                stdin=input_,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 env={**os.environ, **environment},
                 start_new_session=True,
             )
-            status = _wait(process, urgency)
-        return Ended(status, _text(folder / "out"), _text(folder / "err"))
+            input_.close()
+            out, err = _wait(process, asking, urgency)
+        return Ended(process.returncode, os.fsdecode(out), _text(err))
 
 
-def _wait(process: subprocess.Popen[bytes], urgency: Urgency) -> int:
-    """Until the process ends. The end of its input is what asks it to (`stopping.end_with_input`).
-
-    So it ends as well when this process is killed.
+def _wait(
+    process: subprocess.Popen[bytes], asking: IO[bytes], urgency: Urgency
+) -> tuple[bytes, bytes]:
+    """What the process has written when it ends. The end of its input, of which `asking` is the
+    other end, is what asks it to (`stopping.end_with_input`): so it ends as well when this process
+    is killed.
     """
-    assert process.stdin is not None
-    try:
-        while True:
-            try:
-                return process.wait(PAUSE)
-            except subprocess.TimeoutExpired:
-                level = urgency()
-            if level:
-                process.stdin.close()
-            if level == AT_ONCE:
-                process.kill()
-    finally:
-        process.stdin.close()
+    while True:
+        try:
+            return process.communicate(timeout=PAUSE)
+        except subprocess.TimeoutExpired:
+            level = urgency()
+        if level:
+            asking.close()
+        if level == AT_ONCE:
+            process.kill()
 
 
-def _text(path: Path) -> str:
-    """The last lines of a file, without what would move the cursor."""
-    text = path.read_bytes()[-20_000:].decode(errors="replace")
+def _text(written: bytes) -> str:
+    """Its last lines, without what would move the cursor."""
+    text = written[-20_000:].decode(errors="replace")
     return "\n".join(shown(line, 1000) for line in text.splitlines())
 
 
@@ -190,7 +193,7 @@ def died_of(status: int) -> str:
 
 
 def _outcome(order: Order, ended: Ended, killed: int, *, stopped: bool) -> Outcome:
-    path = _result(ended.out)
+    path = _result(ended.out, order.results_dir)
     log = path.with_suffix(".log") if path else None
     if ended.status == 0 and path is not None:
         return Outcome(order.number, DONE, path, log=log, killed=killed)
@@ -206,9 +209,14 @@ def _outcome(order: Order, ended: Ended, killed: int, *, stopped: bool) -> Outco
     return Outcome(order.number, FAILED, path, reason, log, killed)
 
 
-def _result(out: str) -> Path | None:
-    lines = [line for line in out.splitlines() if line.endswith(".pkl")]
-    return Path(lines[-1]) if lines else None
+def _result(out: str, results_dir: Path) -> Path | None:
+    """The result that a process told of; of the folder's name, only what can be shown was told."""
+    lines = [line for line in out.split("\n") if line.endswith(".pkl")]
+    if not lines:
+        return None
+    told = Path(lines[-1])
+    here = results_dir / told.name
+    return here if here.exists() else told
 
 
 def _error(err: str) -> str:

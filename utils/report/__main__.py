@@ -5,20 +5,19 @@ from __future__ import annotations
 import argparse
 import sys
 
-from exps.cli import path_of
-from utils.pipes import outlived
+from exps.cli import new_parser, path_of
 from utils.report.terminal import show
+from utils.talk import talking
 
 
 def parser() -> argparse.ArgumentParser:
     """The options of the command."""
-    p = argparse.ArgumentParser(
+    p = new_parser(
         prog="python -m utils.report",
         description="Groups runs by configuration over seeds, compares twins (sparse and dense),"
         " and writes tables, pictures and a page, report.html.",
         epilog="Exit status: 0 all was read, 1 some file or all of them could not be read, 2 wrong"
         " input.",
-        allow_abbrev=False,
     )
     p.add_argument(
         "paths", nargs="+", type=path_of, metavar="PATH", help="result files, or folders of them"
@@ -40,7 +39,7 @@ def parser() -> argparse.ArgumentParser:
     return p
 
 
-@outlived()
+@talking()
 def main(argv: list[str] | None = None) -> int:
     """Write the report and print it; returns the exit status."""
     args = parser().parse_args(argv)

@@ -165,13 +165,13 @@ def _notes(group: Group) -> list[str]:
     for run in group.runs:
         if not run.complete:
             notes.append(
-                f"{run.path.name} ({group.label}): {run.status} after {run.done} of"
+                f"{shown(run.path.name, 200)} ({group.label}): {run.status} after {run.done} of"
                 f" {len(run.accs)} tasks, so in none of the metrics that need its end"
             )
     for run in group.repeats:
         notes.append(
-            f"{run.path.name} ({group.label}): another run of seed {run.seed}; the newest complete"
-            " one counts"
+            f"{shown(run.path.name, 200)} ({group.label}): another run of seed {run.seed}; the"
+            " newest complete one counts"
         )
     if (programs := len({program(run) for run in group.runs})) > 1:
         notes.append(f"{group.label}: its runs were made by {programs} versions of the program")

@@ -111,7 +111,7 @@ def read_runs(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], list[
         try:
             runs.append(read_run(file))
         except ResultsError as error:
-            problems.append(" ".join(str(error).split()))
+            problems.append(shown(" ".join(str(error).split()), 2000))
     return runs, problems
 
 

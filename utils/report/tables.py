@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from exps.experiment import KEYS
+from exps.messages import shown
 from utils.disk import write_own
 from utils.metrics import ACCURACY, CHANGE, METRICS, SPARSITY
 from utils.report.answers import MAIN, Pair, Report, program
@@ -250,8 +251,11 @@ def all_tables(report: Report) -> list[Table]:
 
 
 def _cell(value: object) -> object:
-    """A cell of a CSV file: no text in it is a formula to a spreadsheet."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@") else value
+    """A cell of a CSV file: no text in it is a formula to a spreadsheet, or no text at all."""
+    if not isinstance(value, str):
+        return value
+    text = shown(value, 10_000)
+    return f"'{text}" if text[:1] in tuple("=+-@") else text
 
 
 def _typed(key: str, text: str) -> object:

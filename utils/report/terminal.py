@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from exps.cli import fail
 from exps.messages import shown_path
 from utils.report.answers import Report
 from utils.report.groups import GroupError
@@ -15,6 +14,7 @@ from utils.report.runs import NothingToReport
 from utils.report.tables import Table, metric_tables
 from utils.report.write import report
 from utils.results import ResultsError
+from utils.talk import fail, harmless, say, say_path
 
 _NAME = 24  # characters up to which a group's name can stand above a column
 
@@ -41,10 +41,11 @@ def show(
     for problem in made.problems:
         fail(problem, status=1)
     if quiet:
-        print(path)
+        say_path(path, quiet=True)
     else:
-        print(f"{as_text(made, shutil.get_terminal_size((100, 24)).columns)}\n")
-        print(f"report: {shown_path(path)}")
+        with harmless("the numbers cannot be shown here"):
+            say(f"{as_text(made, shutil.get_terminal_size((100, 24)).columns)}\n")
+        say(f"report: {shown_path(path)}")
     return 1 if made.problems else 0
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from utils.report.page import page
 from utils.report.runs import read_runs
 from utils.report.tables import write_tables
 from utils.results import ResultsError
+from utils.talk import Bar
 
 FIGURES = "figures.txt"  # lists the figures beside it
 
@@ -62,14 +62,13 @@ def write(made: Report, folder: Path) -> Path:
     write_tables(made, folder)
     drawn, svgs = pictures(made.groups), []
     _make_room(figures, [f"{p.name}.{kind}" for p in drawn for kind in ("png", "svg")])
-    for number, picture in enumerate(drawn, start=1):
-        if sys.stderr.isatty():
-            print(f"\rdrawing {number} of {len(drawn)}", end="", file=sys.stderr, flush=True)
+    bar = Bar("drawing", total=len(drawn), unit="picture")
+    for picture in drawn:
         svgs.append(picture.svg())
         write_own(figures / f"{picture.name}.svg", svgs[-1].encode())
         write_own(figures / f"{picture.name}.png", picture.png())
-    if sys.stderr.isatty():
-        print("\r\033[K", end="", file=sys.stderr)
+        bar.advance()
+    bar.close()
     path = folder / "report.html"
     write_own(path, page(made, drawn, svgs).encode())
     return path

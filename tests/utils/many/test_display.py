@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
@@ -35,17 +36,17 @@ def test_the_bar_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     found = {"0": Far(0.9, 90.0), "1": Far(0.4, 40.0)}
     monkeypatch.setattr(display, "progress", lambda folder: found)
     monkeypatch.setattr(display, "REFRESH", 0.0)
-    monkeypatch.setattr(display.sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     states = {0: State("unfinished", far=Far(0.5, 50.0)), 1: State("new")}
     with Display([order(0), order(1)], states, total=3, quiet=False) as shown:
         assert shown.done == 1.5
         shown.look()
-        assert shown.bar.n == pytest.approx(2.3)
+        assert shown.bar.bar.n == pytest.approx(2.3)
         found.clear()
         shown.look()
-        assert shown.bar.n == pytest.approx(2.3)
+        assert shown.bar.bar.n == pytest.approx(2.3)
         shown.ended_with(Outcome(0, "failed", reason="x\ny"))
-        assert shown.bar.n == pytest.approx(2.4)
+        assert shown.bar.bar.n == pytest.approx(2.4)
 
 
 def test_a_line_and_a_summary() -> None:
