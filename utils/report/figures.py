@@ -133,7 +133,8 @@ def _set_values(ax: Axes, values: Sequence[float]) -> None:
         ax.set_xscale("symlog", linthresh=positive[0], linscale=0.5)
         ax.set_xlim(left=-positive[0] / 5)
     places = ax.xaxis.get_transform().transform(np.array(values))
-    if np.diff(places).min() >= 0.15 * np.ptp(places):
+    letters = max(len(f"{value:g}") for value in values)
+    if np.diff(places).min() >= (6 * letters + 4) / 250 * np.ptp(places):  # points, of the axis
         set_ticks(ax.xaxis, values)
     elif wide:
         set_ticks(ax.xaxis, [*values[: values[0] == 0], *log_ticks(positive[0], values[-1])])

@@ -214,3 +214,24 @@ def test_a_run_that_cannot_begin_is_a_failure_of_its_own(tmp_path: Path, call: A
     (log,) = (tmp_path / "r").glob("many_*.log")
     assert "exit status 1" in log.read_text()
     assert not list((tmp_path / "r").glob(".runs/*"))
+
+
+def test_a_report_is_on_the_runs_of_the_command(tmp_path: Path, call: Any) -> None:
+    """Its sections, its grid, its seeds, whatever else is in the folder."""
+    grid, folder = ["--grid", "percent_on_fc=0.1,0.2,0.4"], tmp_path / "r"
+    assert call("--name", "Sparse", *grid, "--seeds", "0-2")[0] == 0
+    assert call("--name", "Dense", "--seeds", "0")[0] == 0
+    status, out, _ = call("--name", "Sparse", *grid, "--seeds", "1-2", "--report")
+    assert status == 0
+    assert "\nSparse: of 3 values of percent_on_fc, 0." in out
+    assert "(n = 2)" in out and "Dense" not in out
+    assert "From 6 runs of 3 conf" in (folder / "report" / "report.html").read_text("utf-8")
+    assert len(list(folder.glob("*.pkl"))) == 10
+
+
+def test_no_report_where_no_run_has_left_a_result(tmp_path: Path, call: Any) -> None:
+    (tmp_path / "mnist.npz").write_bytes(b"damaged")
+    lost = ["--set", "benchmark=mnist", "--set", f"data_dir={tmp_path}"]
+    status, out, _ = call("--name", "Dense", "--seeds", "0-1", *lost, "--report")
+    assert status == 1
+    assert "no report: no run of this command has left a result" in out
