@@ -61,10 +61,17 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def show_report(args: Namespace) -> int:
-    """Report on all results of the folder; 1 if one of them cannot be read."""
+    """Report on the runs of a command that asked for many, else on all results of the folder; 1 if
+    one of them cannot be read.
+    """
     from utils.report.terminal import show
 
-    return show([args.results_dir], quiet=args.quiet)
+    if not cli.wants_many(args):
+        return show([args.results_dir], quiet=args.quiet)
+    if not args.ran:
+        say("no report: no run of this command has left a result", quiet=args.quiet)
+        return 0
+    return show(args.ran, quiet=args.quiet)
 
 
 def check_file(args: Namespace) -> int:

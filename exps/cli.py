@@ -101,7 +101,8 @@ def _add_outcome(g: Group, results: Path) -> None:
     g.add_argument(
         "--report",
         action="store_true",
-        help="after the run, report on all results of the folder (as python -m utils.report DIR)",
+        help="after the run, report on all results of the folder (as python -m utils.report DIR);"
+        " after many runs, on these",
     )
     g.add_argument(
         "--tensorboard",

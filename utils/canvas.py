@@ -19,15 +19,17 @@ from utils.talk import warn
 
 __all__ = [
     "Axes",
+    "Axis",
     "ConstrainedLayoutEngine",
     "Figure",
     "FigureCanvasAgg",
+    "FixedLocator",
     "FuncFormatter",
     "Line2D",
     "LinearSegmentedColormap",
     "MaxNLocator",
     "Normalize",
-    "NullFormatter",
+    "NullLocator",
     "Patch",
     "ScalarMappable",
     "StrMethodFormatter",
@@ -74,6 +76,7 @@ def _load() -> None:
 with _whatever_is_set():
     import matplotlib
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex, to_rgba
@@ -81,7 +84,13 @@ with _whatever_is_set():
     from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.lines import Line2D
     from matplotlib.patches import Patch
-    from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter, StrMethodFormatter
+    from matplotlib.ticker import (
+        FixedLocator,
+        FuncFormatter,
+        MaxNLocator,
+        NullLocator,
+        StrMethodFormatter,
+    )
 
 
 @contextlib.contextmanager

@@ -37,11 +37,12 @@ class Job:
 
 
 def run_many(args: Namespace, log: RunLog, signals: Signals) -> int:
-    """Do all runs that the command line asks for; the exit status.
+    """Do all runs that the command line asks for; the exit status. Their results: `args.ran`.
 
     0: all are done, or other processes work on them; 1: some failed; 2: a combination is wrong,
     and nothing was begun; 130 or 143: interrupted.
     """
+    args.ran = []
     try:
         code = code_digest()
         jobs = find_jobs(args, code)
@@ -61,7 +62,9 @@ def run_many(args: Namespace, log: RunLog, signals: Signals) -> int:
     if orders:
         say(f"{len(orders)} of {len(jobs)} runs to do, {executor}", quiet=args.quiet)
         _work(jobs, orders, executor, signals, quiet=args.quiet)
-    return _finish(jobs, log, signals, quiet=args.quiet)
+    status = _finish(jobs, log, signals, quiet=args.quiet)
+    args.ran = sorted({job.outcome.path for job in jobs if job.outcome and job.outcome.path})
+    return status
 
 
 def find_jobs(args: Namespace, code: str) -> list[Job]:

@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from exps.messages import shown
 from utils.metrics import ACCURACY, METRICS
 from utils.report.groups import Group, GroupError, find, grouped, twins
+from utils.report.ranking import MAIN, Ranking, rank
 from utils.report.runs import Run
 from utils.report.statistics import Comparison, compare, estimate, holm
-from utils.report.wording import estimate_text, sentence
+from utils.report.sweeps import Line, lines
+from utils.report.wording import estimate_text, range_text, sentence, tasks_text
 
-MAIN = "average_accuracy"  # what the answer is given in
 _SAME_TASKS = ("benchmark", "mnist_mode", "num_batch", "scenario", "data")
 
 
@@ -37,33 +38,48 @@ class Pair:
 class Report:
     """All that the tables, the pictures and the page are made from.
 
-    problems: a line for every file that could not be read.
+    pairs: those asked for first; rankings: of three groups and more on the same tasks; lines: those
+    of sweeps; problems: a line for every file that could not be read; command: what would make this
+    report again.
     """
 
     groups: list[Group]
     pairs: list[Pair]
+    rankings: list[Ranking]
+    lines: list[Line]
     problems: list[str]
+    asked: int = 0
+    command: str = ""
 
     @property
     def answer(self) -> list[str]:
         """The answer, the shortest first: one sentence, or a few."""
         compared = {group for pair in self.pairs for group in (pair.first, pair.second)}
-        others = [same for same in _by_tasks(self.groups) if compared.isdisjoint(same)]
-        sentences = [pair.sentence for pair in self.pairs]
-        return _summary(self.pairs) + sentences + [_highest(same) for same in others]
+        ranked = {group for ranking in self.rankings for group in ranking.groups}
+        others = [_single(group) for group in self.groups if group not in compared | ranked]
+        pairs = _summary(self.pairs) + [pair.sentence for pair in self.pairs]
+        rankings = [text for ranking in self.rankings for text in ranking.sentences]
+        pairs_first = self.asked or compared.issuperset(ranked)
+        return (pairs + rankings if pairs_first else rankings + pairs) + others
 
     @property
     def notes(self) -> list[str]:
         """What to know before the numbers are believed."""
-        of_groups = [note for group in self.groups for note in _notes(group)]
-        return of_groups + [note for pair in self.pairs for note in _notes_on(pair)]
+        found = [note for group in self.groups for note in _notes(group)]
+        found += [note for pair in self.pairs for note in _notes_on(pair)]
+        found += [note for ranking in self.rankings for note in _notes_on_ranking(ranking)]
+        numbers = next((r.known[1:3] for r in self.rankings if len(r.known) > 2), [])
+        if self.command and numbers:
+            both = " ".join(str(group.number) for group in numbers)
+            found.append(f"any two groups are compared by {self.command} --compare {both}")
+        return found
 
 
 def make_report(
     runs: Iterable[Run], problems: Sequence[str] = (), compared: Sequence[Sequence[str]] = ()
 ) -> Report:
     """Group the runs, and compare the pairs asked for, then all twins, then any two groups that
-    are alone with their tasks.
+    are alone with their tasks; of more groups on the same tasks all with the best.
 
     Raises GroupError for a pair of which there is no such group, or that is one group.
     """
@@ -82,7 +98,22 @@ def make_report(
         replace(pair, metrics=pair.metrics | {MAIN: comparison})
         for pair, comparison in zip(pairs, adjusted, strict=True)
     ]
-    return Report(groups, pairs, list(problems))
+    rankings, swept = [], []
+    for same in _by_tasks(groups):
+        here = lines(same)
+        swept += [_with_level(line, found) for line in here]
+        if len({line.key for line in here}) == 1:
+            rankings += [rank(line.groups, line) for line in here if len(line.groups) > 2]
+        if len(same) > 2 and (not rankings or set(rankings[-1].groups) != set(same)):
+            rankings.append(rank(same))
+    swept += lines(groups, ["num_batch"])  # other tasks: to be seen, not to be ranked
+    return Report(groups, pairs, rankings, swept, list(problems), len(set(asked)))
+
+
+def _with_level(line: Line, found: Sequence[tuple[Group, Group]]) -> Line:
+    """The line with the dense twin in which its key does nothing, where there is one."""
+    dense = (d for s, d in found if s in line.groups and line.key not in d.config)
+    return replace(line, level=next(dense, None))
 
 
 def _pair(first: Group, second: Group, are_twins: bool) -> Pair:
@@ -102,19 +133,13 @@ def _summary(pairs: Sequence[Pair]) -> list[str]:
     ahead = [c.difference.mean for c in found if c.certain and c.difference.mean > 0]
     behind = [-c.difference.mean for c in found if c.certain and c.difference.mean < 0]
     rest = len(found) - len(ahead) - len(behind)
-    said = [f"better in {_range(ahead)}"] if ahead else []
-    said += [f"worse in {_range(behind)}"] if behind else []
+    said = [f"better in {len(ahead)} (by {range_text(ahead)})"] if ahead else []
+    said += [f"worse in {len(behind)} (by {range_text(behind)})"] if behind else []
     said += [f"not surely either in {rest}"] if rest else []
     return [
         f"Sparse networks against their dense twins, {len(found)} comparisons of"
         f" {METRICS[MAIN].label}: {', '.join(said)}."
     ]
-
-
-def _range(differences: Sequence[float]) -> str:
-    """How many there are, and from what to what: '4 (by 1.2 to 8.0 points)'."""
-    least, most = (f"{100 * value:.1f}" for value in (min(differences), max(differences)))
-    return f"{len(differences)} (by {least if least == most else f'{least} to {most}'} points)"
 
 
 def _tasks(group: Group) -> tuple[object, ...]:
@@ -130,31 +155,15 @@ def _by_tasks(groups: Sequence[Group]) -> list[list[Group]]:
     return list(found.values())
 
 
-def _highest(groups: Sequence[Group]) -> str:
-    """A sentence on the best of the groups, and on the one behind it."""
-    means = {group: estimate(group.values(MAIN)) for group in groups}
-    known = [group for group in groups if means[group].n]
-    if not known:
-        names = ", ".join(group.label for group in groups)
-        return f"No run of {names} came to its end, so there is no average accuracy."
-    known.sort(key=lambda group: -means[group].mean)
-    said = [f"{estimate_text(METRICS[MAIN], means[g])} % (n = {means[g].n})" for g in known[:2]]
-    tasks = f"{known[0].tasks} task" + ("" if known[0].tasks == 1 else "s")
-    if len(groups) == 1:
-        lost = estimate(known[0].values("forgetting"))
-        forgets = f"; forgetting {estimate_text(METRICS['forgetting'], lost)} points"
-        return (
-            f"{known[0].label} reaches an average accuracy of {said[0]} over {tasks}"
-            f"{forgets if lost.n else ''}."
-        )
-    follows, test = "", ""
-    if len(known) > 1:
-        follows = f"; {known[1].label} follows with {said[1]}"
-        numbers = f"{known[0].number} {known[1].number}"
-        test = f" Whether that is chance: python -m utils.report PATH --compare {numbers}."
+def _single(group: Group) -> str:
+    """A sentence on a group that is compared with no other."""
+    mean, lost = (estimate(group.values(name)) for name in (MAIN, "forgetting"))
+    if not mean.n:
+        return f"No run of {group.label} came to its end, so there is no average accuracy."
+    forgets = f"; forgetting {estimate_text(METRICS['forgetting'], lost)} points"
     return (
-        f"Of {len(groups)} groups on the same {tasks}, {known[0].label} has the highest average"
-        f" accuracy, {said[0]}{follows}.{test}"
+        f"{group.label} reaches an average accuracy of {estimate_text(METRICS[MAIN], mean)} %"
+        f" (n = {mean.n}) over {tasks_text(group.tasks)}{forgets if lost.n else ''}."
     )
 
 
@@ -189,6 +198,20 @@ def _notes_on(pair: Pair) -> Iterator[str]:
     programs = [{program(run) for run in group.runs} for group in (first, second)]
     if programs[0] != programs[1]:
         yield f"{both} were not made by the same version of the program"
+
+
+def _notes_on_ranking(ranking: Ranking) -> Iterator[str]:
+    """What the comparisons with the best leave out."""
+    sizes = [len(group.by_seed(MAIN)) for group in ranking.known]
+    left = [
+        c
+        for n, c in zip(sizes[1:], ranking.leads, strict=True)
+        if c.difference.n < max(n, sizes[0])
+    ]
+    if fewer := sum(c.paired for c in left):
+        yield f"{ranking.title}: the best is compared with {fewer} by the seeds that both have"
+    if len({program(run) for group in ranking.known for run in group.runs}) > 1:
+        yield f"{ranking.title}: not all were made by the same version of the program"
 
 
 def program(run: Run) -> str:

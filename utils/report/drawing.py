@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import re
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from utils.canvas import Axes, Figure, FuncFormatter, Line2D, MaxNLocator, NullFormatter
+from utils.canvas import (
+    Axes,
+    Axis,
+    Figure,
+    FixedLocator,
+    FuncFormatter,
+    Line2D,
+    MaxNLocator,
+    NullLocator,
+)
 from utils.report.groups import Group
 from utils.report.runs import Run
 from utils.report.statistics import bands
@@ -24,6 +34,7 @@ HEADINGS = (OVERALL, CHANGES, MATRICES, FORGETTING, OVERLAP)
 
 WIDTH = 4.3  # inches: about as wide as a phone, so that letters can be read there
 MARKED = 25  # points of a line up to which each has a marker
+_TICKS = 7  # on a logarithmic axis, at most
 _LINE = 52  # characters of a group's label that fit on a line, of which it may have two
 _SHADED = 6  # groups above which their bands are fainter
 _NUMBERED = 10  # tasks up to which a heat map has numbers in it
@@ -54,9 +65,7 @@ def line_chart(
     curves = [curve for group in groups if (curve := _curve(group, values)) is not None]
     if not curves:
         return None
-    lines = sum(short_label(curve.group).count("\n") + 1 for curve in curves)
-    figure = Figure(figsize=(WIDTH, 2.8 + 0.17 * lines))
-    ax = figure.subplots()
+    figure, ax = chart({short_label(curve.group): look_of(curve.group) for curve in curves})
     for curve in curves:
         _draw(ax, curve, shade=0.18 if len(curves) <= _SHADED else 0.07)
     ax.set(xlabel=x_label, ylabel=y_label)
@@ -66,20 +75,43 @@ def line_chart(
     positive = means[means > 0]
     if logarithmic and len(positive) and positive.max() > 20 * positive.min():
         ax.set_yscale("log")
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{y:g}"))
-        ax.yaxis.set_minor_formatter(NullFormatter())
+        set_ticks(ax.yaxis, log_ticks(*ax.get_ylim()))
     elif floor is not None:
         # A line that is nearly level would have no room above it.
         ax.set_ylim(floor, max(ax.get_ylim()[1], 1.05 * np.nanmax(means)))
-    handles = [Line2D([], [], **look_of(c.group), linewidth=1.8) for c in curves]
-    # Empty at first: a legend would leave out names that begin with an underscore.
-    empty = [" " + "\n" * short_label(curve.group).count("\n") for curve in curves]
-    legend = figure.legend(handles, empty, loc="outside lower left", fontsize=8)
-    for text, curve in zip(legend.get_texts(), curves, strict=True):
-        text.set_text(short_label(curve.group))
     said = "; ".join(f"{c.group.label} {_last(c.mean)}" for c in curves)
     alt = f"Line chart: {title}; {y_label}, {x_label}. At the end: {said}."
     return Picture(heading, name, title, alt, figure)
+
+
+def chart(looks: Mapping[str, Mapping[str, Any]]) -> tuple[Figure, Axes]:
+    """Room for lines, with a legend below it: a look for each label."""
+    figure = Figure(figsize=(WIDTH, 2.8 + 0.17 * sum(label.count("\n") + 1 for label in looks)))
+    handles = [Line2D([], [], **look, linewidth=1.8) for look in looks.values()]
+    # Empty at first: a legend would leave out names that begin with an underscore.
+    empty = [" " + "\n" * label.count("\n") for label in looks]
+    legend = figure.legend(handles, empty, loc="outside lower left", fontsize=8)
+    for text, label in zip(legend.get_texts(), looks, strict=True):
+        text.set_text(label)
+    return figure, figure.subplots()
+
+
+def set_ticks(axis: Axis, ticks: Sequence[float]) -> None:
+    """These numbers on an axis, and no others."""
+    axis.set_major_locator(FixedLocator(ticks))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_locator(NullLocator())
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """Three to seven round numbers between two that are a decade or more apart."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in ((1, 2, 5), (1, 3), (1,)):
+        ticks = [float(f"{step}e{power}") for power in powers for step in steps]
+        ticks = [tick for tick in ticks if low <= tick <= high]
+        if len(ticks) <= _TICKS:
+            return ticks
+    return ticks[:: math.ceil(len(ticks) / _TICKS)]
 
 
 def _curve(group: Group, values: Callable[[Run], np.ndarray | None]) -> Curve | None:
@@ -148,7 +180,12 @@ def marker_of(group: Group) -> str:
 
 def short_label(group: Group) -> str:
     """The group's label on one or two lines."""
-    whole = shortened(group.label, 2 * _LINE - 10)
+    return two_lines(group.label)
+
+
+def two_lines(label: str) -> str:
+    """A label on one or two lines."""
+    whole = shortened(label, 2 * _LINE - 10)
     return "\n".join(textwrap.wrap(whole, _LINE, break_on_hyphens=False)[:2])
 
 

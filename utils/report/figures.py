@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from utils import metrics
-from utils.canvas import Figure, LinearSegmentedColormap, MaxNLocator, Normalize, ScalarMappable
+from utils.canvas import (
+    Axes,
+    Figure,
+    LinearSegmentedColormap,
+    MaxNLocator,
+    Normalize,
+    ScalarMappable,
+)
 from utils.recorded import numbers
 from utils.report import changes
-from utils.report.answers import MAIN
 from utils.report.drawing import (
     FORGETTING,
     MARKED,
@@ -19,26 +26,34 @@ from utils.report.drawing import (
     OVERALL,
     OVERLAP,
     WIDTH,
+    chart,
     colour_of,
     file_part,
     heat_map,
     line_chart,
+    log_ticks,
     marker_of,
     said_number,
+    set_ticks,
     short_label,
+    two_lines,
 )
 from utils.report.groups import Group
+from utils.report.ranking import MAIN
 from utils.report.runs import Run
 from utils.report.statistics import estimate
-from utils.report.style import BETWEEN, Picture, style
+from utils.report.style import BETWEEN, DASHES, INK, MARKERS, SERIES, Picture, style
+from utils.report.sweeps import Line
 
 
-def pictures(groups: Sequence[Group]) -> list[Picture]:
-    """Every picture that there are data for, those of all groups first."""
+def pictures(groups: Sequence[Group], lines: Sequence[Line] = ()) -> list[Picture]:
+    """Every picture that there are data for, those of sweeps and of all groups first."""
     with style():
+        keys = dict.fromkeys(line.key for line in lines)
+        swept = [sweep(key, [line for line in lines if line.key == key]) for key in keys]
         overall = [draw(groups) for draw in (*_OVERALL, *changes.OVERALL)]
         each = [draw(group) for group in groups for draw in (*_EACH, *changes.EACH)]
-    return [picture for picture in (*overall, *each) if picture is not None]
+    return [picture for picture in (*swept, *overall, *each) if picture is not None]
 
 
 def averages(groups: Sequence[Group]) -> Picture | None:
@@ -65,6 +80,70 @@ def averages(groups: Sequence[Group]) -> Picture | None:
     ax.spines["left"].set_visible(False)
     title = "Average accuracy (point and bar: mean and 95 % interval; dots: runs)"
     return Picture(OVERALL, "average_accuracy", title, f"{title}: {'; '.join(said)}.", figure)
+
+
+def sweep(key: str, lines: Sequence[Line]) -> Picture | None:
+    """The average accuracy against a key of numbers: a line for each section and network."""
+    found = {two_lines(line.label): (line, _means(line.groups)) for line in lines}
+    found = {name: (line, m) for name, (line, m) in found.items() if np.isfinite(m[0]).sum() > 1}
+    if not 0 < len(found) <= len(SERIES):  # more could not be told apart
+        return None
+    marks = itertools.cycle(MARKERS)
+    looks: dict[str, dict[str, Any]] = {
+        n: {"color": c, "marker": next(marks)} for n, c in zip(found, SERIES, strict=False)
+    }
+    levels = {two_lines(line.level.label): line.level for line, _ in found.values() if line.level}
+    flat: dict[str, dict[str, Any]] = {
+        name: {"color": INK, "linestyle": DASHES[1 + i % 3]} for i, name in enumerate(levels)
+    }
+    figure, ax = chart(looks | flat)
+    for name, (line, (mean, half)) in found.items():
+        color = looks[name]["color"]
+        ax.plot(line.values, mean, **looks[name])
+        ax.fill_between(line.values, mean - half, mean + half, color=color, alpha=0.18, linewidth=0)
+        for x, group in zip(line.values, line.groups, strict=True):
+            values = 100 * group.values(MAIN)
+            ax.plot(np.full(len(values), x), values, ".", color=color, alpha=0.6)
+    for name, group in levels.items():
+        ax.axhline(_means([group])[0][0], **flat[name])
+    _set_values(ax, sorted({value for line, _ in found.values() for value in line.values}))
+    ax.set(xlabel=key, ylabel="average accuracy (%)")
+    title = f"Average accuracy against {key} (band: 95 % interval; dots: runs)"
+    said = "; ".join(
+        f"{line.label}: " + ", ".join(
+            f"{line.text(g)} {m:.1f} %" for g, m in zip(line.groups, mean, strict=True)
+        )
+        for line, (mean, _) in found.values()
+    )  # fmt: skip
+    return Picture(OVERALL, f"accuracy_by_{key}", title, f"{title}: {said}.", figure)
+
+
+def _means(groups: Sequence[Group]) -> tuple[np.ndarray, np.ndarray]:
+    """The average accuracy of each group in percent, and half of its interval: [groups] each."""
+    found = [estimate(100 * group.values(MAIN)) for group in groups]
+    return np.array([f.mean for f in found]), np.array([f.half for f in found])
+
+
+def _set_values(ax: Axes, values: Sequence[float]) -> None:
+    """An axis for values of a key, with these as its numbers where there is room; logarithmic where
+    those above 0 span a decade or more.
+    """
+    positive = [value for value in values if value > 0]
+    wide = len(positive) > 1 and values[0] >= 0 and values[-1] >= 10 * positive[0]
+    if wide and values[0] > 0:
+        ax.set_xscale("log")
+    elif wide:  # from 0 to the first of the others it is even
+        ax.set_xscale("symlog", linthresh=positive[0], linscale=0.5)
+        ax.set_xlim(left=-positive[0] / 5)
+    places = ax.xaxis.get_transform().transform(np.array(values))
+    letters = max(len(f"{value:g}") for value in values)
+    if np.diff(places).min() >= (6 * letters + 4) / 250 * np.ptp(places):  # points, of the axis
+        set_ticks(ax.xaxis, values)
+    elif wide:
+        set_ticks(ax.xaxis, [*values[: values[0] == 0], *log_ticks(positive[0], values[-1])])
+    else:
+        whole = all(value.is_integer() for value in values)
+        ax.xaxis.set_major_locator(MaxNLocator("auto", integer=whole, steps=[1, 2, 2.5, 5, 10]))
 
 
 def accuracy_seen(groups: Sequence[Group]) -> Picture | None:

@@ -17,6 +17,7 @@ from utils.report.tables import (
     matrix_table,
     metric_tables,
     overview_table,
+    ranking_table,
 )
 
 _TABULATED = 20  # tasks up to which an accuracy matrix is a table too
@@ -59,19 +60,26 @@ def _head(names: str) -> str:
 
 
 def _answer(report: Report) -> str:
-    first, *rest = report.answer
-    more = "".join(f"<li>{escape(text)}</li>" for text in rest)
-    listed = f'<ul class="answers">{more}</ul>'
-    if len(rest) > _LISTED:
-        listed = f"<details><summary>All {len(rest)} comparisons</summary>{listed}</details>"
+    pairs = [pair.sentence for pair in report.pairs]
+    folded = pairs if len(pairs) > _LISTED else []
+    first, *rest = [text for text in report.answer if text not in folded] or report.answer
+    listed = _listed(rest) if rest else ""
+    if folded:
+        summary = f"<summary>All {len(folded)} comparisons</summary>"
+        listed += f"<details>{summary}{_listed(folded)}</details>"
     count = sum(len(group.runs) for group in report.groups)
     runs = f"{count} run{'s' if count != 1 else ''}"
     groups = f"{len(report.groups)} configuration{'s' if len(report.groups) != 1 else ''}"
     return (
         f'<p class="answer">{escape(first)}</p>\n'
-        + (f"{listed}\n" if rest else "")
+        + (f"{listed}\n" if listed else "")
         + f"<p>From {runs} of {groups}.</p>"
     )
+
+
+def _listed(texts: Sequence[str]) -> str:
+    more = "".join(f"<li>{escape(text)}</li>" for text in texts)
+    return f'<ul class="answers">{more}</ul>'
 
 
 def _notes(report: Report) -> str:
@@ -84,6 +92,7 @@ def _notes(report: Report) -> str:
 
 def _tables(report: Report) -> str:
     tables = [table.page() for table in metric_tables(report)]
+    tables += [ranking_table(ranking).page() for ranking in report.rankings]
     pairs = [comparison_table(pair).page() for pair in report.pairs]
     if len(pairs) > _LISTED:
         summary = f"<summary>All metrics of {len(pairs)} comparisons</summary>"
@@ -169,17 +178,19 @@ figcaption{font-size:.9rem;color:var(--soft);order:-1}
 table{border-collapse:collapse;font-size:.875rem;width:100%;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding:.6rem .8rem;font-weight:600}
 caption span{display:inline-block;position:sticky;left:.8rem;max-width:calc(100vw - 4.5rem)}
-th,td{padding:.35rem .65rem;text-align:right;border-top:1px solid var(--faint);vertical-align:top;
+th,td{padding:.35rem .5rem;text-align:right;border-top:1px solid var(--faint);vertical-align:top;
   overflow-wrap:normal}
-td{white-space:nowrap}
-thead th{color:var(--soft);font-weight:600;min-width:5.5rem}
+thead th{color:var(--soft);font-weight:600}
 th:first-child{text-align:left;position:sticky;left:0;background:var(--paper);
-  overflow-wrap:break-word;min-width:12rem;max-width:24rem}
+  overflow-wrap:break-word;min-width:9rem;max-width:24rem}
 tbody th{font-weight:500}
 summary{cursor:pointer;padding:.6rem 0}
 dl{display:grid;grid-template-columns:max-content 1fr;gap:.2rem 1.2rem;margin:0}
 dt{font-weight:600}dd{margin:0}
 @media(max-width:40rem){dl{grid-template-columns:1fr}dd{margin-bottom:.5rem}
-  th:first-child{min-width:9rem;max-width:11rem}}
-@media print{body{background:none}figure,.scroll{break-inside:avoid}}
+  th:first-child{max-width:11rem}}
+@media print{body{background:none}main{padding:0}figure,.scroll{break-inside:avoid}
+  .scroll,.notes ul{overflow:visible;max-height:none}table{font-size:.75rem}
+  th:first-child{position:static;min-width:6rem}
+  th,td{padding:.25rem .35rem}}
 """

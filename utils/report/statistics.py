@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -33,7 +35,7 @@ class Comparison:
     seed were subtracted, so n counts pairs, else n counts the runs of the smaller group; test: what
     p comes from; p: of Student's t test for pairs, or Welch's; p_exact: of the permutation test,
     which assumes no distribution but cannot be below 2 / 2^n for n pairs; p_adjusted: p after Holm
-    for all comparisons of the report; effect: Hedges' g, the difference in standard deviations.
+    for all comparisons made with it; effect: Hedges' g, the difference in standard deviations.
     What so few runs cannot say is NaN.
     """
 
@@ -49,6 +51,14 @@ class Comparison:
     def certain(self) -> bool:
         """Whether the sign of the difference is more than chance, at 5 %, after all comparisons."""
         return bool(max(self.p, self.p_adjusted) < 1 - LEVEL)
+
+
+@dataclass(frozen=True)
+class Trend:
+    """Spearman's correlation from -1 (always down) to 1 (always up), and how likely chance is."""
+
+    rho: float
+    p: float
 
 
 def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
@@ -85,16 +95,46 @@ def compare(
     return _unpaired(np.array([*first.values()]), np.array([*second.values()]))
 
 
-def holm(comparisons: Sequence[Comparison]) -> list[Comparison]:
-    """The same with p_adjusted: p as it is after so many tests (Holm, 1979)."""
+def holm(comparisons: Sequence[Comparison], tests: int = 0) -> list[Comparison]:
+    """The same with p_adjusted: p as it is after so many tests (Holm, 1979).
+
+    tests: how many there are in all where these were chosen among more by their values: the others
+    count as if their p were larger, which is on the safe side.
+    """
     order = sorted(
         (i for i, c in enumerate(comparisons) if not np.isnan(c.p)), key=lambda i: comparisons[i].p
     )
-    adjusted, largest = list(comparisons), 0.0
+    adjusted, largest, tests = list(comparisons), 0.0, max(tests, len(order))
     for rank, i in enumerate(order):
-        largest = max(largest, min(1.0, (len(order) - rank) * comparisons[i].p))
+        largest = max(largest, min(1.0, (tests - rank) * comparisons[i].p))
         adjusted[i] = replace(comparisons[i], p_adjusted=largest)
     return adjusted
+
+
+def trend(blocks: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Trend:
+    """Whether y goes up or down with x: of each block (x, y), such as the runs of one seed, its
+    Spearman correlation, and of those the mean. p is of all rearrangements of y within the blocks,
+    which for whole blocks is Page's test, both sides. Without any x or y that differ: NaN.
+    """
+    ranks = [(_ranks(x), _ranks(y)) for x, y in blocks]
+    if not any(x.any() and y.any() for x, y in ranks):
+        return Trend(NAN, NAN)
+    rho = sum(float(x @ y) for x, y in ranks) / len(ranks)
+    rng, found = np.random.default_rng(0), np.zeros(1)
+    few = math.prod(math.factorial(min(len(x), 9)) for x, _ in ranks) <= _RESAMPLES
+    for x, y in ranks:
+        if few:
+            found = np.add.outer(found, np.array([*itertools.permutations(y)]) @ x).ravel()
+        else:
+            found = found + rng.permuted(np.tile(y, (_RESAMPLES, 1)), axis=1) @ x
+    as_far = np.count_nonzero(np.abs(found) >= abs(rho) * len(ranks) - 1e-9)
+    return Trend(rho, as_far / len(found) if few else (as_far + 1) / (len(found) + 1))
+
+
+def _ranks(values: Sequence[float]) -> np.ndarray:
+    """Ranks around 0, the sum of their squares 1; all 0 where the values are the same."""
+    ranks = stats.rankdata(values) - (len(values) + 1) / 2
+    return ranks / (np.linalg.norm(ranks) or 1.0)
 
 
 def _paired(differences: np.ndarray) -> Comparison:

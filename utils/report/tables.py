@@ -15,8 +15,9 @@ from exps.experiment import KEYS
 from exps.messages import shown
 from utils.disk import write_own
 from utils.metrics import ACCURACY, CHANGE, METRICS, SPARSITY
-from utils.report.answers import MAIN, Pair, Report, program
+from utils.report.answers import Pair, Report, program
 from utils.report.groups import MISSING, Group, differences
+from utils.report.ranking import MAIN, Ranking
 from utils.report.runs import Run
 from utils.report.statistics import Comparison, estimate
 from utils.report.wording import effect_text, estimate_text, p_text, unit_text, value_text
@@ -55,7 +56,7 @@ class Table:
         heads = "".join(f'<th scope="col">{html.escape(cell)}</th>' for cell in self.head)
         rows = "\n".join(
             f'<tr><th scope="row">{html.escape(row[0])}</th>'
-            + "".join(f"<td>{html.escape(cell)}</td>" for cell in row[1:])
+            + "".join(f"<td>{_html(cell)}</td>" for cell in row[1:])
             + "</tr>"
             for row in self.rows
         )
@@ -84,6 +85,11 @@ class Table:
         )
 
 
+def _html(cell: str) -> str:
+    """A cell, which may become two lines before ± where the page is narrow."""
+    return html.escape(cell).replace("± ", "±&nbsp;").replace("&lt; ", "&lt;&nbsp;")
+
+
 def markdown(text: str) -> str:
     """The text for a cell of a Markdown table: nothing in it marks anything up."""
     text = re.sub(r"([\\|*`\[\]$~#])", r"\\\1", text)
@@ -99,7 +105,14 @@ def latex(text: str) -> str:
 def metric_tables(report: Report) -> list[Table]:
     """Mean and interval of every metric that some group has: a row per group."""
     tables = []
-    parts = {"Accuracy": ACCURACY, "Sparsity and cost": SPARSITY, "Contexts and synapses": CHANGE}
+    cost = [name for name in SPARSITY if not METRICS[name].unit]  # counts, which are wide
+    sparsity = [name for name in SPARSITY if METRICS[name].unit]
+    parts = {
+        "Accuracy": ACCURACY,
+        "Sparsity": sparsity,
+        "Cost": cost,
+        "Contexts and synapses": CHANGE,
+    }
     for title, metrics in parts.items():
         kept = [m for m in metrics if any(estimate(g.values(m)).n for g in report.groups)]
         head = ["group", "runs", *(unit_text(METRICS[m]) for m in kept)]
@@ -124,6 +137,23 @@ def overview_table(report: Report) -> Table:
     ]
     caption = f"Comparisons in {METRICS[MAIN].label}: difference ± 95 % confidence interval"
     return Table(caption, ["groups", *_COMPARISON], rows)
+
+
+def ranking_table(ranking: Ranking) -> Table:
+    """All of the groups against the best of them, in average accuracy: a row each."""
+    leads = [[MISSING] * 5, *(_comparison(MAIN, lead)[:5] for lead in ranking.leads)]
+    means = [estimate(group.values(MAIN)) for group in ranking.known]
+    rows = [
+        [ranking.name(group), estimate_text(METRICS[MAIN], mean), str(mean.n), *lead]
+        for group, mean, lead in zip(ranking.known, means, leads, strict=False)
+    ]
+    head = [ranking.line.key if ranking.line else "group", unit_text(METRICS[MAIN]), "runs"]
+    head += ["lead (points)", *_COMPARISON[1:5]]
+    return Table(
+        f"{ranking.title}, the best and its lead on each; Holm for {ranking.pairs} pairs",
+        head,
+        rows,
+    )
 
 
 def comparison_table(pair: Pair) -> Table:
@@ -151,22 +181,27 @@ def _comparison(name: str, c: Comparison) -> list[str]:
 
 
 def configuration_table(report: Report) -> Table:
-    """What the configurations differ in: a row per key."""
-    rows = [[key, *values] for key, values in differences(report.groups).items()]
-    head = ["key", *(group.label for group in report.groups)]
+    """What the configurations differ in: a row per key or per group, whichever are more."""
+    apart, labels = differences(report.groups), [group.label for group in report.groups]
+    head, rows = ["key", *labels], [[key, *values] for key, values in apart.items()]
+    if len(labels) > len(apart):
+        head, rows = (
+            ["group", *apart],
+            [list(row) for row in zip(labels, *apart.values(), strict=True)],
+        )
     return Table("Keys that differ between the groups (– : does nothing there)", head, rows)
 
 
 def matrix_table(group: Group, accuracies: Sequence[Sequence[float]]) -> Table:
-    """The accuracy matrix (fractions), mean over the runs."""
+    """The accuracy matrix (fractions), mean over the runs: a column for each task tested on."""
     tasks = range(1, len(accuracies[0]) + 1)
     rows = [
         ["all tasks" if len(accuracies) < len(tasks) else f"task {i}"]
         + [value_text(METRICS[MAIN], value) for value in row]
         for i, row in enumerate(accuracies, start=1)
     ]
-    head = ["after training on", *(f"tested on {task}" for task in tasks)]
-    return Table(f"{group.label}: accuracy in percent", head, rows)
+    head = ["after training on", *(f"task {task}" for task in tasks)]
+    return Table(f"{group.label}: accuracy on each task in percent", head, rows)
 
 
 def run_frame(groups: Sequence[Group]) -> pd.DataFrame:
@@ -212,15 +247,26 @@ def metric_frame(report: Report) -> pd.DataFrame:
 
 
 def comparison_frame(report: Report) -> pd.DataFrame:
-    """One row per pair and metric; differences are fractions, first minus second."""
+    """One row per pair and metric, then per ranking and group behind its best; differences are
+    fractions, first minus second.
+    """
+    found = [
+        ("pairs", pair.first, pair.second, name, c)
+        for pair in report.pairs
+        for name, c in pair.metrics.items()
+    ]
+    for r in report.rankings:
+        found += [
+            (r.title, r.known[0], g, MAIN, c) for g, c in zip(r.known[1:], r.leads, strict=True)
+        ]
     rows = []
-    for pair in report.pairs:
-        for name, c in pair.metrics.items():
-            d = c.difference
-            row = (pair.first.label, pair.second.label, name, d.mean, d.half, d.n, c.paired, c.test)
-            rows.append((*row, c.p, c.p_adjusted, c.p_exact, c.effect))
+    for question, first, second, name, c in found:
+        d = c.difference
+        row = (first.label, second.label, name, d.mean, d.half, d.n, c.paired, c.test)
+        rows.append((*row, c.p, c.p_adjusted, c.p_exact, c.effect, question))
     head = ["first", "second", "metric", "difference", "ci95", "n", "paired", "test"]
-    return pd.DataFrame(rows, columns=[*head, "p", "p_holm", "p_permutation", "effect_size"])
+    head += ["p", "p_holm", "p_permutation", "effect_size", "among"]
+    return pd.DataFrame(rows, columns=head)
 
 
 def write_tables(report: Report, folder: Path) -> None:
@@ -247,7 +293,9 @@ def all_tables(report: Report) -> list[Table]:
     """Metrics, comparisons and configurations."""
     compared = [comparison_table(pair) for pair in report.pairs]
     overview = [overview_table(report)] if len(report.pairs) > 1 else []
-    return [*metric_tables(report), *overview, *compared, configuration_table(report)]
+    rankings = [ranking_table(ranking) for ranking in report.rankings]
+    metrics = metric_tables(report)
+    return [*metrics, *rankings, *overview, *compared, configuration_table(report)]
 
 
 def _cell(value: object) -> object:

@@ -11,7 +11,7 @@ from exps.messages import shown_path
 from utils.report.answers import Report
 from utils.report.groups import GroupError
 from utils.report.runs import NothingToReport
-from utils.report.tables import Table, metric_tables
+from utils.report.tables import Table, metric_tables, ranking_table
 from utils.report.write import report
 from utils.results import ResultsError
 from utils.talk import fail, harmless, say, say_path
@@ -50,13 +50,16 @@ def show(
 
 
 def as_text(made: Report, width: int) -> str:
-    """The answer, notes, and the mean and interval of every metric, in so many columns."""
+    """The answer, notes, all against the best of them, and the mean and interval of every metric,
+    in so many columns.
+    """
     parts = ["\n".join(made.answer)]
     if made.notes:
         parts.append("\n".join(f"note: {note}" for note in made.notes))
     numbered = any(len(group.label) > _NAME for group in made.groups)
     if numbered:
         parts.append("\n".join(f"{group.number:>3}  {group.label}" for group in made.groups))
+    parts += [ranking_table(r).terminal(width) for r in made.rankings if len(r.known) > 1]
     parts += [_columns(table, made, numbered).terminal(width) for table in metric_tables(made)]
     return "\n\n".join(parts)
 

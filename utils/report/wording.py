@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from utils.metrics import METRICS, Metric
 from utils.report.statistics import Comparison, Estimate
@@ -37,11 +38,23 @@ def unit_text(metric: Metric) -> str:
     return f"{metric.label} ({metric.unit})" if metric.unit else metric.label
 
 
-def p_text(p: float) -> str:
-    """A probability: '0.003', '< 0.001'."""
+def p_text(p: float, sign: str = "") -> str:
+    """A probability: '0.003', '< 0.001'; with another sign in front: '= 0.003', '< 0.001'."""
     if math.isnan(p):
         return NONE
-    return "< 0.001" if p < 0.001 else f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    text = f"{p:.3f}" if p < 0.1 else f"{p:.2f}"
+    return "< 0.001" if p < 0.001 else f"{sign} {text}" if sign else text
+
+
+def range_text(differences: Sequence[float]) -> str:
+    """Differences of accuracies, from the least to the most: '1.2 to 8.0 points'."""
+    least, most = (f"{100 * value:.1f}" for value in (min(differences), max(differences)))
+    return f"{least if least == most else f'{least} to {most}'} points"
+
+
+def tasks_text(tasks: int) -> str:
+    """'1 task', '5 tasks'."""
+    return f"{tasks} task" + ("" if tasks == 1 else "s")
 
 
 def effect_text(effect: float) -> str:
@@ -70,7 +83,7 @@ def sentence(first: str, second: str, metric: str, comparison: Comparison) -> st
         runs = "of one seed" if comparison.paired else "of which one has a single run"
         return f"{better} was ahead of {worse} by {by}, in runs {runs}: too few to be sure."
     p = comparison.p_exact if math.isnan(comparison.p) else comparison.p
-    sure = f"p {_equals(p)}, {comparison.test}"
+    sure = f"p {p_text(p, '=')}, {comparison.test}"
     if comparison.p_adjusted > comparison.p:
         sure += f"; {p_text(comparison.p_adjusted)} after all comparisons"
     sure = f"(n = {pairs_text(comparison)}, {sure})"
@@ -87,11 +100,6 @@ def shortened(text: str, length: int) -> str:
         return text
     left = length * 2 // 3
     return f"{text[:left]}…{text[left + 1 - length :]}"
-
-
-def _equals(p: float) -> str:
-    text = p_text(p)
-    return text if text.startswith("<") else f"= {text}"
 
 
 def _digits(metric: Metric, value: float, half: float) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from exps.messages import shown, shown_path, three_lines
@@ -16,6 +18,7 @@ from utils.report.tables import write_tables
 from utils.results import ResultsError
 from utils.talk import Bar
 
+_MOST = 8  # paths in a command that people would paste
 FIGURES = "figures.txt"  # lists the figures beside it
 
 
@@ -33,7 +36,7 @@ def report(
     runs, problems = read_runs(paths)
     if not runs:
         raise ResultsError("\n".join(problems))
-    made = make_report(runs, problems, compared)
+    made = replace(make_report(runs, problems, compared), command=command(paths, out))
     folder = default_folder(paths[0]) if out is None else out
     try:
         if out is None:  # among results, which others may have put there
@@ -55,12 +58,24 @@ def default_folder(path: str | os.PathLike[str]) -> Path:
     return (place if place.is_dir() else place.parent) / "report"
 
 
+def command(paths: Sequence[str | os.PathLike[str]], out: Path | None = None) -> str:
+    """What makes the report again; the folder stands for all of its results. '' if too long."""
+    given = [Path(path) for path in paths]
+    folder = given[0].parent
+    if {*given} == {*folder.glob("*.pkl")}:
+        given = [folder]
+    texts = [shown_path(path) for path in given]
+    words = [f"./{text}" if text.startswith("-") else text for text in texts]
+    words += [] if out is None else [f"--out={shown_path(out)}"]
+    return shlex.join(["python", "-m", "utils.report", *words]) if len(words) <= _MOST else ""
+
+
 def write(made: Report, folder: Path) -> Path:
     """Write tables, pictures and page into the folder; the path of the page."""
     figures = folder / "figures"
     make_own(figures)
     write_tables(made, folder)
-    drawn, svgs = pictures(made.groups), []
+    drawn, svgs = pictures(made.groups, made.lines), []
     _make_room(figures, [f"{p.name}.{kind}" for p in drawn for kind in ("png", "svg")])
     bar = Bar("drawing", total=len(drawn), unit="picture")
     for picture in drawn:

@@ -230,3 +230,24 @@ def test_what_begins_with_a_dash_is_a_value(tmp_path: Path, command: Words, fini
     assert f"  done: it's --a seed 0: {tmp_path}" in out
     assert [len(list(tmp_path.glob(f"{place}/*"))) for place in ("-c", "-t")] == [2, 2]
     assert len(list(tmp_path.glob("-r/*.pkl"))) == 2
+
+
+def test_a_report_is_on_the_runs_of_the_command(tmp_path: Path, call: Any) -> None:
+    """Its sections, its grid, its seeds, whatever else is in the folder."""
+    grid, folder = ["--grid", "percent_on_fc=0.1,0.2,0.4"], tmp_path / "r"
+    assert call("--name", "Sparse", *grid, "--seeds", "0-2")[0] == 0
+    assert call("--name", "Dense", "--seeds", "0")[0] == 0
+    status, out, _ = call("--name", "Sparse", *grid, "--seeds", "1-2", "--report")
+    assert status == 0
+    assert "\nSparse: of 3 values of percent_on_fc, 0." in out
+    assert "(n = 2)" in out and "Dense" not in out
+    assert "From 6 runs of 3 conf" in (folder / "report" / "report.html").read_text("utf-8")
+    assert len(list(folder.glob("*.pkl"))) == 10
+
+
+def test_no_report_where_no_run_has_left_a_result(tmp_path: Path, call: Any) -> None:
+    (tmp_path / "mnist.npz").write_bytes(b"damaged")
+    lost = ["--set", "benchmark=mnist", "--set", f"data_dir={tmp_path}"]
+    status, out, _ = call("--name", "Dense", "--seeds", "0-1", *lost, "--report")
+    assert status == 1
+    assert "no report: no run of this command has left a result" in out

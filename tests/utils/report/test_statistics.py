@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
-from utils.report.statistics import bands, compare, estimate, holm
+from utils.report.statistics import bands, compare, estimate, holm, trend
 
 T_4, T_2 = 2.776445, 4.302653  # Student's t, 97.5 %, 4 and 2 degrees of freedom, from a table
 
@@ -119,3 +120,52 @@ def test_the_interval_and_the_test_agree(numbers: list[float]) -> None:
     inside = abs(found.difference.mean) < found.difference.half
     if found.test == "paired t" and abs(found.p - 0.05) > 1e-9:
         assert inside == (found.p > 0.05)
+
+
+def test_holm_for_a_few_that_were_chosen_among_more() -> None:
+    pairs = [compare({0: a, 1: b, 2: c}, dict.fromkeys(range(3), 0.0)) for a, b, c in (
+        (0.1, 0.2, 0.3), (0.10, 0.11, 0.12))]  # fmt: skip
+    adjusted = holm(pairs, tests=6)
+    assert adjusted[1].p_adjusted == pytest.approx(6 * pairs[1].p)
+    assert adjusted[0].p_adjusted == pytest.approx(5 * pairs[0].p)
+
+
+@pytest.mark.parametrize(("seeds", "values"), [(2, 4), (3, 3), (5, 3)])
+def test_a_trend_within_seeds_is_that_of_page(seeds: int, values: int) -> None:
+    rng, x = np.random.default_rng(seeds), [10.0**i for i in range(values)]
+    for _ in range(5):
+        y = rng.random((seeds, values)) + np.arange(values) / 4
+        found = trend([(x, row) for row in y])
+        rho = np.mean([stats.spearmanr(x, row).statistic for row in y])
+        assert found.rho == pytest.approx(rho)
+        predicted = np.arange(values, 0, -1) if rho < 0 else None
+        page = stats.page_trend_test(y, method="exact", predicted_ranks=predicted)
+        assert found.p == pytest.approx(min(1.0, 2 * page.pvalue))
+
+
+def test_a_trend_over_runs_of_other_seeds() -> None:
+    x, y = [1.0, 1.0, 2.0, 2.0, 3.0, 3.0, 3.0], [0.1, 0.3, 0.2, 0.4, 0.5, 0.7, 0.6]
+    known = stats.permutation_test(
+        (y,), lambda y: stats.spearmanr(x, y).statistic, permutation_type="pairings"
+    )
+    found = trend([(x, y)])
+    assert found.rho == pytest.approx(known.statistic)
+    assert found.p == pytest.approx(known.pvalue)
+
+
+def test_a_trend_of_many_rearrangements_is_drawn() -> None:
+    x, rng = list(range(6)), np.random.default_rng(0)
+    y = rng.random((4, 6)) + np.arange(6) / 6
+    found = trend([(x, row) for row in y])
+    assert found.p == pytest.approx(2 * stats.page_trend_test(y, method="exact").pvalue, rel=0.3)
+
+
+def test_what_does_not_change_has_no_trend() -> None:
+    assert np.isnan(trend([([1.0, 2.0, 3.0], [0.5, 0.5, 0.5])]).p)
+    assert np.isnan(trend([]).p)
+
+
+def test_noise_has_a_trend_no_more_often_than_it_may() -> None:
+    rng, x = np.random.default_rng(1), [1.0, 2.0, 4.0, 8.0]
+    found = [trend([(x, row) for row in rng.random((2, 4))]).p for _ in range(400)]
+    assert np.mean(np.array(found) < 0.05) < 0.08
