@@ -19,7 +19,8 @@ Finding = tuple[tuple[str, ...], str]
 Shape = tuple[int, int, int]  # of a picture: channels, height, width
 
 CLASSES = {"mnist": 10, "cifar": 10, "cifar100": 100}
-PICTURES = {"mnist": 60_000, "cifar": 50_000, "cifar100": 50_000}  # to train on
+PICTURES = {"mnist": 60_000}  # to train on
+OTHER_PICTURES = 50_000  # of CIFAR-10, CIFAR-100, and what is not listed
 SAMPLE = 1000  # of CIFAR-10
 PICTURE: dict[str, Shape] = {"mnist": (1, 28, 28), "cifar": (3, 32, 32), "cifar100": (3, 32, 32)}
 CONV_CHANNELS = (64, 128)  # of the CNN
@@ -116,7 +117,7 @@ def usual_steps(exp: Experiment) -> list[int]:
 def usual_pictures(exp: Experiment) -> list[int]:
     """How many pictures the tasks, one after the other, train on, where the data set is the usual
     one and its classes have as many each."""
-    n = SAMPLE if exp.in_effect.data == "sample" else PICTURES[exp.benchmark]
+    n = SAMPLE if exp.in_effect.data == "sample" else PICTURES.get(exp.benchmark, OTHER_PICTURES)
     if not exp.permuted:
         n = n * _classes_per_task(exp) // CLASSES[exp.benchmark]
     tasks = [exp.num_batch * n] if exp.cumul else [n] * exp.num_batch
@@ -330,10 +331,12 @@ def _no_growth(exp: Experiment, picture: Shape) -> Iterator[Finding]:
 
 
 def _size(exp: Experiment, picture: Shape) -> Iterator[Finding]:
-    weights = exp.hidden_units * sum(_fc_inputs(replace(exp, context="none"), picture))
+    classes = CLASSES[exp.benchmark] if exp.permuted else _classes_per_task(exp)
+    outputs = classes * (1 if exp.scenario == "domain" else exp.num_batch)  # of all heads
+    weights = exp.hidden_units * (sum(_fc_inputs(replace(exp, context="none"), picture)) + outputs)
     if weights > MAX_WEIGHTS:
         yield (
-            ("hidden_units", "hidden_layers", "cnn", "benchmark"),
+            ("hidden_units", "hidden_layers", "cnn", "benchmark", "num_batch", "scenario"),
             f"the model would have {weights / 1e9:.1f} billion weights; "
             f"the limit is {MAX_WEIGHTS / 1e9:.0f} billion",
         )

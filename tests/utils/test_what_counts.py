@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from benchmarks import make_stream
 from exps.experiment import ABOUT, KEYS, Experiment
+from exps.kinds import Choice, Switch
 from exps.rules import contradictions
 from exps.sizes import result_bytes
 from models import make_model
@@ -31,20 +32,20 @@ from utils.training import empty_record, run_stream
 # What runs read outside of what is called here, and what needs another machine or library.
 ELSEWHERE = {*ABOUT, "device", "checkpoint_every"}
 TASKS = {"cifar": [1, 2, 5], "cifar100": [2, 5], "split": [1, 2], "perm": [1, 2, 3]}
+NAMED = {key: list(k.kind.names) for key, k in KEYS.items() if isinstance(k.kind, Choice)}
+SWITCHES = {key: [False, True] for key, k in KEYS.items() if isinstance(k.kind, Switch)}
 CHOICES: dict[str, list[Any]] = {
+    **NAMED,
+    **SWITCHES,
     "benchmark": ["mnist", "mnist", "mnist", "cifar", "cifar100"],
-    "mnist_mode": ["perm", "split"],
     "cumul": [False, False, True],
-    "scenario": ["domain", "task", "class"],
     "class_order": ["sorted", "random"],
-    "data": ["full", "sample"],
     "validation": [0.0, 0.3],
     "cnn": [False, False, False, True],
     "hidden_units": [16, 24],
     "hidden_layers": [1, 2],
     "dropout": [0.0, 0.4],
     "sparsify": [True, True, False],
-    "sparse_layers": ["own", "nupic"],
     "percent_on_fc": [0.125, 0.3],
     "percent_on_conv": [0.1, 0.4],
     "k_inference_factor": [1.0, 1.6],
@@ -56,27 +57,18 @@ CHOICES: dict[str, list[Any]] = {
     "dynamic": ["none", "none", "grow", "set", "rigl"],
     "initial_density_fc": [0.1, 0.2],
     "grow_per_task": [0.1, 0.15],
-    "grow_units": ["all", "fresh"],
     "grow_every": [0, 2],
     "max_density_fc": [0.5, 0.4],
-    "grow_by": ["gradient", "coactivation", "random"],
-    "context": ["none", "prototype"],
     "context_units": [8, 10],
     "context_overlap": [0.0, 0.5],
     "old_synapse_lr": [1.0, 0.3, 0.0],
-    "old_synapse_rule": ["used", "usage", "importance"],
     "lr": [0.1, 0.05],
     "momentum": [0.9, 0.5],
-    "nesterov": [True, False],
     "weight_decay": [0.0, 1e-3],
     "mb_size": [8, 20],
     "train_ep": [1, 2],
     "train_ep_inc": [1, 2],
-    "eval_tasks": ["all", "seen"],
-    "record_stats": [True, False],
     "seed": [0, 1],
-    "engine": ["auto", "reference", "sparse", "dense"],
-    "precision": ["fp32", "bf16"],
 }
 
 
@@ -146,6 +138,10 @@ def measured(exp: Experiment) -> dict[str, Any]:
 def seen(exp: Experiment) -> Seen:
     """The same experiment as code sees it that cannot ask what counts."""
     return Seen(**{f.name: getattr(exp, f.name) for f in fields(exp)})
+
+
+def test_every_key_is_drawn() -> None:
+    assert set(CHOICES) == set(KEYS) - ELSEWHERE - {"num_batch", "data_dir"}
 
 
 @settings(max_examples=30)
