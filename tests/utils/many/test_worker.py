@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -104,3 +105,14 @@ def test_a_folder_that_cannot_be_written(order: Order) -> None:
     outcome = carry_out(order, {}, going_on)
     assert outcome.kind == "failed"
     assert str(order.results_dir) in outcome.reason
+
+
+def test_a_folder_whose_name_cannot_be_told(
+    order: Order, ends: list[Ended], tmp_path: Path
+) -> None:
+    """A process tells of it escaped; the result is found all the same."""
+    odd = replace(order, results_dir=tmp_path / "a\nb\x1b[31m")
+    odd.results_dir.mkdir()
+    (odd.results_dir / "A.pkl").touch()
+    ends.append(Ended(0, f"{tmp_path}/a\\nb\\x1b[31m/A.pkl\n", ""))
+    assert carry_out(odd, {}, going_on).path == odd.results_dir / "A.pkl"
