@@ -59,7 +59,8 @@ def _plain_engine(
         raise EngineError(
             three_lines(
                 f"[{exp.name}] engine = sparse does not fit this experiment",
-                "it is for MLPs of own k-winner layers on the CPU, with ordinary settings of SGD",
+                "it is for MLPs of own k-winner layers, each with a bias, on the CPU, with ordinary"
+                " settings of SGD",
                 "choose engine = auto",
             )
         )
