@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 ARGS ?=
 FUZZ_SECONDS ?= 60
-FUZZ_TARGETS := configuration override result checkpoint npz
+FUZZ_TARGETS := configuration override result checkpoint npz copy
 BIN := $(VENV)/bin
 
 .PHONY: run test bench fuzz fuzz-install clean

@@ -1,7 +1,7 @@
 """The contents of files as they are published: plain, gzipped, or in a tar archive.
 
 What counts is how a file begins, not its name: browsers unpack what they download, or do not.
-Nothing is written to disk, and a file that unpacks to more than MAX_BYTES is given up at that size.
+Nothing is written to disk, and what unpacks to more than is allowed is given up at that size.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ MAX_MEMBERS = 1000  # files in an archive
 
 
 class _Limited:
-    """Reads another file, and no more than MAX_BYTES of it."""
+    """Reads another file, and no more than `room` bytes of it."""
 
-    def __init__(self, file: gzip.GzipFile | BinaryIO) -> None:
-        self.file, self.room = file, MAX_BYTES
+    def __init__(self, file: gzip.GzipFile | BinaryIO, room: int) -> None:
+        self.file, self.room, self.allowed = file, room, room
 
     def read(self, size: int) -> bytes:
         """At most `size` bytes. Raises ValueError where there are more than allowed."""
         found = self.file.read(size)
         self.room -= len(found)
         if self.room < 0:
-            raise ValueError(f"it holds more than the {MAX_BYTES} bytes allowed")
+            raise ValueError(f"it holds more than the {self.allowed} bytes allowed")
         return found
 
 
-def contents(path: Path) -> bytes:
-    """All bytes of a file, unpacked if it is gzipped."""
-    with _opened(path) as file:
+def contents(path: Path, room: int) -> bytes:
+    """All bytes of a file, at most `room`, unpacked if it is gzipped."""
+    with _opened(path, room) as file:
         return b"".join(iter(lambda: file.read(CHUNK), b""))
 
 
@@ -44,7 +44,7 @@ def members(path: Path, names: Container[str]) -> dict[str, bytes]:
     """The contents of the files with these names, whatever their folder in the archive."""
     found: dict[str, bytes] = {}
     # As a stream ("r|"): members are read in their order, and nothing is looked for at its end.
-    with _opened(path) as file, tarfile.open(fileobj=file, mode="r|") as archive:  # type: ignore[call-overload]
+    with _opened(path, MAX_BYTES) as file, tarfile.open(fileobj=file, mode="r|") as archive:  # type: ignore[call-overload]
         for number, member in enumerate(archive):
             if number == MAX_MEMBERS:
                 raise ValueError(f"it has more than {MAX_MEMBERS} files")
@@ -56,9 +56,9 @@ def members(path: Path, names: Container[str]) -> dict[str, bytes]:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[_Limited]:
+def _opened(path: Path, room: int) -> Iterator[_Limited]:
     require_file(path)
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
         file.seek(0)
-        yield _Limited(gzip.GzipFile(fileobj=file) if packed else file)
+        yield _Limited(gzip.GzipFile(fileobj=file) if packed else file, room)

@@ -24,7 +24,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.arrays import Arrays, DataError, Dataset, check_arrays, faults_of, one_line
+from benchmarks.arrays import (
+    MAX_BYTES,
+    Arrays,
+    DataError,
+    Dataset,
+    check_arrays,
+    faults_of,
+    one_line,
+)
 from benchmarks.packed import contents, members
 from exps.messages import all_of, shown, three_lines
 
@@ -61,16 +69,19 @@ def archives(root: Path, dataset: Dataset) -> list[Path]:
 def read_copy(place: Path, dataset: Dataset, source: str) -> Arrays:
     """The arrays of a folder or an archive. Raises DataError for a damaged one."""
     names = dataset.train + dataset.test
+    files: Files = {}
     if place.is_dir():
-        files = {name: _in_folder(place, name) for name in names}
+        for name in names:
+            read = sum(len(content) for _, content in files.values())
+            files[name] = _in_folder(place, name, MAX_BYTES - read)
     else:
         with faults_of(place):
             packed = members(place, names)
             if missing := [name for name in names if name not in packed]:
                 raise ValueError(f"there is no {', '.join(missing)} in it")
         files = {name: (place, content) for name, content in packed.items()}
-    read = _mnist if dataset.torchvision.endswith("MNIST") else _cifar
-    arrays = Arrays(**read(files, dataset), source=source)
+    parse = _mnist if dataset.torchvision.endswith("MNIST") else _cifar
+    arrays = Arrays(**parse(files, dataset), source=source)
     with faults_of(place):
         check_arrays(arrays, dataset)
     return arrays
@@ -140,7 +151,7 @@ def _file(folder: Path, name: str) -> Path | None:
     return next((path for path in paths if exists(path) and not path.is_dir()), None)
 
 
-def _in_folder(folder: Path, name: str) -> tuple[Path, bytes]:
+def _in_folder(folder: Path, name: str, room: int) -> tuple[Path, bytes]:
     path = _file(folder, name)
     if path is None:
         raise DataError(
@@ -152,7 +163,7 @@ def _in_folder(folder: Path, name: str) -> tuple[Path, bytes]:
             )
         )
     with faults_of(path):
-        return path, contents(path)
+        return path, contents(path, room)
 
 
 def _mnist(files: Files, dataset: Dataset) -> dict[str, NDArray[np.uint8]]:

@@ -36,7 +36,7 @@ def make_model(
             three_lines(
                 f"{exp.name}: the network does not fit its pictures of {height} × {width}",
                 reason,
-                f"change {keys[0]}, or take larger pictures",
+                f"change {keys[0]}, or take other pictures",
             )
         )
     module = import_module("models.cnn" if exp.cnn else "models.mlp")

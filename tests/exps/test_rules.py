@@ -116,6 +116,26 @@ def test_contradictions(exp: Experiment, change: dict[str, Any], key: str, reaso
     assert set(keys) <= set(KEYS)
 
 
+def test_pictures_of_ones_own_have_their_own_sizes() -> None:
+    """What counts inputs is asked again once they are known, and not before where they are not."""
+    few = replace(PERM, weight_sparsity_fc=0.0006)
+    own = replace(few, data_dir="elsewhere")
+    assert list(rules.contradictions(own)) == []
+    assert list(rules.misfits(own, (1, 64, 64))) == []
+    for exp, picture, key, reason in (
+        (own, (1, 28, 28), "weight_sparsity_fc", "a unit of 784 inputs; choose at least 0.00128"),
+        (replace(PERM, weight_sparsity_fc=0.1), (1, 2, 2), "weight_sparsity_fc", "4 inputs"),
+        (replace(PERM, **GROW), (1, 2, 2), "initial_density_fc", "4 inputs"),
+        (CNN, (1, 8, 30), "cnn", "leave nothing of pictures of 8 × 30"),
+        (CNN, (3, 2000, 2000), "hidden_units", "billion weights"),
+    ):
+        keys, why = next(rules.misfits(exp, picture))
+        assert keys[0] == key and reason in why
+    for exp in (PERM, CNN):
+        assert list(rules.misfits(exp, (1, 9, 9))) == []
+    assert list(rules.misfits(PERM, (1, 1, 1))) == []
+
+
 @pytest.mark.parametrize(
     "exp",
     [
@@ -234,6 +254,6 @@ def test_what_never_happens_is_what_the_run_never_does(
 
 
 def test_the_network_is_the_one_that_the_rules_speak_of() -> None:
-    """models may not import exps and exps not torch, so both name these sizes."""
+    """exps may not import models, so both name these sizes."""
     cnn = pytest.importorskip("models.cnn", reason="needs torch")
     assert (cnn.CHANNELS, cnn.KERNEL) == (rules.CONV_CHANNELS, rules.CONV_KERNEL)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
 import pickle
+import tarfile
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +19,7 @@ import numpy as np
 from benchmarks.arrays import DataError
 from benchmarks.datasets import DATASETS
 from benchmarks.npz import read_npz
+from benchmarks.torchvision_copy import read_copy
 from exps import config
 from exps.config import ConfigError
 from utils import checkpoint_file
@@ -26,6 +29,7 @@ from utils.results import ResultsError, load_results
 _SCRATCH = tempfile.TemporaryDirectory(prefix="fuzz-")  # gone with the process
 _FOLDER = Path(_SCRATCH.name)
 _FILE = _FOLDER / "input"
+IDX = DATASETS["mnist"].train + DATASETS["mnist"].test
 SMALL_MNIST = {"x_train": (3, 2, 2), "y_train": (3,), "x_test": (2, 2, 2), "y_test": (2,)}
 
 
@@ -83,12 +87,29 @@ def npz(data: bytes) -> None:
             _one_line(line)
 
 
+def copy(data: bytes) -> None:
+    """Any file among MNIST's, and any archive of CIFAR-10; packed as well."""
+    for contents in (data, gzip.compress(data)):
+        for name, dataset in ((IDX[0], DATASETS["mnist"]), ("cifar.tar", DATASETS["cifar10"])):
+            folder = _FOLDER / "copy"
+            folder.mkdir(exist_ok=True)
+            for file in IDX:
+                (folder / file).write_bytes(_idx((3, 2, 2) if "images" in file else (3,)))
+            (folder / name).write_bytes(contents)
+            try:
+                read_copy(folder if name in IDX else folder / name, dataset, "fuzz")
+            except DataError as error:
+                for line in str(error).split("\n"):
+                    _one_line(line)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "configuration": configuration,
     "override": override,
     "result": result,
     "checkpoint": checkpoint,
     "npz": npz,
+    "copy": copy,
 }
 
 
@@ -102,6 +123,7 @@ def seeds(name: str) -> list[bytes]:
         "result": _results(),
         "checkpoint": [json.dumps(h).encode() for h in _headers()] + [_checkpoint()],
         "npz": [_npz(0), _npz(ZIP_DEFLATED)],
+        "copy": [_idx((3, 2, 2)), _tar()],
     }[name]
 
 
@@ -147,6 +169,21 @@ def _results() -> list[bytes]:
     return [
         pickle.dumps([{"lr": 0.1, "order": (1, 0)}, stats], protocol) for protocol in (2, 3, 4, 5)
     ]
+
+
+def _idx(shape: tuple[int, ...]) -> bytes:
+    header = np.array([0x800 + len(shape), *shape], ">i4").tobytes()
+    return header + bytes(int(np.prod(shape)))
+
+
+def _tar() -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        for name in DATASETS["cifar10"].train:
+            info = tarfile.TarInfo(f"x/{name}")
+            info.size = 100
+            archive.addfile(info, io.BytesIO(bytes(100)))
+    return out.getvalue()
 
 
 def _npz(compression: int) -> bytes:
