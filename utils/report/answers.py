@@ -68,9 +68,8 @@ class Report:
         found = [note for group in self.groups for note in _notes(group)]
         found += [note for pair in self.pairs for note in _notes_on(pair)]
         found += [note for ranking in self.rankings for note in _notes_on_ranking(ranking)]
-        numbers = next((r.known[1:3] for r in self.rankings if len(r.known) > 2), [])
-        if self.command and numbers:
-            both = " ".join(str(group.number) for group in numbers)
+        if self.command and self.rankings:
+            both = " ".join(str(group.number) for group in self.rankings[0].groups[-2:])
             found.append(f"any two groups are compared by {self.command} --compare {both}")
         return found
 
@@ -98,22 +97,16 @@ def make_report(
         replace(pair, metrics=pair.metrics | {MAIN: comparison})
         for pair, comparison in zip(pairs, adjusted, strict=True)
     ]
-    rankings, swept = [], []
-    for same in _by_tasks(groups):
+    rankings, swept = [], lines(groups, ["num_batch"])  # other tasks: seen, but not ranked
+    for same in _by_tasks([group for group in groups if group.by_seed(MAIN)]):
         here = lines(same)
-        swept += [_with_level(line, found) for line in here]
+        swept += here
         if len({line.key for line in here}) == 1:
             rankings += [rank(line.groups, line) for line in here if len(line.groups) > 2]
-        if len(same) > 2 and (not rankings or set(rankings[-1].groups) != set(same)):
+        answered = [{*pair} for pair in chosen] + [{*ranking.groups} for ranking in rankings]
+        if len(same) > 1 and {*same} not in answered:
             rankings.append(rank(same))
-    swept += lines(groups, ["num_batch"])  # other tasks: to be seen, not to be ranked
-    return Report(groups, pairs, rankings, swept, list(problems), len(set(asked)))
-
-
-def _with_level(line: Line, found: Sequence[tuple[Group, Group]]) -> Line:
-    """The line with the dense twin in which its key does nothing, where there is one."""
-    dense = (d for s, d in found if s in line.groups and line.key not in d.config)
-    return replace(line, level=next(dense, None))
+    return Report(groups, pairs, rankings, swept, list(problems), len({*asked}))
 
 
 def _pair(first: Group, second: Group, are_twins: bool) -> Pair:
@@ -201,16 +194,11 @@ def _notes_on(pair: Pair) -> Iterator[str]:
 
 
 def _notes_on_ranking(ranking: Ranking) -> Iterator[str]:
-    """What the comparisons with the best leave out."""
-    sizes = [len(group.by_seed(MAIN)) for group in ranking.known]
-    left = [
-        c
-        for n, c in zip(sizes[1:], ranking.leads, strict=True)
-        if c.difference.n < max(n, sizes[0])
-    ]
-    if fewer := sum(c.paired for c in left):
+    best, *others = (len(group.by_seed(MAIN)) for group in ranking.groups)
+    leads = zip(ranking.leads, others, strict=True)
+    if fewer := sum(c.paired and c.difference.n < max(best, n) for c, n in leads):
         yield f"{ranking.title}: the best is compared with {fewer} by the seeds that both have"
-    if len({program(run) for group in ranking.known for run in group.runs}) > 1:
+    if len({program(run) for group in ranking.groups for run in group.runs}) > 1:
         yield f"{ranking.title}: not all were made by the same version of the program"
 
 

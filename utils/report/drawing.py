@@ -65,7 +65,8 @@ def line_chart(
     curves = [curve for group in groups if (curve := _curve(group, values)) is not None]
     if not curves:
         return None
-    figure, ax = chart({short_label(curve.group): look_of(curve.group) for curve in curves})
+    labels = [curve.group.label for curve in curves]
+    figure, ax = chart(labels, [look_of(curve.group) for curve in curves])
     for curve in curves:
         _draw(ax, curve, shade=0.18 if len(curves) <= _SHADED else 0.07)
     ax.set(xlabel=x_label, ylabel=y_label)
@@ -84,14 +85,15 @@ def line_chart(
     return Picture(heading, name, title, alt, figure)
 
 
-def chart(looks: Mapping[str, Mapping[str, Any]]) -> tuple[Figure, Axes]:
-    """Room for lines, with a legend below it: a look for each label."""
-    figure = Figure(figsize=(WIDTH, 2.8 + 0.17 * sum(label.count("\n") + 1 for label in looks)))
-    handles = [Line2D([], [], **look, linewidth=1.8) for look in looks.values()]
+def chart(labels: Sequence[str], looks: Sequence[Mapping[str, Any]]) -> tuple[Figure, Axes]:
+    """Room for lines of these looks, with a legend below it."""
+    labels = [two_lines(label) for label in labels]
+    figure = Figure(figsize=(WIDTH, 2.8 + 0.17 * sum(label.count("\n") + 1 for label in labels)))
+    handles = [Line2D([], [], **look, linewidth=1.8) for look in looks]
     # Empty at first: a legend would leave out names that begin with an underscore.
-    empty = [" " + "\n" * label.count("\n") for label in looks]
+    empty = [" " + "\n" * label.count("\n") for label in labels]
     legend = figure.legend(handles, empty, loc="outside lower left", fontsize=8)
-    for text, label in zip(legend.get_texts(), looks, strict=True):
+    for text, label in zip(legend.get_texts(), labels, strict=True):
         text.set_text(label)
     return figure, figure.subplots()
 
@@ -130,9 +132,16 @@ def _draw(ax: Axes, curve: Curve, shade: float) -> None:
         return
     if len(curve.x) > MARKED:
         look["marker"] = ""
-    ax.plot(curve.x, curve.mean, **look)
-    low, high = curve.mean - curve.half, curve.mean + curve.half
-    ax.fill_between(curve.x, low, high, color=look["color"], alpha=shade, linewidth=0)
+    band = np.stack([curve.mean - curve.half, curve.mean, curve.mean + curve.half])
+    draw_line(ax, curve.x, band, look, shade)
+
+
+def draw_line(
+    ax: Axes, x: np.ndarray, band: np.ndarray, look: dict[str, Any], shade: float = 0.18
+) -> None:
+    """A line in its band: [low end, mean, high end] at each x."""
+    ax.plot(x, band[1], **look)
+    ax.fill_between(x, band[0], band[2], color=look["color"], alpha=shade, linewidth=0)
 
 
 def heat_map(values: np.ndarray, x_label: str, y_label: str, bar_label: str) -> Figure:
@@ -176,11 +185,6 @@ def colour_of(group: Group) -> str:
 def marker_of(group: Group) -> str:
     """The marker of a group's points."""
     return MARKERS[(group.number - 1) % len(MARKERS)]
-
-
-def short_label(group: Group) -> str:
-    """The group's label on one or two lines."""
-    return two_lines(group.label)
 
 
 def two_lines(label: str) -> str:

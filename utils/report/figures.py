@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -28,6 +27,7 @@ from utils.report.drawing import (
     WIDTH,
     chart,
     colour_of,
+    draw_line,
     file_part,
     heat_map,
     line_chart,
@@ -35,10 +35,9 @@ from utils.report.drawing import (
     marker_of,
     said_number,
     set_ticks,
-    short_label,
     two_lines,
 )
-from utils.report.groups import Group
+from utils.report.groups import Group, twins
 from utils.report.ranking import MAIN
 from utils.report.runs import Run
 from utils.report.statistics import estimate
@@ -49,8 +48,8 @@ from utils.report.sweeps import Line
 def pictures(groups: Sequence[Group], lines: Sequence[Line] = ()) -> list[Picture]:
     """Every picture that there are data for, those of sweeps and of all groups first."""
     with style():
-        keys = dict.fromkeys(line.key for line in lines)
-        swept = [sweep(key, [line for line in lines if line.key == key]) for key in keys]
+        keys, pairs = dict.fromkeys(line.key for line in lines), twins(groups)
+        swept = [sweep([line for line in lines if line.key == key], pairs) for key in keys]
         overall = [draw(groups) for draw in (*_OVERALL, *changes.OVERALL)]
         each = [draw(group) for group in groups for draw in (*_EACH, *changes.EACH)]
     return [picture for picture in (*swept, *overall, *each) if picture is not None]
@@ -61,7 +60,7 @@ def averages(groups: Sequence[Group]) -> Picture | None:
     groups = [group for group in groups if estimate(group.values(MAIN)).n]
     if len(groups) < 2:
         return None
-    lines = max(short_label(group).count("\n") + 1 for group in groups)
+    lines = max(two_lines(group.label).count("\n") + 1 for group in groups)
     figure = Figure(figsize=(WIDTH, 0.9 + (0.3 + 0.14 * lines) * len(groups)))
     ax = figure.subplots()
     said = []
@@ -73,7 +72,7 @@ def averages(groups: Sequence[Group]) -> Picture | None:
         ax.errorbar(found.mean, y, xerr=half, **look, capsize=4, markersize=7)
         ax.plot(values, np.full(len(values), y + 0.2), ".", color=colour_of(group), alpha=0.6)
         place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "bottom", "size": 8}
-        ax.annotate(short_label(group), (0, y - 0.15), **place)
+        ax.annotate(two_lines(group.label), (0, y - 0.15), **place)
         said.append(f"{group.label} {found.mean:.1f} %")
     ax.set(xlabel="average accuracy after the last task (%)", yticks=[])
     ax.set_ylim(len(groups) - 0.5, -0.85)
@@ -82,46 +81,40 @@ def averages(groups: Sequence[Group]) -> Picture | None:
     return Picture(OVERALL, "average_accuracy", title, f"{title}: {'; '.join(said)}.", figure)
 
 
-def sweep(key: str, lines: Sequence[Line]) -> Picture | None:
-    """The average accuracy against a key of numbers: a line for each section and network."""
-    found = {two_lines(line.label): (line, _means(line.groups)) for line in lines}
-    found = {name: (line, m) for name, (line, m) in found.items() if np.isfinite(m[0]).sum() > 1}
-    if not 0 < len(found) <= len(SERIES):  # more could not be told apart
+def sweep(lines: Sequence[Line], pairs: Sequence[tuple[Group, Group]]) -> Picture | None:
+    """The average accuracy against a key of numbers: a line for each section and network, and of
+    the pairs, which are twins, the dense ones in which the key does nothing as level lines.
+    """
+    if len(lines) > len(SERIES):  # they could not be told apart
         return None
-    marks = itertools.cycle(MARKERS)
-    looks: dict[str, dict[str, Any]] = {
-        n: {"color": c, "marker": next(marks)} for n, c in zip(found, SERIES, strict=False)
+    key, points = lines[0].key, {group for line in lines for group in line.groups}
+    levels = list(dict.fromkeys(d for s, d in pairs if s in points and key not in d.config))
+    looks = [
+        {"color": colour, "marker": MARKERS[i % len(MARKERS)]} for i, colour in enumerate(SERIES)
+    ]
+    flat: dict[Group, dict[str, Any]] = {
+        d: {"color": INK, "linestyle": DASHES[1 + i % 3]} for i, d in enumerate(levels)
     }
-    levels = {two_lines(line.level.label): line.level for line, _ in found.values() if line.level}
-    flat: dict[str, dict[str, Any]] = {
-        name: {"color": INK, "linestyle": DASHES[1 + i % 3]} for i, name in enumerate(levels)
-    }
-    figure, ax = chart(looks | flat)
-    for name, (line, (mean, half)) in found.items():
-        color = looks[name]["color"]
-        ax.plot(line.values, mean, **looks[name])
-        ax.fill_between(line.values, mean - half, mean + half, color=color, alpha=0.18, linewidth=0)
-        for x, group in zip(line.values, line.groups, strict=True):
-            values = 100 * group.values(MAIN)
-            ax.plot(np.full(len(values), x), values, ".", color=color, alpha=0.6)
-    for name, group in levels.items():
-        ax.axhline(_means([group])[0][0], **flat[name])
-    _set_values(ax, sorted({value for line, _ in found.values() for value in line.values}))
+    labels = [line.label for line in lines] + [dense.label for dense in levels]
+    figure, ax = chart(labels, [*looks[: len(lines)], *flat.values()])
+    for line, look in zip(lines, looks, strict=False):
+        curves = [100 * group.values(MAIN) for group in line.groups]
+        found = [estimate(values) for values in curves]
+        band = np.array([(f.mean - f.half, f.mean, f.mean + f.half) for f in found]).T
+        draw_line(ax, np.array(line.values), band, look)
+        for x, values in zip(line.values, curves, strict=True):
+            ax.plot(np.full(len(values), x), values, ".", color=look["color"], alpha=0.6)
+    for dense, dashed in flat.items():
+        ax.axhline(100 * estimate(dense.values(MAIN)).mean, **dashed)
+    _set_values(ax, sorted({value for line in lines for value in line.values}))
     ax.set(xlabel=key, ylabel="average accuracy (%)")
     title = f"Average accuracy against {key} (band: 95 % interval; dots: runs)"
-    said = "; ".join(
-        f"{line.label}: " + ", ".join(
-            f"{line.text(g)} {m:.1f} %" for g, m in zip(line.groups, mean, strict=True)
-        )
-        for line, (mean, _) in found.values()
-    )  # fmt: skip
-    return Picture(OVERALL, f"accuracy_by_{key}", title, f"{title}: {said}.", figure)
-
-
-def _means(groups: Sequence[Group]) -> tuple[np.ndarray, np.ndarray]:
-    """The average accuracy of each group in percent, and half of its interval: [groups] each."""
-    found = [estimate(100 * group.values(MAIN)) for group in groups]
-    return np.array([f.mean for f in found]), np.array([f.half for f in found])
+    said = [
+        f"{group.label} {100 * estimate(group.values(MAIN)).mean:.1f} %"
+        for line in lines
+        for group in line.groups
+    ]
+    return Picture(OVERALL, f"accuracy_by_{key}", title, f"{title}: {'; '.join(said)}.", figure)
 
 
 def _set_values(ax: Axes, values: Sequence[float]) -> None:
@@ -129,7 +122,7 @@ def _set_values(ax: Axes, values: Sequence[float]) -> None:
     those above 0 span a decade or more.
     """
     positive = [value for value in values if value > 0]
-    wide = len(positive) > 1 and values[0] >= 0 and values[-1] >= 10 * positive[0]
+    wide = len(positive) > 1 and values[-1] >= 10 * positive[0]
     if wide and values[0] > 0:
         ax.set_xscale("log")
     elif wide:  # from 0 to the first of the others it is even

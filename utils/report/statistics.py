@@ -53,14 +53,6 @@ class Comparison:
         return bool(max(self.p, self.p_adjusted) < 1 - LEVEL)
 
 
-@dataclass(frozen=True)
-class Trend:
-    """Spearman's correlation from -1 (always down) to 1 (always up), and how likely chance is."""
-
-    rho: float
-    p: float
-
-
 def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
     """Mean and interval of those of the values that are not NaN."""
     known = np.asarray(values, float)
@@ -111,24 +103,23 @@ def holm(comparisons: Sequence[Comparison], tests: int = 0) -> list[Comparison]:
     return adjusted
 
 
-def trend(blocks: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Trend:
+def trend(blocks: Sequence[tuple[Sequence[float], Sequence[float]]]) -> tuple[float, float]:
     """Whether y goes up or down with x: of each block (x, y), such as the runs of one seed, its
-    Spearman correlation, and of those the mean. p is of all rearrangements of y within the blocks,
-    which for whole blocks is Page's test, both sides. Without any x or y that differ: NaN.
+    Spearman correlation, and of those the mean; and its p, of all rearrangements of y within the
+    blocks, which for whole blocks is Page's test, both sides.
     """
     ranks = [(_ranks(x), _ranks(y)) for x, y in blocks]
-    if not any(x.any() and y.any() for x, y in ranks):
-        return Trend(NAN, NAN)
-    rho = sum(float(x @ y) for x, y in ranks) / len(ranks)
-    rng, found = np.random.default_rng(0), np.zeros(1)
+    rng, total = np.random.default_rng(0), sum(float(x @ y) for x, y in ranks)
     few = math.prod(math.factorial(min(len(x), 9)) for x, _ in ranks) <= _RESAMPLES
+    found = np.zeros(1)
     for x, y in ranks:
         if few:
             found = np.add.outer(found, np.array([*itertools.permutations(y)]) @ x).ravel()
         else:
             found = found + rng.permuted(np.tile(y, (_RESAMPLES, 1)), axis=1) @ x
-    as_far = np.count_nonzero(np.abs(found) >= abs(rho) * len(ranks) - 1e-9)
-    return Trend(rho, as_far / len(found) if few else (as_far + 1) / (len(found) + 1))
+    as_far = np.count_nonzero(np.abs(found) >= abs(total) - 1e-9)
+    p = as_far / len(found) if few else (as_far + 1) / (len(found) + 1)
+    return total / len(ranks), p
 
 
 def _ranks(values: Sequence[float]) -> np.ndarray:

@@ -142,10 +142,10 @@ def overview_table(report: Report) -> Table:
 def ranking_table(ranking: Ranking) -> Table:
     """All of the groups against the best of them, in average accuracy: a row each."""
     leads = [[MISSING] * 5, *(_comparison(MAIN, lead)[:5] for lead in ranking.leads)]
-    means = [estimate(group.values(MAIN)) for group in ranking.known]
+    means = [estimate(group.values(MAIN)) for group in ranking.groups]
     rows = [
         [ranking.name(group), estimate_text(METRICS[MAIN], mean), str(mean.n), *lead]
-        for group, mean, lead in zip(ranking.known, means, leads, strict=False)
+        for group, mean, lead in zip(ranking.groups, means, leads, strict=True)
     ]
     head = [ranking.line.key if ranking.line else "group", unit_text(METRICS[MAIN]), "runs"]
     head += ["lead (points)", *_COMPARISON[1:5]]
@@ -257,7 +257,7 @@ def comparison_frame(report: Report) -> pd.DataFrame:
     ]
     for r in report.rankings:
         found += [
-            (r.title, r.known[0], g, MAIN, c) for g, c in zip(r.known[1:], r.leads, strict=True)
+            (r.title, r.groups[0], g, MAIN, c) for g, c in zip(r.groups[1:], r.leads, strict=True)
         ]
     rows = []
     for question, first, second, name, c in found:

@@ -59,7 +59,7 @@ def as_text(made: Report, width: int) -> str:
     numbered = any(len(group.label) > _NAME for group in made.groups)
     if numbered:
         parts.append("\n".join(f"{group.number:>3}  {group.label}" for group in made.groups))
-    parts += [ranking_table(r).terminal(width) for r in made.rankings if len(r.known) > 1]
+    parts += [ranking_table(r).terminal(width) for r in made.rankings]
     parts += [_columns(table, made, numbered).terminal(width) for table in metric_tables(made)]
     return "\n\n".join(parts)
 

@@ -247,7 +247,7 @@ def test_a_report_is_on_the_runs_of_the_command(tmp_path: Path, call: Any) -> No
 
 def test_no_report_where_no_run_has_left_a_result(tmp_path: Path, call: Any) -> None:
     (tmp_path / "mnist.npz").write_bytes(b"damaged")
-    lost = ["--set", "benchmark=mnist", "--set", f"data_dir={tmp_path}"]
+    lost = ["--set", "benchmark=mnist", "--set", "data=full", "--set", f"data_dir={tmp_path}"]
     status, out, _ = call("--name", "Dense", "--seeds", "0-1", *lost, "--report")
     assert status == 1
     assert "no report: no run of this command has left a result" in out

@@ -73,8 +73,8 @@ def test_all_against_the_best_by_hand(save: Save) -> None:
         ]
         for name in "ABCD"
     }
-    assert ranking.known[0].name == max(accs, key=lambda n: np.mean(accs[n]))
-    best, others = ranking.known[0].name, [group.name for group in ranking.known[1:]]
+    assert ranking.groups[0].name == max(accs, key=lambda n: np.mean(accs[n]))
+    best, others = ranking.groups[0].name, [group.name for group in ranking.groups[1:]]
     known = [stats.ttest_rel(accs[best], accs[name]) for name in others]
     for lead, test in zip(ranking.leads, known, strict=True):
         low, high = test.confidence_interval()
@@ -109,18 +109,19 @@ def test_the_best_of_equals_is_seldom_called_better(save: Save) -> None:
 def test_single_runs_are_not_called_better(save: Save) -> None:
     (first, *rest) = made(swept(save, seeds=1)).answer
     assert first.startswith("Sparse: of 4 values of percent_on_fc, 0.05 has the highest average")
-    assert first.endswith("% (n = 1). Single runs cannot tell that from chance.")
+    assert first.endswith("% (n = 1); single runs cannot tell that from chance.")
     assert "±" not in first and "no steady rise or fall" in rest[0]  # 2 of 24 orders
 
 
 @pytest.mark.parametrize("done", [0, 2])
 def test_groups_without_an_end_are_left_out(save: Save, done: int) -> None:
     folder = swept(save, VALUES[:3], done=done)
-    assert made(folder).answer == [
-        "No run of 0.05, 0.1 and 0.2 came to its end, so there is no average accuracy."
-    ]
-    save(seed=0, percent_on_fc=0.4)
-    assert made(folder).answer[0].endswith("(n = 1). No other has a run that came to its end.")
+    assert [text.split(") ")[-1] for text in made(folder).answer] == [
+        "came to its end, so there is no average accuracy."
+    ] * 3
+    save(seed=0, percent_on_fc=0.05)
+    save(seed=1, percent_on_fc=0.1)
+    assert made(folder).answer[0].startswith("Of 2 groups on the same 3 tasks, Sparse (percent")
     assert main([str(folder)]) == 0
 
 
@@ -129,7 +130,8 @@ def test_runs_without_any_spread(save: Save) -> None:
         return stats | {"accs": np.full((3, 3), 0.5)}
 
     folder = swept(save, change=same)
-    (said,) = made(folder).answer
+    said, steady = made(folder).answer
+    assert "rho = +0.00, p = 1.00" in steady
     assert "may be ahead of 0.1, 0.2 and 0.4 by chance" in said
     assert main([str(folder)]) == 0
 
@@ -145,7 +147,7 @@ def test_seeds_that_only_some_groups_have(save: Save) -> None:
     save("D", seed=9, lost=0.5)
     (ranking,) = made(folder).rankings
     assert [lead.paired for lead in ranking.leads] == [
-        {"A": False, "B": False, "D": True}[group.name] for group in ranking.known[1:]
+        {"A": False, "B": False, "D": True}[group.name] for group in ranking.groups[1:]
     ]
     note = "4 groups: the best is compared with 1 by the seeds that both have"
     assert note in made(folder).notes
@@ -191,7 +193,8 @@ def test_the_curve_has_the_numbers(save: Save) -> None:
     )
     level = picture.figure.axes[0].lines[-1]  # the dense twin has no such key
     np.testing.assert_allclose(level.get_ydata(), 100 * groups[4].values("average_accuracy").mean())
-    assert "0.05 93" in picture.alt and ticks(picture.figure) == ["0.05", "0.1", "0.2", "0.4"]
+    assert "Sparse (percent_on_fc = 0.05) 93.4 %; " in picture.alt
+    assert ticks(picture.figure) == ["0.05", "0.1", "0.2", "0.4"]
 
 
 def test_two_sections_are_a_line_each_and_other_keys_are_none(save: Save) -> None:

@@ -135,12 +135,12 @@ def test_a_trend_within_seeds_is_that_of_page(seeds: int, values: int) -> None:
     rng, x = np.random.default_rng(seeds), [10.0**i for i in range(values)]
     for _ in range(5):
         y = rng.random((seeds, values)) + np.arange(values) / 4
-        found = trend([(x, row) for row in y])
+        found, p = trend([(x, row) for row in y])
         rho = np.mean([stats.spearmanr(x, row).statistic for row in y])
-        assert found.rho == pytest.approx(rho)
+        assert found == pytest.approx(rho)
         predicted = np.arange(values, 0, -1) if rho < 0 else None
         page = stats.page_trend_test(y, method="exact", predicted_ranks=predicted)
-        assert found.p == pytest.approx(min(1.0, 2 * page.pvalue))
+        assert p == pytest.approx(min(1.0, 2 * page.pvalue))
 
 
 def test_a_trend_over_runs_of_other_seeds() -> None:
@@ -148,24 +148,23 @@ def test_a_trend_over_runs_of_other_seeds() -> None:
     known = stats.permutation_test(
         (y,), lambda y: stats.spearmanr(x, y).statistic, permutation_type="pairings"
     )
-    found = trend([(x, y)])
-    assert found.rho == pytest.approx(known.statistic)
-    assert found.p == pytest.approx(known.pvalue)
+    found, p = trend([(x, y)])
+    assert found == pytest.approx(known.statistic)
+    assert p == pytest.approx(known.pvalue)
 
 
 def test_a_trend_of_many_rearrangements_is_drawn() -> None:
     x, rng = list(range(6)), np.random.default_rng(0)
     y = rng.random((4, 6)) + np.arange(6) / 6
-    found = trend([(x, row) for row in y])
-    assert found.p == pytest.approx(2 * stats.page_trend_test(y, method="exact").pvalue, rel=0.3)
+    _, p = trend([(x, row) for row in y])
+    assert p == pytest.approx(2 * stats.page_trend_test(y, method="exact").pvalue, rel=0.3)
 
 
 def test_what_does_not_change_has_no_trend() -> None:
-    assert np.isnan(trend([([1.0, 2.0, 3.0], [0.5, 0.5, 0.5])]).p)
-    assert np.isnan(trend([]).p)
+    assert trend([([1.0, 2.0, 3.0], [0.5, 0.5, 0.5])] * 2) == (0, 1)
 
 
 def test_noise_has_a_trend_no_more_often_than_it_may() -> None:
     rng, x = np.random.default_rng(1), [1.0, 2.0, 4.0, 8.0]
-    found = [trend([(x, row) for row in rng.random((2, 4))]).p for _ in range(400)]
+    found = [trend([(x, row) for row in rng.random((2, 4))])[1] for _ in range(400)]
     assert np.mean(np.array(found) < 0.05) < 0.08
