@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from argparse import Namespace
 from contextlib import ExitStack
 from pathlib import Path
 
 from exps import cli, config
+from utils.cores import THREADS
 from utils.failures import OutOfMemory, memory_explained, unexpected
 from utils.log import RunLog
 from utils.stopping import Signals, Stopped, end_with_input
-from utils.surroundings import prepare
 from utils.talk import fail, say, talking, warn
 
 RESULTS = Path(__file__).parent / "results"
@@ -130,7 +131,8 @@ def look_at_data(args: Namespace) -> int:
 
 def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int:
     """Find out what is to be run, build it, train, and keep the result; torch is imported here."""
-    prepare(args.threads)
+    if args.threads is not None:
+        os.environ[THREADS] = str(args.threads)
     from utils.resume import chosen
     from utils.runs import RunError
 

@@ -1,5 +1,5 @@
-"""Whichever part of the program is loaded first, torch then begins no more threads than it may."""
+"""Whichever part of the program is loaded first, torch then finds its surroundings prepared."""
 
-from utils.cores import limit_threads
+from utils.surroundings import prepare
 
-limit_threads()
+prepare()
