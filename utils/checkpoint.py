@@ -134,8 +134,8 @@ def _restored_record(tree: Any, fresh: RunRecord) -> RunRecord:
     rows = _numbers(tree["epochs"], np.float64, 2)
     entropy = _numbers(tree["entropy"], np.float64, 2)
     epochs = [
-        EpochRecord(*map(float, row), unit_on=NOT_KEPT, entropy=bits, bad_step=None)
-        for row, bits in zip(rows, entropy, strict=True)
+        EpochRecord(float(loss), float(accuracy), float(active), float(std), NOT_KEPT, bits, None)
+        for (loss, accuracy, active, std), bits in zip(rows, entropy, strict=True)
     ]
     accs = _numbers(tree["accs"], np.float64, 2)
     context_right = _numbers(tree["context_right"], np.float64, 2)
