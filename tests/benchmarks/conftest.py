@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from benchmarks.arrays import Arrays
+from exps.experiment import Experiment
 
 
 def _arrays(
@@ -46,22 +46,10 @@ def small() -> dict[str, Any]:
 
 @pytest.fixture
 def make_exp() -> Callable[..., Any]:
-    """An experiment with the keys that benchmarks read; the arguments replace the defaults."""
+    """An experiment without data of its own; the arguments replace the defaults."""
 
-    def make(**changes: Any) -> Any:
-        values = {
-            "benchmark": "mnist",
-            "mnist_mode": "perm",
-            "num_batch": 3,
-            "cumul": False,
-            "validation": 0.0,
-            "scenario": "domain",
-            "class_order": "sorted",
-            "data": "full",
-            "data_dir": "data",
-            "seed": 0,
-        }
-        return SimpleNamespace(**(values | changes))
+    def make(**changes: Any) -> Experiment:
+        return Experiment(**{"name": "Test", "num_batch": 3} | changes)
 
     return make
 
