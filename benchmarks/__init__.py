@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from benchmarks.stream import TaskStream, held_out, joint
-
 if TYPE_CHECKING:
+    from benchmarks.stream import TaskStream
     from exps.config import Experiment
 
 __all__ = ["make_stream"]
@@ -20,6 +20,10 @@ def make_stream(exp: Experiment) -> TaskStream:
 
     Raises benchmarks.datasets.DataError where its pictures cannot be had.
     """
+    from benchmarks.digest import of_stream  # torch comes with them, and many runs begin without
+    from benchmarks.stream import held_out, joint
+
     stream: TaskStream = import_module(f"{__name__}.{exp.benchmark}").make_stream(exp)
+    stream = replace(stream, data=of_stream(stream))
     stream = held_out(stream, exp.validation) if exp.validation else stream
     return joint(stream) if exp.cumul else stream

@@ -9,15 +9,23 @@ from pathlib import Path
 from benchmarks.arrays import Arrays, DataError, Dataset, faults_of, one_line
 from benchmarks.npz import read_npz
 from benchmarks.torchvision_copy import download, read_copy
+from exps.experiment import KEYS
 from exps.messages import three_lines
 
 __all__ = ["Arrays", "DataError", "load_arrays"]
 
 BUNDLED = Path(__file__).parent / "data"
+DEFAULT_DIR = Path(str(KEYS["data_dir"].default))
 
 SHA256 = {
     "mnist.npz": "06af5dfe73b70e3bc1c36439982b18a8d76803db9b544f6fdf838a37fbb01b64",
     "cifar10_sample.npz": "22b586d520d00f7a5ab93472764afb76f4f748b2eb9864bacf80840a089eb273",
+}
+
+# Digests of what is in them (`benchmarks.digest`).
+BUNDLED_DATA = {
+    "mnist.npz": "35914650c8beaeed4429263376775b71ac05b224ab7d958a603bb5feac95afaf",
+    "cifar10_sample.npz": "a304a560fc5fec4c4a8f8080a7716fbc546e37d1e2b896dd048f2a183aa547f8",
 }
 
 DATASETS = {
@@ -49,12 +57,15 @@ DATASETS = {
 }
 
 
-def load_arrays(dataset: str, data_dir: Path, sample: bool = False) -> Arrays:
+def load_arrays(
+    dataset: str, data_dir: Path, sample: bool = False, *, fetch: bool = True
+) -> Arrays:
     """The pictures and labels of mnist, cifar10 or cifar100, from the first place that has any:
 
     data_dir/<dataset>.npz, the copy that torchvision keeps in data_dir, the bundled file, a
-    download by torchvision into data_dir. With `sample`, only the bundled sample. Raises DataError
-    where the first place that has something holds it damaged, and where no place has anything.
+    download by torchvision into data_dir unless `fetch` is false. With `sample`, only the bundled
+    sample. Raises DataError where the first place that has something holds it damaged, and where no
+    place has anything.
     """
     wanted = DATASETS[dataset]
     if sample:
@@ -67,6 +78,8 @@ def load_arrays(dataset: str, data_dir: Path, sample: bool = False) -> Arrays:
         return read_copy(data_dir, wanted, source=f"{copy} (torchvision's copy)")
     if wanted.bundled and _is_there(BUNDLED / wanted.bundled):
         return _bundled(wanted.bundled, wanted)
+    if not fetch:
+        raise DataError(_not_found(wanted, data_dir.absolute(), "it was not asked for"))
     try:
         return download(data_dir, wanted, source=f"{copy} (downloaded by torchvision)")
     except DataError as err:

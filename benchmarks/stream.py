@@ -72,7 +72,8 @@ class TaskStream:
     permutations: int64 [views, pixels] or None; targets: int64 [views, labels], the output unit
     that stands for a label in a view, -1 where the label does not occur in it; mean, std: float32
     [channels], on the scale of 0 to 1. `scenario` is domain, task or class (van de Ven & Tolias,
-    2019, "Three scenarios for continual learning"). `source` says where the pictures came from.
+    2019, "Three scenarios for continual learning"). `source` says where the pictures came from,
+    `data` is their digest (`benchmarks.digest`).
     """
 
     train: Pictures
@@ -86,6 +87,7 @@ class TaskStream:
     scenario: str
     source: str
     permutations: Tensor | None = None
+    data: str = ""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
