@@ -84,8 +84,11 @@ def check_results(folder: Path) -> int:
 
 def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int:
     """Find out what is to be run, build it, train, and keep the result; torch is imported here."""
-    from utils.resume import chosen
-    from utils.runs import RunError
+    from utils.resume import chosen, wanted_device
+    from utils.runs import UNFIT, RunError, UnfitError
+
+    def refused(error: Exception) -> int:
+        return UNFIT if args.worker and isinstance(error, UnfitError) else 2
 
     try:
         exp, warnings, unfinished = chosen(args)
@@ -94,8 +97,9 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
         if unfinished is not None:
             args.results_dir = unfinished.results_dir
             stack.enter_context(unfinished.held())
+        wanted = wanted_device(exp, unfinished)
     except (config.ConfigError, RunError) as error:
-        return cli.fail(error, status=2)
+        return cli.fail(error, status=refused(error))
 
     from benchmarks import make_stream
     from benchmarks.datasets import DataError
@@ -111,7 +115,7 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
     keep_memory()
     try:
         with memory_explained(exp):
-            device = pick_device(exp.device)
+            device = pick_device(wanted)
             stream = make_stream(exp)
             order = seed_everything(exp.seed)
             model = make_model(exp, stream.input_shape, stream.head_sizes)
@@ -131,7 +135,7 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
     except (ResultsError, LiveError) as error:
         return cli.fail(error, status=1)
     except RunError as error:
-        return cli.fail(error, status=2)
+        return cli.fail(error, status=refused(error))
     return session.run_to_the_end(signals)
 
 

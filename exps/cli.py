@@ -10,7 +10,8 @@ from pathlib import Path
 from exps import VERSION, config
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-PER_RUN = ("log_level", "tensorboard", "csv")  # options that each of many runs is given too
+# Options that each of many runs is given too.
+PER_RUN = ("log_level", "tensorboard", "csv", "trust_code")
 Group = argparse._ArgumentGroup  # there is no public name for its type
 _LOG = logging.getLogger("sparse_syn")
 _LOG.addHandler(logging.NullHandler())  # without a log, nothing is said twice
@@ -63,6 +64,12 @@ def _add_what(g: Group) -> None:
         metavar="RUN",
         help="go on with an unfinished run, by its name or path (without RUN: with the newest of"
         " this configuration)",
+    )
+    g.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="take runs of other code for the same: go on with unfinished ones (the result says"
+        " so), and among many runs count finished ones as done",
     )
 
 

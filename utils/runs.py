@@ -21,6 +21,7 @@ from utils.lock import Lock, LockedError, holder
 
 FOLDER = ".runs"
 KEPT = 2  # checkpoints: the newest and the one before
+UNFIT = 3  # exit status of one of many runs that an UnfitError ends
 
 
 class RunError(Exception):
@@ -28,6 +29,10 @@ class RunError(Exception):
 
     def __init__(self, what: str, why: str, remedy: str) -> None:
         super().__init__(three_lines(what, why, remedy))
+
+
+class UnfitError(RunError):
+    """An unfinished run that cannot be gone on with here: it is damaged, or of something else."""
 
 
 class Run:
@@ -163,7 +168,7 @@ def reserve(results_dir: Path, stem: str) -> Run:
 
 
 def unfinished(results_dir: Path) -> list[Run]:
-    """All runs that have not been finished, the newest first."""
+    """All runs that have not been finished, the newest first; damaged ones too."""
     try:
         names = [p.name for p in (results_dir / FOLDER).iterdir() if p.is_dir()]
     except OSError:
@@ -244,11 +249,11 @@ def _serial(run: Run) -> int:
 
 @contextlib.contextmanager
 def reading(run: Run) -> Iterator[None]:
-    """Turn CheckpointError and OSError into a RunError about this run."""
+    """Turn CheckpointError and OSError into an UnfitError about this run."""
     try:
         yield
     except (CheckpointError, OSError) as error:
-        raise RunError(
+        raise UnfitError(
             f"run {run.name} cannot be gone on with",
             str(error),
             f"start it anew, and remove {run.folder}",

@@ -14,7 +14,7 @@ from types import TracebackType
 from tqdm import tqdm
 
 from exps.messages import shown_path
-from utils.log import LOG, say
+from utils.log import LOG, say, warn
 from utils.many.order import (
     DONE,
     FAILED,
@@ -87,8 +87,9 @@ class Display:
         for folder in {order.results_dir for order in self.orders.values()}:
             found = progress(folder)
             for number, order in self.orders.items():
-                if order.key in found:  # one that has just ended has no checkpoint any more
-                    self.pace.reached(number, found[order.key])
+                it = order.wanted.key, order.wanted.data
+                if it in found:  # one that has just ended has no checkpoint any more
+                    self.pace.reached(number, found[it])
         self._show()
 
     def ended_with(self, outcome: Outcome) -> None:
@@ -97,6 +98,8 @@ class Display:
         known = read_known(outcome.path) if outcome.kind == DONE and outcome.path else None
         self.pace.ended(outcome.number, known.seconds if known and known.seconds > 0 else None)
         self.ended += 1
+        for text in outcome.left:
+            warn(f"{order.label}: {text}; it stays as it is, and the run was begun anew")
         if self.quiet:
             if outcome.kind in (DONE, SKIPPED):
                 print(outcome.path, flush=True)
