@@ -133,8 +133,11 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
     """Find out what is to be run, build it, train, and keep the result; torch is imported here."""
     if args.threads is not None:
         os.environ[THREADS] = str(args.threads)
-    from utils.resume import chosen
-    from utils.runs import RunError
+    from utils.resume import chosen, wanted_device
+    from utils.runs import UNFIT, RunError, UnfitError
+
+    def refused(error: Exception) -> int:
+        return UNFIT if args.worker and isinstance(error, UnfitError) else 2
 
     try:
         exp, warnings, unfinished = chosen(args)
@@ -143,8 +146,9 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
         if unfinished is not None:
             args.results_dir = unfinished.results_dir
             stack.enter_context(unfinished.held())
+        wanted = wanted_device(exp, unfinished)
     except (config.ConfigError, RunError) as error:
-        return fail(error, status=2)
+        return fail(error, status=refused(error))
 
     from benchmarks import make_stream
     from benchmarks.datasets import DataError
@@ -168,7 +172,7 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
     same_numbers_on_gpus()
     try:
         with memory_explained(exp):
-            device = pick_device(exp.device)
+            device = pick_device(wanted)
             stream = make_stream(exp)
             steps = [-(-len(task.train) // exp.mb_size) for task in stream.training]
             for text in (*stream.warnings, *config.never(exp, steps)):
@@ -191,7 +195,7 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
     except (ResultsError, LiveError) as error:
         return fail(error, status=1)
     except (config.ConfigError, RunError) as error:
-        return fail(error, status=2)
+        return fail(error, status=refused(error))
     return session.run_to_the_end(signals)
 
 

@@ -6,10 +6,8 @@ from dataclasses import replace
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from benchmarks.classes import missing_classes
-from benchmarks.stream import TaskStream, held_out, joint
-
 if TYPE_CHECKING:
+    from benchmarks.stream import TaskStream
     from exps.config import Experiment
 
 __all__ = ["make_stream"]
@@ -23,8 +21,13 @@ def make_stream(exp: Experiment) -> TaskStream:
     Raises benchmarks.datasets.DataError where its pictures cannot be had, or where nothing can be
     learned from them, and ConfigError for a data_dir that cannot be used.
     """
+    from benchmarks.classes import missing_classes
+    from benchmarks.digest import of_stream  # torch comes with them, and many runs begin without
+    from benchmarks.stream import held_out, joint
+
     exp = exp.in_effect
     stream: TaskStream = import_module(f"{__name__}.{exp.benchmark}").make_stream(exp)
+    stream = replace(stream, data=of_stream(stream))
     stream = held_out(stream, exp.validation, exp.seed) if exp.validation else stream
     stream = replace(stream, warnings=missing_classes(stream))
     return joint(stream) if exp.cumul else stream

@@ -22,6 +22,12 @@ SHA256 = {
     "cifar10_sample.npz": "22b586d520d00f7a5ab93472764afb76f4f748b2eb9864bacf80840a089eb273",
 }
 
+# Digests of what is in them (`benchmarks.digest`).
+BUNDLED_DATA = {
+    "mnist.npz": "35914650c8beaeed4429263376775b71ac05b224ab7d958a603bb5feac95afaf",
+    "cifar10_sample.npz": "a304a560fc5fec4c4a8f8080a7716fbc546e37d1e2b896dd048f2a183aa547f8",
+}
+
 DATASETS = {
     "mnist": Dataset(
         name="mnist",
@@ -57,11 +63,14 @@ DATASETS = {
 }
 
 
-def load_arrays(dataset: str, data_dir: Path, sample: bool = False) -> Arrays:
+def load_arrays(
+    dataset: str, data_dir: Path, sample: bool = False, *, fetch: bool = True
+) -> Arrays:
     """The pictures and labels of mnist, cifar10 or cifar100, from the first place that has any:
 
     data_dir/<dataset>.npz, the copy that torchvision keeps in data_dir or the archive of it, the
-    bundled file, a download by torchvision into data_dir. With `sample`, only the bundled sample.
+    bundled file, a download by torchvision into data_dir unless `fetch` is false. With `sample`,
+    only the bundled sample.
 
     Raises DataError where the first place that has something holds it damaged, and where no place
     has anything; ConfigError for a data_dir that cannot be read, and for one that is not the
@@ -81,6 +90,8 @@ def load_arrays(dataset: str, data_dir: Path, sample: bool = False) -> Arrays:
         if data_dir != DEFAULT_DIR:
             raise ConfigError(_not_there(wanted, data_dir))
         return _bundled(wanted.bundled, wanted)
+    if not fetch:
+        raise DataError(_not_found(wanted, data_dir.absolute(), "it was not asked for"))
     try:
         source = f"{data_dir / wanted.folder} (downloaded by torchvision)"
         return download(data_dir, wanted, source=source)

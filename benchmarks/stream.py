@@ -75,7 +75,7 @@ class TaskStream:
     that stands for a label in a view, -1 where the label does not occur in it; mean, std: float32
     [channels], on the scale of 0 to 1. `scenario` is domain, task or class (van de Ven & Tolias,
     2019, "Three scenarios for continual learning"). `source` says where the pictures came from,
-    `warnings` what is to be known of them.
+    `warnings` what is to be known of them, `data` is their digest (`benchmarks.digest`).
     """
 
     train: Pictures
@@ -90,6 +90,7 @@ class TaskStream:
     source: str
     permutations: Tensor | None = None
     warnings: tuple[str, ...] = ()
+    data: str = ""
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

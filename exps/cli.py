@@ -12,7 +12,8 @@ from exps.messages import shown, shown_path
 from exps.paths import expanded, path, word
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
-PER_RUN = ("log_level", "tensorboard", "csv")  # options that each of many runs is given too
+# Options that each of many runs is given too.
+PER_RUN = ("log_level", "tensorboard", "csv", "trust_code")
 Group = argparse._ArgumentGroup  # there is no public name for its type
 
 
@@ -86,6 +87,12 @@ def _add_what(g: Group) -> None:
         metavar="RUN",
         help="go on with an unfinished run, by its name or path (without RUN: with the newest of"
         " this configuration)",
+    )
+    g.add_argument(
+        "--trust-code",
+        action="store_true",
+        help="take runs of other code for the same: go on with unfinished ones (the result says"
+        " so), and among many runs count finished ones as done",
     )
 
 

@@ -35,10 +35,14 @@ class When:
 
 @dataclass(frozen=True)
 class Key:
+    """tests: whether it decides what is tested: accuracies at different values of it are those of
+    different tasks, which are never compared run by run or ranked."""
+
     default: Value
     kind: Kind
     meaning: str
     when: When
+    tests: bool
 
 
 ALWAYS = When("", lambda e: True)
@@ -69,9 +73,11 @@ LATER_TASKS = When(
 IN_TURN = When("cumul = false", lambda e: not e.cumul)
 
 
-def key(default: Value, kind: Kind, meaning: str, when: When = ALWAYS) -> Any:
+def key(
+    default: Value, kind: Kind, meaning: str, when: When = ALWAYS, *, tests: bool = False
+) -> Any:
     """A field of Experiment with its definition as metadata."""
-    return field(default=default, metadata={"key": Key(default, kind, meaning, when)})
+    return field(default=default, metadata={"key": Key(default, kind, meaning, when, tests)})
 
 
 _FRACTION = Number(0, 1, above=True)
@@ -104,17 +110,21 @@ class Experiment:
         "", Line(), "where expected_acc is from, on one line; not inherited", EXPECTING
     )
 
-    benchmark: str = key("mnist", Choice(("mnist", "cifar", "cifar100")), "the data set")
+    benchmark: str = key(
+        "mnist", Choice(("mnist", "cifar", "cifar100")), "the data set", tests=True
+    )
     mnist_mode: str = key(
         "perm",
         Choice(("perm", "split")),
         "perm: a pixel permutation a task; split: two digits a task",
         MNIST,
+        tests=True,
     )
     num_batch: int = key(
         10,
         Whole(1, 1000, "tasks"),
         "number of tasks: split MNIST 1 to 5; cifar 1, 2, 5 or 10; cifar100 a divisor of 100",
+        tests=True,
     )
     cumul: bool = key(
         False, Switch(), "train once on all tasks together instead of one after the other"
@@ -125,18 +135,21 @@ class Experiment:
         "what is known at test time (van de Ven & Tolias, 2019): task: which task it is, a head "
         "each; domain: nothing, one head that the tasks share; class: nothing, one head over the "
         "classes of all tasks; auto: domain for permuted MNIST, else task",
+        tests=True,
     )
     class_order: str | tuple[int, ...] = key(
         "sorted",
         ClassOrder(),
         "the order in which classes are dealt out to tasks; random is drawn from the seed",
         CLASSES_SPLIT,
+        tests=True,
     )
     data: str = key(
         "full",
         Choice(("full", "sample")),
         "sample: the bundled 1,000 training and 200 test pictures of CIFAR-10",
         CIFAR,
+        tests=True,
     )
     data_dir: str = key(
         "data",
@@ -144,6 +157,7 @@ class Experiment:
         "where data sets are looked for and kept, relative to the working directory; ~ is the home "
         "folder; one set here must have what is asked for, where a bundled file would do instead",
         FULL,
+        tests=True,
     )
 
     validation: float = key(
@@ -151,6 +165,7 @@ class Experiment:
         Number(0, 1, below=True),
         "share of the training pictures of every class, drawn with the seed, that are tested on "
         "instead of the test pictures and not trained on: for choosing the values of other keys",
+        tests=True,
     )
 
     cnn: bool = key(False, Switch(), "true: the CNN; false: the MLP")
@@ -380,7 +395,8 @@ TEXTS = tuple(name for name, k in KEYS.items() if isinstance(k.kind, Line | Fold
 # Keys that tell about a section, which alone has them: other sections do not inherit them.
 ABOUT = ("description", "expected_acc", "expected_tol", "expected_source")
 
-# Keys that change no number, and so are no part of what a run is; the data themselves are compared.
+# Keys that change no number, and so are no part of what a run is. Of `data_dir` the data themselves
+# are: their digest (`benchmarks.digest`).
 FREE = ("checkpoint_every", "data_dir", *ABOUT)
 
 # Keys that an expected accuracy does not depend on: another run of the same experiment.

@@ -101,7 +101,7 @@ def parse_axis(text: str) -> tuple[str, list[Entry]]:
     Raises ConfigError.
     """
     name, equals, values = (part.strip() for part in text.partition("="))
-    if name in FREE:
+    if name in FREE and name != "data_dir":  # there may be other data of the same name
         raise ConfigError(f"--grid {quoted(text)}: {name} changes no result; use --set")
     texts = [value.strip() for value in values.split(";" if ";" in values else ",")]
     if not name or not equals or not all(texts):

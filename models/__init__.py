@@ -16,7 +16,12 @@ if TYPE_CHECKING:
     from exps.config import Experiment
     from models.mlp import MLP
 
-__all__ = ["ModelError", "make_model", "unbiased"]
+__all__ = ["ModelError", "make_model", "module_of", "unbiased"]
+
+
+def module_of(exp: Experiment) -> str:
+    """The module that has the network of an experiment; no other model is part of its run."""
+    return "models.cnn" if exp.cnn else "models.mlp"
 
 
 def make_model(
@@ -39,8 +44,7 @@ def make_model(
                 f"change {keys[0]}, or take other pictures",
             )
         )
-    module = import_module("models.cnn" if exp.cnn else "models.mlp")
-    model = module.make_model(exp, input_shape, head_sizes)
+    model: MLP = import_module(module_of(exp)).make_model(exp, input_shape, head_sizes)
     _require_biases(exp, model)
     if exp.old_synapse_lr < 1:
         import_module("models.mlp").remember_use(model)

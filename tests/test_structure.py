@@ -14,7 +14,7 @@ MAY_IMPORT = {
     "exps": {"exps"},
     "benchmarks": {"benchmarks", "exps"},
     "models": {"models", "exps"},
-    "utils": {"utils", "models", "benchmarks.stream", "exps"},
+    "utils": {"utils", "models", "benchmarks.stream", "benchmarks.digest", "exps"},
     "run_exps": {"benchmarks", "exps", "models", "utils"},
 }
 FILES = sorted(
@@ -75,7 +75,7 @@ def test_every_part_is_looked_at() -> None:
         (("utils", "engine"), "from ..results import load_results\nfrom . import x", set()),
         (("utils", "engine"), "from ...benchmarks import x", {"benchmarks.x"}),
         (("utils",), "from benchmarks.stream import Task\nfrom benchmarks import stream", set()),
-        (("utils",), "from benchmarks import make_stream", {"benchmarks.make_stream"}),
+        (("utils",), "from benchmarks import digest, make_stream", {"benchmarks.make_stream"}),
         (("utils",), "def f():\n    import run_exps", {"run_exps"}),
         (("exps",), "from models import make_model", {"models.make_model"}),
         (("benchmarks",), "from exps.config import Experiment\nimport tests.x", {"tests.x"}),

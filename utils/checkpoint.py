@@ -97,10 +97,11 @@ def _generators(device: torch.device) -> dict[str, np.ndarray]:
 
 
 def _put_generators_back(states: Any, device: torch.device) -> None:
+    """What was begun on a device of another type draws from here on as the seed has it."""
     torch.set_rng_state(torch.from_numpy(states["cpu"]))
-    if device.type == "cuda":
+    if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(torch.from_numpy(states["cuda"]), device)
-    elif device.type == "mps":
+    elif device.type == "mps" and "mps" in states:
         torch.mps.set_rng_state(torch.from_numpy(states["mps"]))
 
 
@@ -176,7 +177,7 @@ def _array(value: Any) -> np.ndarray:
 
 
 def _copied(tensor: Tensor) -> np.ndarray:
-    copy: np.ndarray = tensor.detach().to("cpu", copy=True).contiguous().numpy()
+    copy: np.ndarray = tensor.detach().to("cpu", copy=True).numpy()
     return copy
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
+from benchmarks import digest
 from exps import cli, config
 from exps.config import Experiment
 from utils import runs
 from utils.checkpoint_file import CheckpointError
 from utils.identity import configuration, differences
-from utils.runs import Run, RunError
+from utils.runs import Run, RunError, UnfitError
 
 
 def chosen(args: Namespace) -> tuple[Experiment, list[str], Run | None]:
@@ -33,15 +34,34 @@ def chosen(args: Namespace) -> tuple[Experiment, list[str], Run | None]:
     return exp, warnings, None if args.resume is None else _newest(args, exp)
 
 
-def require_same(run: Run, there: Any, exp: Experiment, **here: dict[str, str]) -> None:
-    """Raise RunError with the list of differences between a checkpoint's identity and this one."""
-    found = differences(there, {"config": configuration(exp), **here})
+def require_same(
+    run: Run, there: Any, exp: Experiment, *, trust: bool = False, **here: dict[str, str]
+) -> None:
+    """Raise UnfitError with the differences between a checkpoint's identity and this one.
+
+    trust: whatever the code is.
+    """
+    here = {"config": configuration(exp), **here}
+    found = differences(there, here, trust=trust)
     if found:
-        raise RunError(
+        code = "" if differences(there, here, trust=True) else "; --trust-code goes on all the same"
+        raise UnfitError(
             f"run {run.name} is of another configuration, version or data",
             "; ".join(found),
-            "go back to what it was begun with, or leave out --resume to begin anew",
+            f"go back to what it was begun with, or leave out --resume to begin anew{code}",
         )
+
+
+def wanted_device(exp: Experiment, run: Run | None) -> str:
+    """The device for an experiment: with auto, a run that was begun on a CPU stays on one, so that
+    its numbers stay the same where there is a GPU too.
+    """
+    if run is not None and exp.device == "auto":
+        with runs.reading(run):
+            place = run.facts()[1].get("place")
+        if isinstance(place, dict) and place.get("device") == "cpu":
+            return "cpu"
+    return exp.device
 
 
 def _asked_for(args: Namespace) -> tuple[Experiment, list[str]]:
@@ -52,7 +72,7 @@ def _own(run: Run, there: Any, overrides: list[str]) -> Experiment:
     """The experiment that a checkpoint names, with the command line's changes."""
     texts = there.get("config") if isinstance(there, dict) else None
     if not isinstance(texts, dict) or not all(isinstance(t, str) for t in texts.values()):
-        raise RunError(
+        raise UnfitError(
             f"run {run.name} cannot be gone on with",
             "its checkpoint has no configuration",
             "begin anew, and remove its folder",
@@ -63,14 +83,16 @@ def _own(run: Run, there: Any, overrides: list[str]) -> Experiment:
 
 def _newest(args: Namespace, exp: Experiment) -> Run:
     """The newest unfinished run of this experiment; RunError says what else there is."""
-    others = []
+    others, here = [], {"config": configuration(exp)}
+    if data := digest.of_experiment(exp):
+        here["data"] = {"data": data}
     for run in runs.unfinished(args.results_dir):
         try:
             there = run.facts()[1].get("identity", {})
         except CheckpointError as error:
             others.append(f"{run.name}: {error}")
             continue
-        found = differences(there, {"config": configuration(exp)})
+        found = differences(there, here)
         if not found:
             return run
         if not any(line.startswith("name: ") for line in found):

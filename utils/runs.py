@@ -24,6 +24,7 @@ from utils.lock import Lock, LockedError, holder
 FOLDER = ".runs"
 NAME = "[A-Za-z0-9_+-]+"  # what `results.result_name` gives: no other folder is a run
 KEPT = 2  # checkpoints: the newest and the one before
+UNFIT = 3  # exit status of one of many runs that an UnfitError ends
 
 
 class RunError(Exception):
@@ -31,6 +32,10 @@ class RunError(Exception):
 
     def __init__(self, what: str, why: str, remedy: str) -> None:
         super().__init__(three_lines(what, why, remedy))
+
+
+class UnfitError(RunError):
+    """An unfinished run that cannot be gone on with here: it is damaged, or of something else."""
 
 
 class Run:
@@ -169,7 +174,7 @@ def reserve(results_dir: Path, stem: str) -> Run:
 
 
 def unfinished(results_dir: Path) -> list[Run]:
-    """All runs that have not been finished, the newest first."""
+    """All runs that have not been finished, the newest first; damaged ones too."""
     try:
         require_no_link(results_dir / FOLDER)
         found = [p for p in (results_dir / FOLDER).iterdir() if p.is_dir() and not p.is_symlink()]
@@ -252,11 +257,11 @@ def _serial(run: Run) -> int:
 
 @contextlib.contextmanager
 def reading(run: Run) -> Iterator[None]:
-    """Turn CheckpointError and OSError into a RunError about this run."""
+    """Turn CheckpointError and OSError into an UnfitError about this run."""
     try:
         yield
     except (CheckpointError, OSError) as error:
-        raise RunError(
+        raise UnfitError(
             f"run {run.name} cannot be gone on with",
             str(error),
             f"start it anew, and remove {run.folder}",

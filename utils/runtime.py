@@ -15,6 +15,7 @@ import torch
 from exps import VERSION
 from exps.messages import three_lines
 from utils import times
+from utils.engine.screen import has_fast_bf16
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 
@@ -109,6 +110,11 @@ def facts(device: torch.device, seed: int, source: str, started: datetime) -> di
         "data_source": source,
         "started": times.as_text(started),
     }
+
+
+def instructions() -> str:
+    """Which instructions this processor computes with: "AVX512, bf16"."""
+    return torch.backends.cpu.get_cpu_capability() + (", bf16" if has_fast_bf16() else "")
 
 
 def _commit() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
@@ -12,27 +11,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from benchmarks.stream import TaskStream
 from exps import VERSION, config
 from exps.config import Experiment
-from exps.messages import shown
 from exps.paths import near, typed
 from utils import checkpoint, expected, results, runs, times
 from utils.checkpoint_file import CheckpointError
 from utils.engine.base import Engine
 from utils.failures import OutOfMemory, memory_explained, unexpected
-from utils.identity import code_digest, configuration
+from utils.identity import PLUS, code_digest, configuration, differences, uses
 from utils.keeper import Keeper
-from utils.live.live import Live, live, options
+from utils.live.live import Live, live
 from utils.live.past import before_tests, past
 from utils.log import RunLog
 from utils.progress import Progress
 from utils.results import ResultsError, os_errors_explained, result_name
 from utils.resume import require_same
 from utils.runs import Run
-from utils.runtime import facts
+from utils.runtime import facts, instructions
 from utils.stopping import Signals, Stopped
 from utils.summary import headline, run_summary
 from utils.talk import LOG, fail, harmless, note, say, say_path, warn
@@ -56,7 +53,7 @@ class Session:
         self.place = Place()
         self.record = empty_record(stream, engine.model)
         self.meta = facts(engine.device, exp.seed, stream.source, times.now())
-        self.meta["engine"], self.meta["code"] = engine.name, code_digest()
+        self.meta |= {"engine": engine.name, "code": code_digest(uses(exp)), "data": stream.data}
         self.meta["changed"] = list(exp.changed)
         self.resumed, self.serial, self.status = 0, 0, "running"
         self.identity = {
@@ -67,8 +64,7 @@ class Session:
                 "code": str(self.meta["code"]),
                 "torch": str(torch.__version__),
             },
-            "place": {"device": engine.device.type, "engine": engine.name},
-            "data": {"data": data_digest(stream)},
+            "data": {"data": stream.data},
         }
 
     @contextlib.contextmanager
@@ -111,7 +107,8 @@ class Session:
         with runs.reading(self.run):
             self.run.remove_leftovers()
             path, found, tree, faults = self.run.newest(checkpoint.size_limit(self.engine))
-            require_same(self.run, found.get("identity"), self.exp, **_but_config(self.identity))
+            there, here = found.get("identity"), _but_config(self.identity)
+            require_same(self.run, there, self.exp, trust=self.args.trust_code, **here)
             for fault in faults:
                 warn(f"{fault}; the checkpoint before it is used")
             self._take_facts(found)
@@ -124,7 +121,9 @@ class Session:
             self.resumed, self.serial = int(found["resumed"]) + 1, int(found["serial"])
             self.meta["started"] = times.as_text(times.instant(found["started"]))
             self.meta["changed"] = [str(key) for key in found["changed"]]
-            self._same_machine(int(found["threads"]), str(found["machine"]))
+            self._add_code(str(found["identity"]["program"]["code"]))
+            self._same_threads(int(found["threads"]))
+            self._same_machine(found["place"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise CheckpointError(f"it lacks what a checkpoint has ({error!r:.100})") from error
 
@@ -134,7 +133,7 @@ class Session:
             "identity": self.identity,
             "started": self.meta["started"],
             "changed": self.meta["changed"],
-            "machine": self.meta["device_name"],
+            "place": self._place(),
             "threads": torch.get_num_threads(),
             "resumed": self.resumed,
             "serial": self.serial,
@@ -143,6 +142,15 @@ class Session:
             "seconds": self.record.elapsed,
         }
         return facts, checkpoint.take(self.engine, self.record, self.place)
+
+    def _add_code(self, there: str) -> None:
+        """Of a run that other code has begun, and is trusted, say all that it was made with."""
+        codes = there.split(PLUS)
+        if codes[-1] != self.meta["code"]:
+            codes.append(str(self.meta["code"]))
+        if len(codes) > 1:
+            self.meta["trusted_code"] = codes
+            self.meta["code"] = self.identity["program"]["code"] = PLUS.join(codes)
 
     def run_to_the_end(self, signals: Signals) -> int:
         """Train, whatever ends it, keep the result, and only then tell of it; the exit status."""
@@ -170,7 +178,8 @@ class Session:
         for text in faults:
             status = fail(text, status=1)
         if self.run.begun():
-            note(f"to go on: {resume_command(self.run, options(self.args))}")
+            more = [*options(self.args), *["--trust-code"] * self.args.trust_code]
+            note(f"to go on: {resume_command(self.run, more)}")
         if path is not None:
             say_path(path, quiet=quiet)
         return status
@@ -275,7 +284,7 @@ class Session:
             run=self.run.name,
         )
 
-    def _same_machine(self, threads: int, machine: str) -> None:
+    def _same_threads(self, threads: int) -> None:
         """Take the number of threads that the run was begun with: sums depend on it."""
         if self.args.threads is not None and threads != self.args.threads:
             warn(
@@ -286,11 +295,23 @@ class Session:
             say(f"{threads} thread(s), as the run was begun with", quiet=self.args.quiet)
             torch.set_num_threads(min(max(threads, 1), 1024))
             self.meta["threads"] = torch.get_num_threads()
-        if machine != self.meta["device_name"]:
-            warn(
-                f"the run was begun on {shown(machine)}: on another machine its last bits may"
-                " become others"
-            )
+
+    def _place(self) -> dict[str, str]:
+        """What the last bits of numbers depend on."""
+        name = str(self.meta["device_name"])
+        return {"device": self.engine.device.type, "machine": name, "engine": self.engine.name} | (
+            {"instructions": instructions()} if self.engine.device.type == "cpu" else {}
+        )
+
+    def _same_machine(self, there: dict[str, str]) -> None:
+        """Warn where the run was begun in a place whose numbers are others."""
+        found = differences({"place": there}, {"place": self._place()})
+        if any(line.startswith("device: ") for line in found):
+            what = "there dropout draws other numbers, and the result becomes another"
+        else:
+            what = "there its last bits may become others"
+        if found:
+            warn(f"the run was begun in another place ({'; '.join(found)}): {what}")
 
 
 def resume_command(run: Run, options: Sequence[str] = ()) -> str:
@@ -317,19 +338,6 @@ def share_done(exp: Experiment, stream: TaskStream, place: Place) -> float:
     if place.task < len(steps):
         done += place.epoch * steps[place.task]
     return done / total
-
-
-def data_digest(stream: TaskStream) -> str:
-    """SHA-256 over all pictures and labels."""
-    digest = hashlib.sha256()
-    for pictures in (stream.train, stream.test):
-        for tensor in (pictures.x, pictures.y):
-            digest.update(_bytes(tensor))
-    return digest.hexdigest()
-
-
-def _bytes(tensor: Tensor) -> memoryview:
-    return tensor.cpu().contiguous().view(-1).view(torch.uint8).numpy().data
 
 
 def _but_config(identity: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:

@@ -71,7 +71,7 @@ def test_values_of_a_key() -> None:
     assert (key, [e.text for e in entries]) == ("lr", ["0.05", "0.1"])
     key, entries = parse_axis("class_order=0,1;1,0")
     assert [e.text for e in entries] == ["0,1", "1,0"]
-    for wrong in ("lr", "lr=", "=1", "lr=1,,2", "data_dir=a,b"):
+    for wrong in ("lr", "lr=", "=1", "lr=1,,2", "checkpoint_every=1,2"):
         with pytest.raises(ConfigError, match="--grid"):
             parse_axis(wrong)
 

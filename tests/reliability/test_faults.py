@@ -24,7 +24,9 @@ import numpy as np
 import pytest
 import torch
 
-from utils import runs
+from exps.config import Experiment
+from utils import runs, runtime
+from utils.identity import uses
 from utils.results import load_results
 
 pytestmark = pytest.mark.usefixtures("threads")
@@ -209,18 +211,47 @@ def test_another_configuration(
 @pytest.mark.parametrize(
     ("name", "value", "difference"),
     [
-        ("VERSION", "9.9.9", "version: 1.0.0 there, 9.9.9 here"),
-        ("code_digest", lambda: "0", "the program's code (SHA-256): "),
-        ("data_digest", lambda stream: "0", "the data (SHA-256): "),
+        ("session.VERSION", "9.9.9", "version: 1.0.0 there, 9.9.9 here"),
+        ("session.code_digest", lambda roots: "0", "the program's code (SHA-256): "),
+        ("benchmarks.digest.of_stream", lambda stream: "0", "the data (SHA-256): "),
+        ("torch.__version__", "9.9.9", "torch: "),
     ],
 )
 def test_another_version_or_other_data(
     call: Call, left: str, monkeypatch: Any, name: str, value: Any, difference: str
 ) -> None:
-    monkeypatch.setattr(f"utils.session.{name}", value)
+    monkeypatch.setattr(name.replace("session", "utils.session"), value)
     status, _, err = call("--resume", left)
     assert status == 2
     assert difference in err
+
+
+def test_code_that_is_trusted(call: Call, left: str, monkeypatch: Any, tmp_path: Path) -> None:
+    """The run goes on, and tells all that it was made with; nobody else takes it for their own."""
+    from utils.session import code_digest
+
+    monkeypatch.setattr("utils.session.code_digest", lambda roots: "0" * 64)
+    status, _, err = call("--resume", left)
+    assert (status, "--trust-code goes on all the same" in err) == (2, True)
+    assert call("--resume", left, "--trust-code", "--set", "checkpoint_every=5")[0] == 0
+    meta = only_result(tmp_path / "r")[1]["meta"]
+    first = code_digest(uses(Experiment(name="Smoke", benchmark="cifar")))
+    assert meta["trusted_code"] == [first, "0" * 64]
+    assert meta["code"] == f"{first}+{'0' * 64}"
+
+
+def test_a_run_of_a_cpu_where_there_is_a_gpu(call: Call, left: str, monkeypatch: Any) -> None:
+    """With device = auto it stays on the CPU: its numbers stay the same."""
+    asked = []
+    original = runtime.pick_device
+
+    def pick(wanted: str) -> torch.device:
+        asked.append(wanted)
+        return original(wanted)
+
+    monkeypatch.setattr(runtime, "pick_device", pick)
+    assert call("--resume", left)[0] == 0
+    assert asked == ["cpu"]
 
 
 def test_a_data_file_damaged_between_runs(

@@ -181,6 +181,93 @@ def test_with_contexts(
     assert everything(*interrupted(built, exp, stream, at, tmp_path)) == expected
 
 
+def shapes(value: Any) -> Any:
+    """The tree with every array's type and shape in its place."""
+    if isinstance(value, dict):
+        return {key: shapes(item) for key, item in value.items()}
+    return (value.dtype, value.shape) if isinstance(value, np.ndarray) else type(value)
+
+
+@pytest.fixture
+def on_processor(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
+    """Lets the processor have fast products in bf16, or not."""
+
+    def set_to(bf16: bool) -> None:
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+
+    return set_to
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"hidden_layers": 2},
+        {"hidden_layers": 2, "weight_sparsity_fc": 0.5, "weight_decay": 0.0},
+        {"momentum": 0.0, "nesterov": False},
+        {"hidden_units": 2048, "context": "prototype", "context_units": 1024, "boost_strength": 0.0}
+        | {"percent_on_fc": 0.0005},
+    ],
+    ids=lambda keys: ",".join(f"{k}={v}" for k, v in keys.items()),
+)
+def test_on_another_processor(
+    experiment: Callable,
+    stream_of: Callable,
+    built: Built,
+    tmp_path: Path,
+    on_processor: Callable,
+    keys: dict[str, Any],
+    bf16: bool,
+) -> None:
+    """The same tree and, up to rounding, the same run, whatever is fastest there; and back."""
+    few = {"engine": "sparse", "hidden_units": 1024, "percent_on_fc": 0.001, "mb_size": 16}
+    exp = experiment(**few | {"train_ep": 1, "train_ep_inc": 1, "dropout": 0.0} | keys)
+    stream = stream_of(exp, train=48, test=20)
+    at, trees = 5, []
+    for kind in (not bf16, bf16):
+        on_processor(kind)
+        path = tmp_path / f"{kind}.ckpt"
+        with pytest.raises(Enough):
+            run(built, exp, stream, Killer(at, path))
+        trees.append(checkpoint_file.read(path, 2**30)[1])
+    assert shapes(trees[0]) == shapes(trees[1])
+    weights = [tree["engine"].get("inner", tree["engine"])["model"] for tree in trees]
+    assert any((a != weights[1][name]).any() for name, a in weights[0].items())  # two layouts
+    expected, _ = run(built, exp, stream)
+    record, _ = run(built, exp, stream, tree=trees[0])
+    assert record.stats()["loss"] == pytest.approx(expected.stats()["loss"], rel=1e-4)
+    np.testing.assert_allclose(record.accs, expected.accs, atol=0.051)
+    with pytest.raises(Enough):  # once more, and back to where it was begun
+        run(built, exp, stream, Killer(1, tmp_path / "back.ckpt"), tree=trees[0])
+    on_processor(not bf16)
+    record, _ = run(built, exp, stream, tree=checkpoint_file.read(tmp_path / "back.ckpt", 2**30)[1])
+    assert record.stats()["loss"] == pytest.approx(expected.stats()["loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize("begun", ENGINES)
+@pytest.mark.parametrize("gone_on", ENGINES)
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_on_another_engine(
+    experiment: Callable,
+    stream_of: Callable,
+    built: Built,
+    tmp_path: Path,
+    begun: str,
+    gone_on: str,
+    momentum: float,
+) -> None:
+    """What a checkpoint holds means the same to all of them."""
+    keys = FULL | {"dropout": 0.0, "momentum": momentum, "nesterov": momentum > 0, "lr": 0.02}
+    exp = experiment(**keys, engine=begun)
+    stream = stream_of(exp, train=120, test=40)
+    with pytest.raises(Enough):
+        run(built, exp, stream, Killer(7, tmp_path / "x.ckpt"))
+    _, tree = checkpoint_file.read(tmp_path / "x.ckpt", 2**30)
+    expected, _ = run(built, exp, stream)
+    record, _ = run(built, experiment(**keys, engine=gone_on), stream, tree=tree)
+    assert record.stats()["loss"] == pytest.approx(expected.stats()["loss"], rel=1e-3)
+
+
 def test_again_and_again(
     experiment: Callable, stream_of: Callable, built: Built, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ winners come out, and gradients of winners go in.
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -24,6 +24,12 @@ SCREENED = 256  # exact values are cheap where at most one unit in so many wins
 
 class FirstLayer(Protocol):
     """Weights [units, inputs] that only the engine changes."""
+
+    weights: Weights
+
+    @property
+    def matrix(self) -> LazyMatrix | None:
+        """What holds the weights, if the model does not."""
 
     def train_winners(self, x: Tensor, boost: Tensor | None, k: int) -> Winners:
         """The k-winners of a training batch x [batch, inputs]."""
@@ -46,14 +52,8 @@ class FirstLayer(Protocol):
     def write_back(self) -> None:
         """Write the weights into the model."""
 
-    def lazy(self) -> list[Tensor]:
-        """The parameters that `state` holds instead of the model."""
-
-    def state(self) -> dict[str, Any]:
-        """What the model's parameters do not hold already."""
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken; the model's parameters come first."""
+    def refresh(self) -> None:
+        """Follow the weights, which were changed from outside."""
 
 
 def first_layer(
@@ -68,6 +68,8 @@ def first_layer(
 
 class FullLayer:
     """float32 products, and SGD on all weights."""
+
+    matrix = None
 
     def __init__(self, weights: Weights, sgd: SGD) -> None:
         self.weights, self.sgd = weights, sgd
@@ -102,15 +104,7 @@ class FullLayer:
     def write_back(self) -> None:
         """Nothing: the model's weights are what is trained."""
 
-    def lazy(self) -> list[Tensor]:
-        """None."""
-        return []
-
-    def state(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
-
-    def restore(self, state: dict[str, Any]) -> None:
+    def refresh(self) -> None:
         """Nothing."""
 
 
@@ -154,8 +148,7 @@ class HalfLayer:
     def restart(self) -> None:
         """Momentum starts from zero."""
         self.matrix.restart()
-        self.screen.refresh()
-        self.between = None
+        self.refresh()
 
     @torch.no_grad()
     def follow_mask(self) -> None:
@@ -163,25 +156,15 @@ class HalfLayer:
         if self.weights.zero_mask is not None:
             self.matrix.take_over(self.weights.weight)
             self.matrix.hide(self.weights.zero_mask)
-            self.screen.refresh()
-            self.between = None
+            self.refresh()
 
     @torch.no_grad()
     def write_back(self) -> None:
         """Write the weights into the model."""
         self.weights.weight.copy_(self.matrix.weight())
 
-    def lazy(self) -> list[Tensor]:
-        """The weights."""
-        return [self.weights.weight]
-
-    def state(self) -> dict[str, Any]:
-        """The two parts of the weights."""
-        return self.matrix.state()
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken."""
-        self.matrix.restore(state)
+    def refresh(self) -> None:
+        """Follow the matrix in all its rows."""
         self.screen.refresh()
         self.between = None
 

@@ -15,11 +15,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
+
+from utils.engine.mixed import unmixed
 
 SMALLEST_SCALE = 1e-12  # one below this is multiplied into its matrix, long before fp32 overflows
 NOTHING = 1e-30  # smaller parts are dropped then: far below rounding, and denormals are slow
@@ -79,14 +80,18 @@ class LazyMatrix:
     def __init__(self, weight: Tensor, momentum: Tensor | None, basis: Basis) -> None:
         """weight, momentum (None: zero): float32 [rows, columns]; both are copied."""
         self.basis = basis
-        slope1, slope2 = basis.slope
         count = 2 if basis.decay[1] else 1
         self.scale = [1.0] * count
         self.stacked = torch.empty((count, *weight.shape), dtype=weight.dtype)
         self.parts = list(self.stacked)
+        self._split(weight, momentum)
+
+    def _split(self, weight: Tensor, momentum: Tensor | None) -> None:
+        """Make parts of scale 1 of weights and momenta."""
+        slope1, slope2 = self.basis.slope
         self.parts[0].copy_(weight)
-        if count == 2:
-            torch.mul(self.parts[0], basis.share, out=self.parts[1])
+        if len(self.parts) == 2:
+            torch.mul(self.parts[0], self.basis.share, out=self.parts[1])
             if momentum is not None:
                 self.parts[1].add_(momentum, alpha=1 / (slope2 - slope1))
             self.parts[0].sub_(self.parts[1])
@@ -146,15 +151,26 @@ class LazyMatrix:
         for part in self.parts:
             part.masked_fill_(zero, 0)
 
-    def state(self) -> dict[str, Any]:
-        """The parts and their scales, from which `restore` continues exactly."""
-        return {"parts": self.parts, "scale": list(self.scale)}
+    def mix(self) -> list[float]:
+        """What the weights and momenta are of the parts, for `mixed`: exact, unlike themselves."""
+        if len(self.parts) == 1:
+            return [self.scale[0], 0.0, 0.0, 1.0]
+        (scale1, scale2), (slope1, slope2) = self.scale, self.basis.slope
+        return [scale1, scale2, scale1 * slope1, scale2 * slope2]
 
-    def restore(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken."""
-        for part, saved in zip(self.parts, state["parts"], strict=True):
-            part.copy_(saved)
-        self.scale = list(state["scale"])
+    def restore(self, first: Tensor, second: Tensor | None, mix: list[float]) -> None:
+        """Continue with the weights and momenta that `mixed` means by these, each [rows, columns]:
+        exactly where `parts` and `mix` of such a matrix are given, else up to rounding.
+        """
+        before, self.scale = self.scale, mix[: len(self.scale)]
+        if self.mix() == mix and len(self.parts) == 2 and second is not None:
+            self.parts[0].copy_(first)
+            self.parts[1].copy_(second)
+        elif self.mix() == mix and len(self.parts) == 1:
+            self.parts[0].copy_(first)
+        else:
+            self.scale = [1.0] * len(before)
+            self._split(*unmixed(first, second, mix))
 
     def rows_sum(self, rows: Tensor, factors: Tensor) -> Tensor:
         """Σᵢ factors[:, i] · weight[rows[:, i]]: [batch, columns], for rows, factors [batch, n]."""

@@ -13,6 +13,7 @@ from benchmarks.stream import Pictures, Samples, TaskStream
 from exps.config import Experiment
 from models.mlp import MLP
 from models.sparse import SparseWeightsBase, update_boost_strength
+from utils.engine.mixed import PLAIN, plain
 from utils.meter import EpochRecord, Meter
 from utils.sparsity import entropies
 
@@ -62,13 +63,17 @@ class ReferenceEngine:
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on, in the middle of an epoch too: tensors by name."""
         momenta = self._momenta()
-        names = self.model.named_parameters()
-        momentum = {name: momenta[p] for name, p in names if p in momenta}
-        meter = self.meter.totals()
-        return {"model": self.model.state_dict(), "momentum": momentum, "meter": meter}
+        parameters = dict(self.model.named_parameters())
+        return {
+            "model": self.model.state_dict(),
+            "momentum": {name: momenta[p] for name, p in parameters.items() if p in momenta},
+            "mix": dict.fromkeys(parameters, PLAIN),
+            "meter": self.meter.totals(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state_dict` was taken; `begin_epoch` comes first."""
+        state = plain(state)
         self.model.load_state_dict(state["model"])
         parameters = dict(self.model.named_parameters())
         momenta = self._momenta()

@@ -26,7 +26,8 @@ from models.mlp import MLP
 from models.sparse import update_boost_strength
 from utils.engine.first_layer import first_layer
 from utils.engine.hidden_layer import HiddenLayer
-from utils.engine.lazy import Basis
+from utils.engine.lazy import Basis, LazyMatrix
+from utils.engine.mixed import PLAIN, plain
 from utils.engine.sgd import SGD
 from utils.engine.weights import Weights, k_winners
 from utils.engine.winners import Winners, choose
@@ -126,29 +127,40 @@ class SparseEngine:
 
     def state_dict(self) -> dict[str, Any]:
         """All that the next step depends on, in the middle of an epoch too: tensors by name."""
-        parameters = list(self._model.named_parameters())
-        model = self._model.state_dict()
-        for name in self._lazy():
-            del model[name]
-        return {
-            "model": model,
-            "momentum": {n: self.sgd.momentum(p) for n, p in parameters if p in self.sgd.momenta},
-            "first": self.first.state(),
-            "hidden": [layer.matrix.state() for layer in self.hidden],
-            "meter": self.meter.totals(),
-        }
+        lazy, parameters = self._lazy(), dict(self._model.named_parameters())
+        model, momentum = self._model.state_dict(), dict[str, Tensor]()
+        mix = dict.fromkeys(parameters, PLAIN)
+        for name, p in parameters.items():
+            if name in lazy:
+                matrix, turned = lazy[name]
+                parts = [part.t() if turned else part for part in matrix.parts]
+                model[name], mix[name] = parts[0], matrix.mix()
+                its = parts[1] if len(parts) > 1 else torch.zeros_like(p)
+            else:
+                its = self.sgd.momentum(p)
+            if self.exp.momentum:
+                momentum[name] = its
+        meter = self.meter.totals()
+        return {"model": model, "momentum": momentum, "mix": mix, "meter": meter}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue exactly where `state_dict` was taken; `begin_epoch` comes first."""
-        held = {name: p for name, p in self._model.state_dict().items() if name in self._lazy()}
-        self._model.load_state_dict(state["model"] | held)
-        parameters = dict(self._model.named_parameters())
-        for name, momentum in state["momentum"].items():
-            self.sgd.momentum(parameters[name]).copy_(momentum)
-        for layer, matrix in zip(self.hidden, state["hidden"], strict=True):
-            layer.matrix.restore(matrix)
+        """Continue where `state_dict` was taken; `begin_epoch` comes first. Exactly where it was
+        taken of an engine like this one, else up to rounding.
+        """
+        lazy, flat = self._lazy(), plain(state)
+        self._model.load_state_dict(flat["model"])
+        for name, p in self._model.named_parameters():
+            held, its = state["model"][name], state["momentum"].get(name)
+            if name in lazy:
+                matrix, turned = lazy[name]
+                if turned:
+                    held, its = held.t(), None if its is None else its.t()
+                matrix.restore(held, its, state["mix"][name])
+            elif its is not None:
+                self.sgd.momentum(p).copy_(flat["momentum"][name])
+        for layer in self.hidden:
             layer.follow_mask()
-        self.first.restore(state["first"])
+        self.first.refresh()
         self.ahead = True
         self.meter.restore(state["meter"])
 
@@ -191,11 +203,13 @@ class SparseEngine:
         logits, _ = _logits(on, self.heads[head])
         return logits, self.stream.labels(self.stream.test, samples)
 
-    def _lazy(self) -> list[str]:
-        """The parameters that the layers hold in parts; the model's own are those of some time."""
-        held = [layer.weights.weight for layer in self.hidden] + self.first.lazy()
-        names = self._model.named_parameters()
-        return [name for name, p in names if any(p is weight for weight in held)]
+    def _lazy(self) -> dict[str, tuple[LazyMatrix, bool]]:
+        """What holds the parameters that the model has as they were at some time, by their names,
+        and whether it holds them transposed."""
+        held = {layer.weights.weight: (layer.matrix, True) for layer in self.hidden}
+        if self.first.matrix is not None:
+            held[self.first.weights.weight] = self.first.matrix, False
+        return {name: held[p] for name, p in self._model.named_parameters() if p in held}
 
     def _forward(self, x: Tensor) -> tuple[list[Winners], list[Tensor]]:
         """The winners of every layer with their values after dropout, and dropout's factors."""

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
+from benchmarks import digest
 from exps import cli
 from exps.messages import ConfigError, shown_path
 from exps.paths import word
 from exps.plan import Planned, plan
-from utils.identity import code_digest, configuration, fingerprint
+from utils.identity import (
+    Wanted,
+    code_digest,
+    configuration,
+    fingerprint,
+    torch_version,
+    uses,
+)
 from utils.log import RunLog
 from utils.many.display import Display, summary, table
 from utils.many.executor import Executor, ExecutorError, make_executor
 from utils.many.order import DIVERGED, FAILED, INTERRUPTED, NOT_BEGUN, SKIPPED, Order, Outcome
-from utils.many.states import Folder, State
+from utils.many.states import Folder, State, read_known
 from utils.results import ResultsError, check_writable
+from utils.runs import FOLDER
 from utils.stopping import Signals, Stopped
 from utils.talk import LOG, fail, harmless, note, say, say_path, warn
 
+SHOWN = 5  # of what does not count
 ENDED = ("done", "diverged")  # states of runs that are not begun again
 
 
@@ -31,7 +43,7 @@ class Job:
     """One run: what it is, how far it was, and what has become of it."""
 
     planned: Planned
-    key: str
+    wanted: Wanted
     state: State
     outcome: Outcome | None = None
 
@@ -44,12 +56,11 @@ def run_many(args: Namespace, log: RunLog, signals: Signals) -> int:
     """
     args.ran = []
     try:
-        code = code_digest()
-        jobs = find_jobs(args, code)
+        jobs = find_jobs(args)
         if args.dry_run:
             say(table([job.planned.label for job in jobs], [job.state for job in jobs]))
             return 0
-        orders = make_orders(args, jobs, code)
+        orders = make_orders(args, jobs)
         if orders:
             check_writable(args.results_dir)
             executor = make_executor(args, [order.device for order in orders])
@@ -67,28 +78,57 @@ def run_many(args: Namespace, log: RunLog, signals: Signals) -> int:
     return status
 
 
-def find_jobs(args: Namespace, code: str) -> list[Job]:
+def find_jobs(args: Namespace) -> list[Job]:
     """All runs, and how far each is; prints warnings. Raises ConfigError when one is wrong."""
     planned, notes = plan(args)
-    folder = Folder(args.results_dir)
-    keys = [fingerprint(configuration(p.exp)) for p in planned]
-    states = [folder.state(key, code, again=args.again) for key in keys]
-    found = [Job(*parts) for parts in zip(planned, keys, states, strict=True)]
+    folder, wanted = Folder(args.results_dir), _wanted(planned, trust=args.trust_code)
+    jobs: dict[object, Job] = {}
+    for one, its in zip(planned, wanted, strict=True):
+        job = Job(one, its, folder.state(its, again=args.again))
+        jobs.setdefault(its if its.data else one.exp, job)
+    if len(jobs) < len(planned):
+        notes.append(f"of {len(planned)} runs {len(jobs)} differ, as data are the same: done once")
     for path in folder.unreadable:
-        notes.append(f"{shown_path(path)} cannot be read as a result, and counts for nothing")
-    anew = [job.key for job in found if job.state.kind == "new"]
-    others = 0 if args.again else sum(folder.of_other_programs(key, code) for key in anew)
-    if others:
-        notes.append(
-            f"{others} results or unfinished runs of these configurations are of another version"
-            " of the program: they stay as they are, and these runs are begun anew"
-        )
-    for text in notes:
+        what = "a run" if path.parent.name == FOLDER else "a result"
+        notes.append(f"{shown_path(path)} cannot be read as {what}, and counts for nothing")
+    for text in (*notes, *_apart(folder, [*jobs.values()], again=args.again)):
         warn(text)
+    return [*jobs.values()]
+
+
+def _wanted(planned: list[Planned], *, trust: bool) -> list[Wanted]:
+    """What each run must be to count as done or begun: code and data are read once each."""
+    code_of = cache(code_digest)
+    data: dict[tuple[str, ...], str] = {}
+    found = []
+    for exp in (one.exp for one in planned):
+        of = exp.benchmark, exp.data, exp.data_dir
+        if of not in data:
+            data[of] = digest.of_experiment(exp)
+        found.append(Wanted(fingerprint(configuration(exp)), code_of(uses(exp)), data[of], trust))
     return found
 
 
-def make_orders(args: Namespace, jobs: list[Job], code: str) -> list[Order]:
+def _apart(folder: Folder, jobs: list[Job], *, again: bool) -> Iterator[str]:
+    """Notes on what is there of these configurations and is not what is asked for."""
+    found = [folder.others(job.wanted) for job in jobs if job.state.kind == "new"]
+    results = [] if again else [text for texts, _ in found for text in texts]
+    for texts, what in ((results, "results"), ([t for _, ts in found for t in ts], "runs")):
+        if texts:
+            more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+            yield (
+                f"there are {what} of these configurations that do not count: "
+                f"{', '.join(texts[:SHOWN])}{more}; they stay as they are, and these runs are begun"
+                " anew"
+            )
+    done = [read_known(job.state.path) for job in jobs if job.state.path]
+    here = torch_version()
+    others = sorted({known.torch for known in done if known and known.torch.split("+")[0] != here})
+    if others and here:
+        yield f"some of what is done was made with torch {', '.join(others)}; here is {here}"
+
+
+def make_orders(args: Namespace, jobs: list[Job]) -> list[Order]:
     """What is to be done, runs that other processes work on last. Raises ConfigError."""
     try:
         contents = args.config.read_bytes()
@@ -99,8 +139,8 @@ def make_orders(args: Namespace, jobs: list[Job], code: str) -> list[Order]:
             number=number,
             label=job.planned.label,
             group=job.planned.group,
-            key=job.key,
-            code=code,
+            wanted=job.wanted,
+            claim=_claim(job),
             device=job.planned.exp.device,
             words=tuple(_words(job.planned)) + tuple(cli.handed_on(args)),
             config=contents,
@@ -112,6 +152,12 @@ def make_orders(args: Namespace, jobs: list[Job], code: str) -> list[Order]:
         if job.state.kind not in ENDED
     ]
     return sorted(found, key=lambda order: jobs[order.number].state.kind == "in use")
+
+
+def _claim(job: Job) -> str:
+    """The same in every command; where the data are not known, where they will be says it."""
+    data = job.wanted.data or str(Path(job.planned.exp.data_dir).absolute())
+    return hashlib.sha256(f"{job.wanted.key} {data}".encode(errors="replace")).hexdigest()[:16]
 
 
 def _words(planned: Planned) -> Iterator[str]:

@@ -83,8 +83,9 @@ class Display:
         for folder in {order.results_dir for order in self.orders.values()}:
             found = progress(folder)
             for number, order in self.orders.items():
-                if order.key in found:  # one that has just ended has no checkpoint any more
-                    self.pace.reached(number, found[order.key])
+                it = order.wanted.key, order.wanted.data
+                if it in found:  # one that has just ended has no checkpoint any more
+                    self.pace.reached(number, found[it])
         self._show()
 
     def ended_with(self, outcome: Outcome) -> None:
@@ -99,6 +100,8 @@ class Display:
             if text not in self.warned:
                 self.warned.add(text)
                 warn(text)
+        for text in outcome.left:
+            warn(f"{order.label}: {text}; it stays as it is, and the run was begun anew")
         if self.quiet:
             LOG.info("%s: %s", order.label, described(outcome))
             return

@@ -144,7 +144,7 @@ class OnRay:
         return self.jobs is None or len(pending) < self.jobs
 
     def _begin(self, order: Order, marker: Path, folder: Folder) -> Any:
-        state = folder.state(order.key, order.code, again=order.again)
+        state = folder.state(order.wanted, again=order.again)
         begun = []
         if state.run:
             self.sent[order.number] = state.run.name

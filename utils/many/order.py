@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from utils.identity import Wanted
+
 Kind = Literal["done", "skipped", "interrupted", "not begun", "left to another process", "failed"]
 DONE: Kind = "done"
 SKIPPED: Kind = "skipped"  # done before
@@ -21,16 +23,17 @@ DIVERGED = "it diverged before, and the same numbers would come again (--again r
 class Order:
     """What is to be run. `words` are the options of run_exps.py that describe it.
 
-    config: contents of the configuration file; a worker gets a copy, so that changing the file
-    meanwhile changes no run. folder: where it works, if that is there. patience: seconds to wait
-    for another process to let go of the run.
+    claim: a name that the same run has in every command, and no other run has. config: contents of
+    the configuration file; a worker gets a copy, so that changing the file meanwhile changes no
+    run. folder: where it works, if that is there. patience: seconds to wait for another process to
+    let go of the run.
     """
 
     number: int
     label: str
     group: str  # the label of all that differ in the seed alone
-    key: str  # fingerprint of its configuration
-    code: str  # digest of the program
+    wanted: Wanted
+    claim: str
     device: str
     words: tuple[str, ...]
     config: bytes = field(repr=False)
@@ -44,8 +47,9 @@ class Order:
 class Outcome:
     """What has become of an order. path: its result; killed: how often its process died.
 
-    warnings: what its process warned of. files: what the run left, by file name, where its folder
-    is not the caller's.
+    warnings: what its process warned of; left: what is to be known of unfinished runs that could
+    not be gone on with; files: what the run left, by file name, where its folder is not the
+    caller's.
     """
 
     number: int
@@ -55,4 +59,5 @@ class Outcome:
     log: Path | None = None
     killed: int = 0
     warnings: tuple[str, ...] = ()
+    left: tuple[str, ...] = ()
     files: dict[str, bytes] = field(default_factory=dict, repr=False)

@@ -11,13 +11,15 @@ from pathlib import Path
 
 from utils import runs
 from utils.disk import write_own
-from utils.identity import PROGRAM, ROOT
+from utils.identity import ROOT
 from utils.many.order import DONE, Outcome
 from utils.results import load_results, save_results
 from utils.runs import Run
 
 # A result, a log, or a checkpoint of an unfinished run.
 _NAME = re.compile(r"([A-Za-z0-9_+-]+)\.(pkl|log)|\.runs/([A-Za-z0-9_+-]+)/[0-9]{8}\.ckpt")
+
+PROGRAM = ("run_exps.py", "benchmarks", "exps", "models", "utils")
 
 
 # What the program reads besides its source.

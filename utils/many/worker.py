@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -33,6 +33,7 @@ from utils.many.order import (
     Outcome,
 )
 from utils.many.states import Folder, State
+from utils.runs import UNFIT
 from utils.talk import LOG
 
 RETRIES = 3  # after a process was killed
@@ -79,7 +80,7 @@ def carry_out(order: Order, environment: Mapping[str, str], urgency: Urgency) ->
 def _claimed(order: Order) -> Iterator[None]:
     """No other command begins the same run meanwhile. Raises LockedError, OSError."""
     folder = order.results_dir / runs.FOLDER
-    path = folder / f"{order.key[:16]}.claim"
+    path = folder / f"{order.claim}.claim"
     while True:
         make_own(folder)
         with contextlib.suppress(FileNotFoundError):  # the last run here removed the folder
@@ -97,9 +98,9 @@ def _claimed(order: Order) -> Iterator[None]:
 def _attempts(
     order: Order, environment: Mapping[str, str], urgency: Urgency, end: float
 ) -> Outcome:
-    killed = 0
+    killed, left = 0, dict[str, str]()  # runs that cannot be gone on with, by name, and why
     while True:
-        state = _free(order, urgency, end)
+        state = _free(order, urgency, end, left)
         if state.kind == "in use":
             return Outcome(order.number, LEFT, reason=state.detail)
         if state.kind == "done":
@@ -110,19 +111,32 @@ def _attempts(
             return Outcome(order.number, INTERRUPTED if killed or state.run else NOT_BEGUN)
         ended = _process(order, environment, urgency, state)
         LOG.info("%s: exit status %d\n%s", order.label, ended.status, ended.err.strip())
+        if state.run and ended.status == UNFIT:
+            name = state.run.name
+            why = _why(_error(ended.err))
+            left[name] = f"{runs.FOLDER}/{name} cannot be gone on with ({why})"
+            LOG.warning("%s: %s", order.label, left[name])
+            continue
         if _was_killed(ended.status) and not urgency() and killed < RETRIES:
             killed += 1
             LOG.warning("%s: %s; it is gone on with", order.label, died_of(ended.status))
             continue
         outcome = _outcome(order, ended, killed, stopped=urgency() > 0)
         warnings = re.findall(r"^warning: (.*)", ended.err, flags=re.MULTILINE)
-        return replace(outcome, warnings=tuple(warnings))
+        return replace(outcome, warnings=tuple(warnings), left=tuple(left.values()))
 
 
-def _free(order: Order, urgency: Urgency, end: float) -> State:
+def _why(error: str) -> str:
+    """Of the lines of an error the reason: what it is and what to do are known here."""
+    lines = [line.strip() for line in error.splitlines()]
+    return next((line.removeprefix("why: ") for line in lines if line.startswith("why: ")), error)
+
+
+def _free(order: Order, urgency: Urgency, end: float, without: Collection[str]) -> State:
     """How far the run is, once nobody works on it or patience has run out."""
     while True:
-        state = Folder(order.results_dir).state(order.key, order.code, again=order.again)
+        folder = Folder(order.results_dir)
+        state = folder.state(order.wanted, again=order.again, without=without)
         if state.kind != "in use" or time.monotonic() > end or urgency():
             return state
         time.sleep(PAUSE)

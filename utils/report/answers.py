@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from exps.messages import shown
+from exps.experiment import KEYS
+from exps.messages import all_of, shown
 from utils.metrics import ACCURACY, METRICS
-from utils.report.groups import Group, GroupError, find, grouped, twins
+from utils.report.groups import UNKNOWN, Group, GroupError, differences, find, grouped, twins
 from utils.report.ranking import MAIN, Ranking, rank
 from utils.report.runs import Run
 from utils.report.statistics import Comparison, compare, estimate, holm
 from utils.report.sweeps import Line, lines
 from utils.report.wording import estimate_text, range_text, sentence, tasks_text
 
-_SAME_TASKS = ("benchmark", "mnist_mode", "num_batch", "scenario", "data")
+_TESTED = tuple(name for name, key in KEYS.items() if key.tests)
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,8 @@ class Report:
     @property
     def notes(self) -> list[str]:
         """What to know before the numbers are believed."""
-        found = [note for group in self.groups for note in _notes(group)]
+        found = [*_notes_on_tasks(self.groups)]
+        found += [note for group in self.groups for note in _notes(group)]
         found += [note for pair in self.pairs for note in _notes_on(pair)]
         found += [note for ranking in self.rankings for note in _notes_on_ranking(ranking)]
         if self.command and self.rankings:
@@ -137,7 +139,7 @@ def _summary(pairs: Sequence[Pair]) -> list[str]:
 
 def _tasks(group: Group) -> tuple[object, ...]:
     """What it is trained and tested on."""
-    return (group.tasks, *(group.config.get(name, "") for name in _SAME_TASKS))
+    return (group.tasks, *(group.config.get(name, "") for name in _TESTED))
 
 
 def _by_tasks(groups: Sequence[Group]) -> list[list[Group]]:
@@ -160,8 +162,28 @@ def _single(group: Group) -> str:
     )
 
 
+def _notes_on_tasks(groups: Sequence[Group]) -> Iterator[str]:
+    """Which groups of one section are on other tasks, and so are not set against each other."""
+    for name in dict.fromkeys(group.name for group in groups):
+        same = [group for group in groups if group.name == name]
+        if len(_by_tasks(same)) > 1:
+            keys = [key for key in differences(same) if key in _TESTED]
+            yield (
+                f"the groups of {shown(name)} are not all on the same tasks (they differ in"
+                f" {all_of(keys or ['their number'])}): those on others are neither compared seed"
+                " by seed nor ranked"
+            )
+
+
 def _notes(group: Group) -> list[str]:
     notes = []
+    if group.config.get("validation", "0.0") != "0.0":
+        notes.append(f"{group.label}: tested on validation pictures, not on the test pictures")
+    if group.config.get("data_dir") == UNKNOWN:
+        notes.append(
+            f"{group.label}: its results do not tell which data they are of, so they are a group of"
+            " their own"
+        )
     if sum(run.complete for run in group.runs) == 1:
         notes.append(f"{group.label}: a single run came to its end, so there is no interval")
     for run in group.runs:
@@ -186,6 +208,8 @@ def _notes_on(pair: Pair) -> Iterator[str]:
     first, second, main = pair.first, pair.second, pair.metrics[MAIN]
     both = f"{first.label} and {second.label}"
     left = max(len(group.by_seed(MAIN)) for group in (first, second)) - main.difference.n
+    if _tasks(first) != _tasks(second):
+        yield f"{both} are not on the same tasks: their accuracies measure different things"
     if main.paired and left:
         yield f"{both} are compared by the {main.difference.n} seed(s) that both have a run of"
     programs = [{program(run) for run in group.runs} for group in (first, second)]

@@ -9,10 +9,11 @@ import numpy as np
 
 from exps.messages import did_you_mean, shown
 from utils import metrics
-from utils.report.runs import Run, as_if
+from utils.report.runs import Run, as_if, data_name, with_key
 from utils.report.wording import shortened
 from utils.times import instant_or_unknown
 
+UNKNOWN = "unknown"  # data of results that do not tell them
 MISSING = "–"  # a key that a configuration lacks, or that does nothing in it
 # Trained on all tasks together, the number of epochs means something else.
 _CUMUL_ONLY = {"cumul", "train_ep"}
@@ -93,7 +94,7 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
     newest that is complete counts.
     """
     found: dict[tuple[object, ...], list[Run]] = {}
-    for run in runs:
+    for run in _with_data([*runs]):
         key = (run.name, run.accs.shape, *run.config.items())
         found.setdefault(key, []).append(run)
     groups = [_group(number, same) for number, same in enumerate(found.values(), start=1)]
@@ -101,6 +102,24 @@ def grouped(runs: Iterable[Run]) -> list[Group]:
     for group in groups:
         group.reference = _reference(group, groups)
     return groups
+
+
+def _with_data(runs: Sequence[Run]) -> list[Run]:
+    """The runs; where some are of other data of the same name, `data_dir` is among their keys and
+    says which: by the folder of the first run of these data, and their digest if that is not
+    enough.
+    """
+    found: dict[tuple[object, ...], dict[str, str]] = {}  # by data set: a name for each digest
+    sets = [(run.config.get("benchmark"), run.config.get("data")) for run in runs]
+    for run, of in zip(runs, sets, strict=True):
+        names = found.setdefault(of, {})
+        if run.data not in names:
+            name = data_name(run) if run.data else UNKNOWN
+            names[run.data] = f"{name} ({run.data[:8]})" if name in names.values() else name
+    return [
+        with_key(run, "data_dir", found[of][run.data]) if len(found[of]) > 1 else run
+        for run, of in zip(runs, sets, strict=True)
+    ]
 
 
 def differences(groups: Sequence[Group]) -> dict[str, list[str]]:

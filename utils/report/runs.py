@@ -17,6 +17,7 @@ from exps.experiment import FREE, KEYS, Experiment
 from exps.manual import as_text
 from exps.messages import shown, three_lines
 from utils import metrics
+from utils.identity import data_of
 from utils.results import ResultsError, load_results
 
 # What two runs of one experiment may differ in; FREE changes no number.
@@ -75,6 +76,11 @@ class Run:
         """How it came about; empty for results of 2019."""
         meta = self.stats.get("meta")
         return meta if isinstance(meta, dict) else {}
+
+    @property
+    def data(self) -> str:
+        """The digest of its data; '' where it does not tell."""
+        return data_of(self.meta)
 
     @property
     def status(self) -> str:
@@ -155,6 +161,18 @@ def as_if(run: Run, **changes: Any) -> dict[str, str] | None:
         return None
     exp = replace(run.exp, **changes)
     return {k: v for k, v in run.config.items() if k not in changes and counts(k, exp)}
+
+
+def with_key(run: Run, key: str, text: str) -> Run:
+    """The run with one more key in its configuration."""
+    return replace(run, config=dict(sorted([*run.config.items(), (key, text)], key=_place)))
+
+
+def data_name(run: Run) -> str:
+    """What people know its data by: the folder, or that they are the bundled ones."""
+    if "(bundled)" in str(run.meta.get("data_source")):
+        return "bundled"
+    return shown(run.exp.data_dir if run.exp else "data", MAX_TEXT)
 
 
 def _place(item: tuple[str, str]) -> tuple[int, str]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import run_exps
@@ -251,3 +253,97 @@ def test_no_report_where_no_run_has_left_a_result(tmp_path: Path, call: Any) -> 
     status, out, _ = call("--name", "Dense", "--seeds", "0-1", *lost, "--report")
     assert status == 1
     assert "no report: no run of this command has left a result" in out
+
+
+def data_set(folder: Path, seed: int) -> str:
+    """Random pictures under the name of CIFAR-10, in a folder of their own."""
+    folder.mkdir()
+    rng, labels = np.random.default_rng(seed), np.arange(200, dtype=np.uint8) % 10
+    x = rng.integers(0, 256, (200, 8, 8, 3), np.uint8)
+    np.savez(folder / "cifar10.npz", x_train=x, y_train=labels, x_test=x[:40], y_test=labels[:40])
+    return str(folder)
+
+
+def test_other_data_are_another_run(tmp_path: Path, call: Any) -> None:
+    """A sweep over folders does all of them; the same pictures elsewhere are done already."""
+    a, b = (data_set(tmp_path / name, i) for i, name in enumerate("ab"))
+    shutil.copytree(a, tmp_path / "copy")
+    own = ["--name", "Sparse", "--seeds", "0", "--set", "data=full"]
+    status, out, err = call(*own, "--grid", f"data_dir={a},{b}")
+    assert (status, err) == (0, "")
+    assert "2 runs: 2 done\n" in out
+    assert f"Sparse data_dir={b} seed 0: mean accuracy" in out
+    metas = [load_results(path)[1]["meta"] for path in (tmp_path / "r").glob("*.pkl")]
+    assert len({meta["data"] for meta in metas}) == 2
+    _, out, err = call(*own, "--grid", f"data_dir={a},{b},{tmp_path / 'copy'}")
+    assert "2 runs: 2 skipped\n" in out
+    assert "warning: of 3 runs 2 differ, as data are the same: done once" in err
+
+    shutil.rmtree(b)
+    data_set(tmp_path / "b", 2)
+    status, out, err = call(*own, "--set", f"data_dir={b}")
+    assert "1 run: 1 done\n" in out
+    assert err.count("(other data)") == 2
+
+
+def other_torch(folder: Path) -> str:
+    """What PYTHONPATH has to be for a process to meet another version of torch."""
+    folder.mkdir()
+    (folder / "sitecustomize.py").write_text("import torch; torch.__version__ = '9.9.9'")
+    return str(folder)
+
+
+@IN_PROC
+def test_what_cannot_be_gone_on_with_is_left_and_begun_anew(
+    tmp_path: Path,
+    command: Words,
+    start: Any,
+    call: Any,
+    wait_until: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of another torch, damaged within, damaged wholly: named, and in nobody's way."""
+    folder = tmp_path / "r"
+    asked = ["--name", "Sparse", "--seeds", "0", "--set", "train_ep=20"]
+    process = start(command(*asked))
+    wait_until(lambda: [p for p in folder.glob(".runs/*/*.ckpt") if int(p.stem) > 1], process)
+    process.send_signal(signal.SIGINT)
+    process.communicate()
+    (left,) = {path.parent for path in folder.glob(".runs/*/*.ckpt")}
+    before = {path.name: path.read_bytes() for path in left.glob("*.ckpt")}
+    with monkeypatch.context() as there:
+        there.setenv("PYTHONPATH", other_torch(tmp_path / "site"))
+        for again in ([], ["--again"]):
+            status, out, err = call(*asked, *again)
+            assert (status, "1 run: 1 done\n" in out) == (0, True)
+            told = f"warning: Sparse seed 0: .runs/{left.name} cannot be gone on with (torch:"
+            assert err.startswith(told)
+            assert {path.name: path.read_bytes() for path in left.glob("*.ckpt")} == before
+    status, out, err = call(*asked)
+    assert (status, "1 run: 1 skipped\n" in out) == (0, True)
+    assert "some of what is done was made with torch 9.9.9; here is" in err
+
+    for path in left.glob("*.ckpt"):  # sound headers, damaged behind them
+        path.write_bytes(before[path.name][:-9] + b"123456789")
+    status, out, err = call(*asked, "--again")
+    assert (status, "1 run: 1 done\n" in out) == (0, True)
+    assert f".runs/{left.name} cannot be gone on with (" in err
+    assert "damaged" in err
+    for path in left.glob("*.ckpt"):
+        path.write_bytes(b"x")
+    status, out, err = call(*asked, "--again", "--dry-run")
+    assert (status, out.splitlines()[0]) == (0, "1 run: 1 to do")
+    assert f"{left.name} cannot be read as a run, and counts for nothing" in err
+
+
+def test_code_that_is_trusted(tmp_path: Path, call: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other code made counts only with the option."""
+    few = ["--name", "Sparse", "--seeds", "0"]
+    assert call(*few)[0] == 0
+    monkeypatch.setattr("utils.many.command.code_digest", lambda roots: "0" * 64)
+    _, out, err = call(*few, "--dry-run")
+    assert "1 run: 1 to do\n" in out
+    assert "do not count: Sparse_" in err
+    assert "(another version of the program)" in err
+    _, out, err = call(*few, "--dry-run", "--trust-code")
+    assert ("1 run: 1 done already\n" in out, err) == (True, "")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from utils.identity import Wanted
 from utils.many import display
 from utils.many.display import Display, described, span, summary, table
 from utils.many.order import Order, Outcome
@@ -17,7 +18,16 @@ from utils.many.states import State
 def order(number: int) -> Order:
     words, folder = ("--name", "A"), Path("nowhere")
     return Order(
-        number, f"A seed {number}", "A", str(number), "c", "cpu", words, b"", folder, folder
+        number,
+        f"A seed {number}",
+        "A",
+        Wanted(str(number), "c", "d"),
+        str(number),
+        "cpu",
+        words,
+        b"",
+        folder,
+        folder,
     )
 
 
@@ -33,7 +43,7 @@ def test_lengths_of_time() -> None:
 
 def test_the_bar_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """A run that has ended has no checkpoint any more, some time before its end is known."""
-    found = {"0": Far(0.9, 90.0), "1": Far(0.4, 40.0)}
+    found = {("0", "d"): Far(0.9, 90.0), ("1", "d"): Far(0.4, 40.0)}
     monkeypatch.setattr(display, "progress", lambda folder: found)
     monkeypatch.setattr(display, "REFRESH", 0.0)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)

@@ -9,30 +9,32 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.datasets import BUNDLED_DATA
 from exps import config
 from exps.config import Experiment, as_dict
-from utils.identity import configuration, fingerprint
+from utils.identity import Wanted, configuration, fingerprint
 from utils.many.states import Folder, progress
 from utils.results import save_results
-from utils.runs import reserve
+from utils.runs import reserve, unfinished
 
 EXP = Experiment(name="A")
 KEY = fingerprint(configuration(EXP))
+WANTED = Wanted(KEY, "c", "d")
 
 
 def saved(folder: Path, exp: Experiment = EXP, **meta: object) -> Path:
-    stats = {"accs": np.array([[0.5, 0.7]]), "elapsed": 3.0, "meta": meta}
+    stats = {"accs": np.array([[0.5, 0.7]]), "elapsed": 3.0, "meta": {"data": "d"} | meta}
     when = datetime(2020, 1, 1)
     return save_results(folder, as_dict(exp), stats, name="A", seed=exp.seed, when=when)
 
 
-def begun(folder: Path, code: str, share: float) -> None:
-    identity = {"config": configuration(EXP), "program": {"code": code}}
+def begun(folder: Path, code: str, share: float, data: str = "d") -> None:
+    identity = {"config": configuration(EXP), "program": {"code": code}, "data": {"data": data}}
     reserve(folder, "A").write({"identity": identity, "share": share, "progress": "task 1"}, {})
 
 
 def test_nothing_there(tmp_path: Path) -> None:
-    assert Folder(tmp_path / "nowhere").state(KEY, "c").kind == "new"
+    assert Folder(tmp_path / "nowhere").state(WANTED).kind == "new"
 
 
 @pytest.mark.parametrize(
@@ -44,27 +46,41 @@ def test_nothing_there(tmp_path: Path) -> None:
         ({"code": "d", "status": "complete"}, "new"),
         ({"status": "complete"}, "new"),
         ({}, "new"),
+        ({"code": "c", "status": "complete", "data": "e"}, "new"),
+        ({"code": "c", "status": "complete", "data": ""}, "new"),
     ],
 )
 def test_results(tmp_path: Path, meta: dict[str, object], kind: str) -> None:
     path = saved(tmp_path, **meta)
     folder = Folder(tmp_path)
-    state = folder.state(KEY, "c")
+    state = folder.state(WANTED)
     assert (state.kind, state.path) == (kind, path if kind != "new" else None)
-    assert folder.state(KEY, "c", again=True).kind == "new"
-    assert folder.of_other_programs(KEY, "c") == (meta.get("code") != "c")
+    assert folder.state(WANTED, again=True).kind == "new"
+    other = meta.get("code") != "c" or "data" in meta
+    assert len(folder.others(WANTED)[0]) == other
+    trusted = folder.state(WANTED._replace(trust=True)).kind
+    good = (meta.get("status") in ("complete", "diverged"), meta.get("data", "d")) == (True, "d")
+    assert (trusted != "new") == good
+    assert folder.state(WANTED._replace(data="")).kind == "new"  # nobody can say it is the same
+
+
+def test_the_bundled_data_of_older_results(tmp_path: Path) -> None:
+    told = {"data": "", "code": "c", "status": "complete"}
+    saved(tmp_path, **told, data_source="mnist.npz (bundled), tested on 10 % of the training")
+    bundled = WANTED._replace(data=BUNDLED_DATA["mnist.npz"])
+    assert Folder(tmp_path).state(bundled).kind == "done"
 
 
 def test_another_seed_or_value_is_another_run(tmp_path: Path) -> None:
     for other in (Experiment(name="A", seed=1), Experiment(name="A", lr=0.2), Experiment(name="B")):
         saved(tmp_path, other, code="c", status="complete")
-    assert Folder(tmp_path).state(KEY, "c").kind == "new"
+    assert Folder(tmp_path).state(WANTED).kind == "new"
 
 
 def test_keys_that_change_no_number_do_not_count(tmp_path: Path) -> None:
     other = Experiment(name="A", description="x", data_dir="/d", checkpoint_every=1.0)
     saved(tmp_path, other, code="c", status="complete")
-    assert Folder(tmp_path).state(KEY, "c").kind == "done"
+    assert Folder(tmp_path).state(WANTED).kind == "done"
 
 
 def test_every_kind_of_value_has_the_same_text_in_a_result(tmp_path: Path) -> None:
@@ -77,15 +93,24 @@ def test_every_kind_of_value_has_the_same_text_in_a_result(tmp_path: Path) -> No
 
 def test_unfinished_runs(tmp_path: Path) -> None:
     begun(tmp_path, "d", 0.1)
-    assert Folder(tmp_path).state(KEY, "c").kind == "new"
+    assert Folder(tmp_path).state(WANTED).kind == "new"
     begun(tmp_path, "c", 0.25)
-    state = Folder(tmp_path).state(KEY, "c")
+    begun(tmp_path, "c", 0.9, data="e")
+    state = Folder(tmp_path).state(WANTED)
     assert (state.kind, state.far.share, state.detail) == ("unfinished", 0.25, "task 1")
     assert state.run is not None
-    assert set(progress(tmp_path)) == {KEY}
+    assert set(progress(tmp_path)) == {(KEY, "d"), (KEY, "e")}
+    _, left = Folder(tmp_path).others(WANTED)
+    assert sorted(text.partition(" ")[2] for text in left) == [
+        "(another version of the program)",
+        "(other data)",
+    ]
+    assert Folder(tmp_path).state(WANTED, without=[state.run.name]).kind == "new"
+    anew = Folder(tmp_path).state(WANTED._replace(data=""), without=[state.run.name])
+    assert anew.far.share == 0.9  # where the data are not known yet, the run itself compares them
     with state.run.held():
-        assert Folder(tmp_path).state(KEY, "c").kind == "in use"
-    assert Folder(tmp_path).state(KEY, "c", again=True).kind == "unfinished"
+        assert Folder(tmp_path).state(WANTED).kind == "in use"
+    assert Folder(tmp_path).state(WANTED, again=True).kind == "unfinished"
 
 
 def test_files_of_others(tmp_path: Path) -> None:
@@ -95,6 +120,11 @@ def test_files_of_others(tmp_path: Path) -> None:
     save_results(tmp_path, old, {"accs": 1}, name="old", seed=0, when=datetime(2019, 1, 1))
     folder = Folder(tmp_path)
     assert [path.name for path in folder.unreadable] == ["damaged.pkl"]
+    begun(tmp_path, "c", 0.1)
+    (run,) = unfinished(tmp_path)
+    for path in run.checkpoints():
+        path.write_bytes(b"x")
+    assert Folder(tmp_path).unreadable[1:] == [run.folder]
     ((known,),) = folder.done.values()
     assert math.isnan(known.mean)
-    assert folder.state(KEY, "").kind == "new"
+    assert folder.state(WANTED).kind == "new"

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from utils.identity import Wanted
 from utils.many import worker
 from utils.many.order import Order
 from utils.many.worker import AT_ONCE, GO_ON, IN_ORDER, RETRIES, Ended, carry_out
@@ -19,8 +20,8 @@ def order(tmp_path: Path) -> Order:
         number=3,
         label="A seed 0",
         group="A",
-        key="k" * 64,
-        code="c",
+        wanted=Wanted("k" * 64, "c", "d"),
+        claim="0",
         device="cpu",
         words=("--name", "A"),
         config=b"[A]\n",

@@ -60,6 +60,11 @@ def written(tmp_path_factory: pytest.TempPathFactory, saver: Callable[[Path], Sa
     return folder / "report"
 
 
+def of_data(digest: str, **meta: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    """Has a result tell of these data."""
+    return lambda stats: stats | {"meta": stats["meta"] | {"data": digest} | meta}
+
+
 def answer(folder: Path, *compared: tuple[str, str]) -> list[str]:
     """The sentences of a report, without drawing anything."""
     runs, problems = read_runs([folder])
@@ -257,6 +262,57 @@ def test_seeds_pair_runs_of_the_same_tasks_only(save: Save) -> None:
         folder = save("B", lost=0.3, seed=seed, num_batch=4).parent
     made = make_report(read_runs([folder])[0], (), [("A", "B")])
     assert not made.pairs[0].metrics["average_accuracy"].paired
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"validation": 0.1},
+        {"mnist_mode": "split", "num_batch": 5, "class_order": "random"},
+        {"mnist_mode": "split", "num_batch": 5, "scenario": "class"},
+        {"num_batch": 2},
+        {"data_dir": "there", "change": of_data("b" * 64)},
+        {"change": of_data("b" * 64)},
+        {"change": of_data("")},
+    ],
+    ids=lambda keys: ",".join(keys),
+)
+def test_other_pictures_and_classes_are_other_tasks(save: Save, keys: dict[str, Any]) -> None:
+    """Neither paired nor ranked, nor pooled; a note says so."""
+    split = {k: keys[k] for k in ("mnist_mode", "num_batch") if "mnist_mode" in keys}
+    data = of_data("a" * 64)
+    for seed in (0, 1, 2):
+        save("A", seed=seed, data_dir="here", change=data, **split)
+        save("A", seed=seed, lost=0.1, **{"change": data, "data_dir": "here"} | keys)
+        folder = save("B", seed=seed, lr=0.2, change=data, **split).parent
+    made = make_report(read_runs([folder])[0])
+    (pair,) = made.pairs  # of A and B, which have the same tasks
+    assert {pair.first.name, pair.second.name} == {"A", "B"}
+    assert pair.metrics["average_accuracy"].paired
+    assert len(made.groups) == 3
+    assert sum("reaches an average accuracy" in text for text in made.answer) == 1
+    assert any(note.startswith("the groups of A are not all on the same") for note in made.notes)
+    first, second = [group.label for group in made.groups if group.name == "A"]
+    asked = make_report(read_runs([folder])[0], compared=[(first, second)])
+    assert not asked.pairs[0].metrics["average_accuracy"].paired
+    assert any("measure different things" in note for note in asked.notes)
+
+
+def test_data_are_told_apart_where_there_are_several(save: Save) -> None:
+    """By their folder, by their digest where that is the same, and as unknown."""
+    bundled = {"data_source": "mnist.npz (bundled)"}
+    for change in (of_data("a" * 64), of_data("b" * 64), of_data(""), of_data("", **bundled)):
+        for seed in (0, 1):
+            save(seed=seed, data_dir="my", change=change)
+    folder = save(seed=2, data_dir="else", change=of_data("a" * 64)).parent
+    made = make_report(read_runs([folder])[0])
+    assert [(group.label, len(group.runs)) for group in made.groups] == [
+        ("Sparse (data_dir = my)", 3),
+        ("Sparse (data_dir = my (bbbbbbbb))", 2),
+        ("Sparse (data_dir = unknown)", 2),
+        ("Sparse (data_dir = bundled)", 2),
+    ]
+    assert any("do not tell which data they are of" in note for note in made.notes)
 
 
 def test_seeds_that_only_one_of_two_groups_has_are_said(save: Save) -> None:
