@@ -70,8 +70,9 @@ class Census:
             there = synapses(layer.weight, layer.zero_mask)[place]
             now = known.masked_fill(known < 0, task + 1).masked_fill(~there, -1)
             born[place] = now
-            rates = torch.zeros_like(layer.weight)
-            rates[place] = slowed[layer.weight][place] if slowed else 1.0
+            factors = slowed[layer.weight] if slowed else torch.ones_like(layer.weight)
+            rates = torch.zeros_like(factors)
+            rates[place] = factors[place]
             self._count(task, i, layer, rates)
 
     def measured(self) -> dict[str, np.ndarray]:
