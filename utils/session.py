@@ -22,7 +22,7 @@ from utils.engine.base import Engine
 from utils.failures import OutOfMemory, memory_explained, unexpected
 from utils.identity import PLUS, code_digest, configuration, differences, uses
 from utils.keeper import Keeper
-from utils.live.live import Live, live
+from utils.live.live import Live, live, options
 from utils.live.past import before_tests, past
 from utils.log import RunLog
 from utils.progress import Progress
