@@ -225,6 +225,7 @@ def test_a_closed_stream_loses_what_is_said_and_no_more(monkeypatch: Any) -> Non
         ("\x9b1m \u202e\u2066\u200f\u2028\t", r"\x9b1m \u202e\u2066\u200f\u2028\t"),
         ("caf\udce9", r"caf\udce9"),
     ],
+    ids=["plain", "escapes", "invisible", "bytes"],
 )
 def test_no_text_moves_the_cursor(monkeypatch: Any, text: str, expected: str) -> None:
     out, err = Terminal(), Terminal()
