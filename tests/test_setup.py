@@ -161,7 +161,7 @@ def test_make_test_lints_checks_types_and_tests(clone: Path) -> None:
     status, asked = make(clone, "test")
     assert status == 0
     assert asked[1].endswith("-r requirements-dev.txt")
-    assert asked[2:] == ["-m ruff check .", "-m mypy", "-m pytest"]
+    assert asked[2:] == ["-m ruff check .", "-m mypy", "-m pytest -n auto --dist loadfile"]
 
 
 @NEEDS_MAKE
