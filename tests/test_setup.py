@@ -83,6 +83,7 @@ def test_every_python_gets_every_package_once(python: tuple[int, int]) -> None:
     assert set(requirements("requirements.txt", python)) == named
     assert set(requirements("requirements-dev.txt", python)) == {
         "pytest",
+        "pytest-xdist",
         "ruff",
         "mypy",
         "hypothesis",
