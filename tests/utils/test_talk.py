@@ -18,7 +18,7 @@ import pytest
 from utils import talk
 from utils.report.terminal import show
 from utils.results import load_results
-from utils.talk import Bar, harmless, say, say_path, talking, warn
+from utils.talk import LOG, Bar, harmless, say, say_path, talking, warn
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, str(ROOT / "run_exps.py")]
@@ -231,6 +231,7 @@ def test_no_text_moves_the_cursor(monkeypatch: Any, text: str, expected: str) ->
     out, err = Terminal(), Terminal()
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
+    monkeypatch.setattr(LOG, "propagate", False)  # to pytest, which cannot pass on every text
     say(text)
     warn(text)
     with talking():
