@@ -13,7 +13,7 @@ from utils.cores import THREADS
 from utils.failures import OutOfMemory, memory_explained, unexpected
 from utils.log import RunLog
 from utils.stopping import Signals, Stopped, end_with_input
-from utils.talk import fail, say, talking, warn
+from utils.talk import fail, say, say_path, talking, warn
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -25,6 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns the exit status: 0 good, 1 failed, 2 wrong input, 130 Ctrl-C, 143 SIGTERM.
     """
     args = cli.parser(RESULTS).parse_args(argv)
+    args.kept = None
     try:
         if args.list:
             say(cli.sections_table(args.config))
@@ -57,7 +58,9 @@ def main(argv: list[str] | None = None) -> int:
         except Exception as error:
             return fail(unexpected(error, log, args.results_dir), status=1)
     if args.report and not args.dry_run and status in (0, 1):
-        return show_report(args) or status
+        status = show_report(args) or status
+        if not args.quiet and args.kept is not None:
+            say_path(args.kept, quiet=False)  # the last line, as without a report
     return status
 
 
@@ -108,24 +111,34 @@ def check_results(folder: Path) -> int:
 
 
 def look_at_data(args: Namespace) -> int:
-    """Say what is to be known of the data of many runs, those of each kind once; the exit status.
+    """Say what is to be known of the data of many runs, those of each kind once, and of networks
+    that do not fit them; the exit status.
 
     Seeds are not told apart: what a task lacks depends on them little.
     """
     from benchmarks import make_stream
     from benchmarks.datasets import DataError
     from exps.plan import plan
+    from models import ModelError, require_fit
 
     keys = ("benchmark", "mnist_mode", "num_batch", "class_order", "validation", "data", "data_dir")
     kinds = {tuple(getattr(one.exp, k) for k in keys): one for one in reversed(plan(args)[0])}
-    status = 0
+    status, shapes = 0, {}
     for one in reversed(kinds.values()):
         try:
-            for text in make_stream(one.exp).warnings:
+            stream = make_stream(one.exp)
+            shapes[tuple(getattr(one.exp, k) for k in keys)] = stream.input_shape
+            for text in stream.warnings:
                 warn(f"{one.label}: {text}")
         except (DataError, config.ConfigError) as error:
             wrong = isinstance(error, config.ConfigError)
             status = max(status, fail(f"{one.label}: {error}", status=2 if wrong else 1))
+    groups = {one.group: one.exp for one in plan(args)[0]}
+    for exp in groups.values():
+        try:
+            require_fit(exp, shapes.get(tuple(getattr(exp, k) for k in keys)))
+        except ModelError as error:
+            status = max(status, fail(error, status=1))
     return status
 
 
@@ -175,7 +188,7 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
             device = pick_device(wanted)
             stream = make_stream(exp)
             steps = [-(-len(task.train) // exp.mb_size) for task in stream.training]
-            for text in (*stream.warnings, *config.never(exp, steps)):
+            for text in (*stream.warnings, *config.never(exp, steps, stream.input_shape)):
                 warn(text)
             order = seed_everything(exp.seed)
             model = make_model(exp, stream.input_shape, stream.head_sizes)

@@ -51,12 +51,12 @@ def load(
     return resolved.experiment, warnings([resolved], usual=False)
 
 
-def never(exp: Experiment, steps: Sequence[int]) -> list[str]:
-    """What will not happen in a run whose tasks, one after the other, have so many steps an epoch;
-    `warnings` tell it of the usual number of pictures, this of those that there are."""
+def never(exp: Experiment, steps: Sequence[int], picture: tuple[int, int, int]) -> list[str]:
+    """What will not happen in a run whose tasks, one after the other, have so many steps an epoch,
+    with pictures of this shape; `warnings` tell it of the usual pictures, this of those at hand."""
     return [
         f"[{shown(exp.name)}] {keys[0]} = {as_text(getattr(exp, keys[0]))}: {reason}"
-        for keys, reason in never_due(exp, steps)
+        for keys, reason in never_due(exp, steps, picture)
     ]
 
 

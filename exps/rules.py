@@ -74,13 +74,20 @@ def doubts(exp: Experiment) -> Iterator[Finding]:
     yield from _nothing_later(exp)
 
 
-def never_due(exp: Experiment, steps: Sequence[int]) -> Iterator[Finding]:
-    """What never happens in a run whose tasks, one after the other, have so many steps an epoch."""
+def never_due(
+    exp: Experiment, steps: Sequence[int], picture: Shape | None = None
+) -> Iterator[Finding]:
+    """What never happens in a run whose tasks, one after the other, have so many steps an epoch.
+
+    picture: the shape of its pictures, where they are at hand: it need not be the usual one.
+    """
     exp = exp.in_effect
     tasks = [(epoch, epoch * exp.epochs_of(i)) for i, epoch in enumerate(steps)]
     due = [schedule.times(exp, *task) for task in tasks]
     longest = max(total for _, total in tasks)
-    synapses = _fc_width(exp) * max(round(n * exp.initial_density_fc) for n in _fc_inputs(exp))
+    synapses = _fc_width(exp) * max(
+        round(n * exp.initial_density_fc) for n in _fc_inputs(exp, picture)
+    )
     moved = any(
         round(synapses * schedule.share(exp, moments[0], total))
         for moments, (_, total) in zip(due, tasks, strict=True)
@@ -107,6 +114,8 @@ def never_due(exp: Experiment, steps: Sequence[int]) -> Iterator[Finding]:
             f"no task is long enough for a second growth before three quarters of its {longest:,} "
             "steps at most, so all grows at the start, as with grow_every = 0",
         )
+    if picture not in (None, PICTURE[exp.benchmark]):
+        yield from _nothing_masked(exp, picture)
 
 
 def usual_steps(exp: Experiment) -> list[int]:
@@ -124,8 +133,8 @@ def usual_pictures(exp: Experiment) -> list[int]:
     return [max(round(n * (1 - exp.validation)), 1) for n in tasks]
 
 
-def _nothing_masked(exp: Experiment) -> Iterator[Finding]:
-    for keys, density, inputs in _masked(exp):
+def _nothing_masked(exp: Experiment, picture: Shape | None = None) -> Iterator[Finding]:
+    for keys, density, inputs in _masked(exp, picture):
         if density < 1 and all(round(n * density) == n for n in inputs):
             idle = "" if keys[0] != "initial_density_fc" else ", so none can move"
             yield (
@@ -303,26 +312,26 @@ def _dynamic(exp: Experiment) -> Iterator[Finding]:
             f"max_density_fc = {exp.max_density_fc:g} is not above initial_density_fc = "
             f"{exp.initial_density_fc:g}, so nothing could grow",
         )
-    elif exp.dynamic == "grow" and all(
-        round(n * exp.max_density_fc) == round(n * exp.initial_density_fc) for n in _fc_inputs(exp)
-    ):
-        yield (
-            ("max_density_fc", "initial_density_fc"),
-            f"max_density_fc = {exp.max_density_fc:g} and initial_density_fc = "
-            f"{exp.initial_density_fc:g} are as many synapses of a unit of {max(_fc_inputs(exp))} "
-            "inputs, so nothing could grow",
-        )
 
 
 def _no_growth(exp: Experiment, picture: Shape) -> Iterator[Finding]:
     if exp.dynamic != "grow" or exp.max_density_fc <= exp.initial_density_fc:
         return
+    inputs = _fc_inputs(exp, picture)
+    if all(round(n * exp.max_density_fc) == round(n * exp.initial_density_fc) for n in inputs):
+        yield (
+            ("max_density_fc", "initial_density_fc"),
+            f"max_density_fc = {exp.max_density_fc:g} and initial_density_fc = "
+            f"{exp.initial_density_fc:g} are as many synapses of a unit of {max(inputs)} inputs, "
+            "so nothing could grow",
+        )
+        return
     if exp.grow_units == "fresh":
         share = exp.grow_per_task / (exp.max_density_fc - exp.initial_density_fc)
         count, what = _fc_width(exp) * share, "no fresh unit to a task"
     else:
-        inputs = min(_fc_inputs(exp, picture))
-        count, what = inputs * exp.grow_per_task, f"no synapse to a unit of {inputs} inputs"
+        fewest = min(inputs)
+        count, what = fewest * exp.grow_per_task, f"no synapse to a unit of {fewest} inputs"
     if round(count) < 1:
         yield (
             ("grow_per_task", "hidden_units", "max_density_fc"),

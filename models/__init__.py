@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from exps.config import Experiment
     from models.mlp import MLP
 
-__all__ = ["ModelError", "make_model", "module_of", "unbiased"]
+__all__ = ["ModelError", "make_model", "module_of", "require_fit", "unbiased"]
 
 
 def module_of(exp: Experiment) -> str:
@@ -35,20 +35,27 @@ def make_model(
     where the sparse layers that the experiment names are not installed.
     """
     exp = exp.in_effect
-    for keys, reason in misfits(exp, input_shape):
-        height, width = input_shape[1:]
-        raise ModelError(
-            three_lines(
-                f"{exp.name}: the network does not fit its pictures of {height} × {width}",
-                reason,
-                f"change {keys[0]}, or take other pictures",
-            )
-        )
+    require_fit(exp, input_shape)
     model: MLP = import_module(module_of(exp)).make_model(exp, input_shape, head_sizes)
     _require_biases(exp, model)
     if exp.old_synapse_lr < 1:
         import_module("models.mlp").remember_use(model)
     return model
+
+
+def require_fit(exp: Experiment, picture: tuple[int, int, int] | None) -> None:
+    """Raise ModelError where the network of an experiment cannot be one for such pictures; None:
+    they are not known."""
+    if picture is None:
+        return
+    for keys, reason in misfits(exp.in_effect, picture):
+        raise ModelError(
+            three_lines(
+                f"{exp.name}: the network does not fit its pictures of {picture[1]} × {picture[2]}",
+                reason,
+                f"change {keys[0]}, or take other pictures",
+            )
+        )
 
 
 def unbiased(model: MLP) -> list[str]:

@@ -64,10 +64,10 @@ class Run:
                 "wait until that process has ended, or stop it",
             ) from error
         except OSError as error:
-            raise RunError(
+            raise UnfitError(
                 f"run {self.name} cannot be locked",
                 f"{self.folder}: {error.strerror or error}",
-                "make it a folder that can be written, with nothing in it but what runs leave",
+                "remove what lies in the place of its lock, or the whole folder to begin anew",
             ) from error
         with lock:
             yield

@@ -181,6 +181,7 @@ class Session:
             more = [*options(self.args), *["--trust-code"] * self.args.trust_code]
             note(f"to go on: {resume_command(self.run, more)}")
         if path is not None:
+            self.args.kept = path
             say_path(path, quiet=quiet)
         return status
 

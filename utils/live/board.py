@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from utils.disk import require_no_link
 from utils.live.append import append, require_still_there, require_writable
 from utils.live.base import EpochDone, LiveError, Moment, TaskTested
 
@@ -78,6 +79,7 @@ class Board:
             file, self.file = self.file, None  # begun anew next time if it has vanished
             require_still_there(file)
         else:
+            require_no_link(self.path)  # its name is the run's, so it may come with the results
             file = self._new_file()
             first = [] if self._newest() else [_text("configuration", self.about)]
             append(file, _head(self.purge) + _records(*first, step=0))

@@ -14,7 +14,7 @@ from utils.report.runs import NothingToReport
 from utils.report.tables import Table, metric_tables, ranking_table
 from utils.report.write import report
 from utils.results import ResultsError
-from utils.talk import fail, harmless, say, say_path
+from utils.talk import fail, harmless, say
 
 _NAME = 24  # characters up to which a group's name can stand above a column
 
@@ -25,7 +25,7 @@ def show(
     compared: Sequence[Sequence[str]] = (),
     quiet: bool = False,
 ) -> int:
-    """Write the report on these results, and print it, or only the path of its page if quiet.
+    """Write the report on these results, and print it unless quiet.
 
     Returns the exit status: 0 all was read, 1 not all of it, 2 there is no such result or group,
     130 Ctrl-C.
@@ -40,9 +40,7 @@ def show(
         return fail("interrupted: the report is not complete", status=130)
     for problem in made.problems:
         fail(problem, status=1)
-    if quiet:
-        say_path(path, quiet=True)
-    else:
+    if not quiet:
         with harmless("the numbers cannot be shown here"):
             say(f"{as_text(made, shutil.get_terminal_size((100, 24)).columns)}\n")
         say(f"report: {shown_path(path)}")
