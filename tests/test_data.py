@@ -52,6 +52,28 @@ def test_nothing_is_said_of_sound_data(own: Any, call: Any) -> None:
         assert "pictures of class" not in err
 
 
+def test_a_dry_run_of_many_tells_of_networks_that_do_not_fit(own: Any, call: Any) -> None:
+    words = ["--set", own(side=6), "--set", "cnn=true", "--seeds", "0-1", "--dry-run"]
+    status, _, err = call(*SMALL, *words)
+    assert (status, err.count("the CNN needs 9 × 9 at least")) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "never"),
+    [
+        ("dynamic=set initial_density_fc=0.9", "no weight of a unit of 4 inputs, so none can move"),
+        ("weight_sparsity_fc=0.9", "leaves out no weight of a unit of 4 inputs"),
+    ],
+)
+def test_what_never_happens_with_small_pictures_is_told(
+    own: Any, call: Any, changes: str, never: str
+) -> None:
+    words = [word for text in (own(side=2), *changes.split()) for word in ("--set", text)]
+    status, _, err = call(*SMALL, *words, "--dry-run")
+    assert status == 0
+    assert never in err
+
+
 @pytest.mark.parametrize(
     ("side", "changes", "reason"),
     [

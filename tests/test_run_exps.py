@@ -490,6 +490,7 @@ def test_a_report_after_the_run(run: Run, tmp_path: Path) -> None:
     assert "Smoke reaches an average accuracy of " in out
     assert "(n = 2)" in out
     assert (tmp_path / "results" / "report" / "report.html").exists()
+    assert out.splitlines()[-1].startswith("result: ")  # as without a report
 
 
 def test_no_report_without_a_run(run: Run, tmp_path: Path) -> None:
