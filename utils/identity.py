@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 APART = (
     *("utils.live", "utils.many", "utils.report", "utils.metrics", "utils.expected"),
     *("utils.log", "utils.talk", "utils.canvas", "utils.progress", "utils.summary"),
-    *("exps.cli", "exps.manual", "exps.messages"),
+    *("exps.cli", "exps.manual", "exps.messages", "exps.plan"),
 )
 NAMES = {"code": "the program's code (SHA-256)", "data": "the data (SHA-256)"}
 CODE = ("version", "commit", "code")  # what `--trust-code` lets differ

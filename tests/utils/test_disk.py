@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from utils.disk import make_own, open_own, write_own
+from utils.identity import Wanted
 from utils.live.append import append
 from utils.live.csv_file import CsvFile, file_of
 from utils.log import LOG, RunLog
@@ -108,13 +109,14 @@ def test_a_log_is_not_written_elsewhere(
 
 @PLANTS
 def test_a_run_is_not_claimed_elsewhere(tmp_path: Path, thesis: Path, plant: Plant) -> None:
-    key = "k" * 64
     (tmp_path / ".runs").mkdir()
-    plant(tmp_path / f".runs/{key[:16]}.claim", thesis)
-    order = Order(0, "A", "A", key, "c", "cpu", (), b"", tmp_path, tmp_path, patience=0.0)
+    plant(tmp_path / ".runs/claimed.claim", thesis)
+    wanted = Wanted("key", "code", "data")
+    parts = 0, "A", "A", wanted, "claimed", "cpu", (), b"", tmp_path, tmp_path
+    order = Order(*parts, patience=0.0)
     outcome = carry_out(order, {}, lambda: GO_ON)
     assert outcome.kind == "failed"
-    assert f"{key[:16]}.claim is " in outcome.reason
+    assert "claimed.claim is " in outcome.reason
 
 
 @PLANTS
