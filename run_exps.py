@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import Namespace
 from contextlib import ExitStack
 from pathlib import Path
 
 from exps import cli, config
-from utils.cores import THREADS
-from utils.failures import OutOfMemory, memory_explained, unexpected
-from utils.log import RunLog
-from utils.stopping import Signals, Stopped, end_with_input
-from utils.talk import fail, say, say_path, talking, warn
+from utils.system.failures import OutOfMemory, memory_explained, unexpected
+from utils.system.log import RunLog
+from utils.system.signals import Signals, Stopped, end_with_input
+from utils.system.surroundings import prepare_to_train
+from utils.system.talk import fail, say, say_path, talking, warn
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -92,7 +91,7 @@ def check_file(args: Namespace) -> int:
 
 def show_runs(results_dir: Path) -> int:
     """Print the unfinished runs."""
-    from utils import runs
+    from utils.runs import folder as runs
 
     say(runs.table(results_dir))
     return 0
@@ -100,7 +99,7 @@ def show_runs(results_dir: Path) -> int:
 
 def check_results(folder: Path) -> int:
     """Print which results are as expected; 0 when all are, 1 when not, 2 when there are none."""
-    from utils import expected
+    from utils.results import expected
 
     try:
         table, good = expected.check(folder)
@@ -144,10 +143,9 @@ def look_at_data(args: Namespace) -> int:
 
 def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int:
     """Find out what is to be run, build it, train, and keep the result; torch is imported here."""
-    if args.threads is not None:
-        os.environ[THREADS] = str(args.threads)
-    from utils.resume import chosen, wanted_device
-    from utils.runs import UNFIT, RunError, UnfitError
+    prepare_to_train(args.threads)
+    from utils.runs.folder import UNFIT, RunError, UnfitError
+    from utils.runs.resume import chosen, wanted_device
 
     def refused(error: Exception) -> int:
         return UNFIT if args.worker and isinstance(error, UnfitError) else 2
@@ -166,12 +164,13 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
     from benchmarks import make_stream
     from benchmarks.datasets import DataError
     from models import ModelError, make_model
-    from utils import summary
-    from utils.engine import EngineError, make_engine, slow_precision
-    from utils.live.base import LiveError
+    from utils.engines.choose import EngineError, make_engine, slow_precision
     from utils.live.live import check as check_live
-    from utils.results import ResultsError, check_writable
-    from utils.runtime import (
+    from utils.methods.make import make_methods
+    from utils.results.files import ResultsError, check_writable
+    from utils.runs import summary
+    from utils.runs.session import Session
+    from utils.system.runtime import (
         DeviceError,
         data_device,
         keep_memory,
@@ -179,7 +178,7 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
         same_numbers_on_gpus,
         seed_everything,
     )
-    from utils.session import Session
+    from utils.training.listener import LiveError
 
     keep_memory()
     same_numbers_on_gpus()
@@ -198,10 +197,11 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
             check_writable(args.results_dir)
             check_live(args, model, len(stream.tasks))
             stream = stream.to(data_device(device, stream.train.x.nbytes + stream.test.x.nbytes))
-            engine = make_engine(exp, model, stream, device)
+            methods = make_methods(exp, stream)
+            engine = make_engine(exp, model, stream, device, methods)
         for text in slow_precision(exp, device):
             warn(text)
-        session = Session(exp, stream, engine, order, args)
+        session = Session(exp, stream, engine, methods, order, args)
         stack.enter_context(session.opened(unfinished, log))
     except (DataError, ModelError, DeviceError, EngineError, OutOfMemory) as error:
         return fail(error, status=1)

@@ -27,7 +27,7 @@ def make_stream(exp: Experiment) -> TaskStream:
 
     exp = exp.in_effect
     stream: TaskStream = import_module(f"{__name__}.{exp.benchmark}").make_stream(exp)
-    stream = replace(stream, data=of_stream(stream))
+    stream = replace(stream, data=of_stream(stream, exp.padding))
     stream = held_out(stream, exp.validation, exp.seed) if exp.validation else stream
     stream = replace(stream, warnings=missing_classes(stream))
     return joint(stream) if exp.cumul else stream

@@ -10,6 +10,7 @@ import hashlib
 import json
 import secrets
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,10 +30,13 @@ _MOST = 1000  # files that are looked at to see that nothing has changed
 _SETTLED = 2 * 10**9  # nanoseconds after which a change must show in the times of a file
 
 
-def of_stream(stream: TaskStream) -> str:
-    """SHA-256 over all pictures and labels of a stream whose pictures are on the CPU."""
+def of_stream(stream: TaskStream, padding: int = 0) -> str:
+    """SHA-256 over all pictures, without so many pixels on each side, and labels of a stream whose
+    pictures are on the CPU."""
     train, test = stream.train, stream.test
-    return _digest(*(t.numpy() for t in (train.x, train.y, test.x, test.y)))
+    inner = slice(padding, -padding or None)
+    x_train, x_test = (p.x[:, :, inner, inner].numpy() for p in (train, test))
+    return _digest(x_train, train.y.numpy(), x_test, test.y.numpy())
 
 
 def of_arrays(arrays: Arrays) -> str:
@@ -64,6 +68,11 @@ def of_experiment(exp: Experiment) -> str:
 def of_source(source: str) -> str:
     """The digest of what an older result says its data were; '' where that tells nothing."""
     return BUNDLED_DATA.get(source.split(" (bundled)")[0], "") if " (bundled)" in source else ""
+
+
+def of_meta(meta: Mapping[str, Any]) -> str:
+    """The digest of the data that a result's `meta` tells; '' where it does not."""
+    return str(meta.get("data") or of_source(str(meta.get("data_source", ""))))
 
 
 def _digest(*arrays: np.ndarray) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,9 +31,19 @@ def make_stream(exp: Experiment) -> TaskStream:
     DataError where the pictures cannot be had.
     """
     arrays = load_arrays("mnist", Path(exp.data_dir), sample=exp.data == "sample")
+    arrays = _padded(arrays, exp.padding)
     if exp.mnist_mode == "perm":
         return _permuted(exp, arrays)
     return split_stream(exp, arrays, classes=CLASSES, per_task=2, kind="digits", mean=MEAN, std=STD)
+
+
+def _padded(arrays: Arrays, zeros: int) -> Arrays:
+    """The pictures with so many zeros on each side."""
+    if not zeros:
+        return arrays
+    edges = ((0, 0), (zeros, zeros), (zeros, zeros))
+    x_train, x_test = (np.pad(x, edges) for x in (arrays.x_train, arrays.x_test))
+    return replace(arrays, x_train=x_train, x_test=x_test)
 
 
 def permutations(tasks: int, pixels: int, seed: int) -> Tensor:

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils.canvas import Axes, ConstrainedLayoutEngine, Figure
-from utils.results import load_results
+from utils.report.canvas import Axes, ConstrainedLayoutEngine, Figure
+from utils.results.files import load_results
 
 PICTURE = Path(__file__).with_name("first_result.png")
 

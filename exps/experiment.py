@@ -17,6 +17,7 @@ from exps.kinds import (
     Folder,
     Kind,
     Line,
+    Names,
     Number,
     OrNone,
     Switch,
@@ -45,6 +46,7 @@ class Key:
     tests: bool
 
 
+METHODS = ("ewc", "er")
 ALWAYS = When("", lambda e: True)
 CNN = When("cnn", lambda e: e.cnn)
 MLP = When("an MLP (cnn = false)", lambda e: not e.cnn)
@@ -69,6 +71,16 @@ SHARED = When(
 )
 LATER_TASKS = When(
     "more than one task and without cumul", lambda e: e.num_batch > 1 and not e.cumul
+)
+EWC = When("methods = ewc", lambda e: "ewc" in e.methods)
+EWC_ONLINE = When("ewc and ewc_online", lambda e: "ewc" in e.methods and e.ewc_online)
+ER = When("methods = er", lambda e: "er" in e.methods)
+SGD = When("optimizer = sgd", lambda e: e.optimizer == "sgd")
+ADAM = When("optimizer = adam or adamw", lambda e: e.optimizer != "sgd")
+IN_EPOCHS = When("train_steps = 0", lambda e: not e.train_steps)
+LATER_IN_EPOCHS = When(
+    "more than one task, without cumul and with train_steps_inc = 0",
+    lambda e: e.num_batch > 1 and not e.cumul and not e.train_steps_inc,
 )
 IN_TURN = When("cumul = false", lambda e: not e.cumul)
 
@@ -120,6 +132,14 @@ class Experiment:
         MNIST,
         tests=True,
     )
+    padding: int = key(
+        0,
+        Whole(0, 64, "pixels"),
+        "zeros on each side of an MNIST picture: 2 make 32 × 32 of 28 × 28, as van de Ven & Tolias "
+        "(2019) permute them",
+        MNIST,
+        tests=True,
+    )
     num_batch: int = key(
         10,
         Whole(1, 1000, "tasks"),
@@ -168,7 +188,8 @@ class Experiment:
         tests=True,
     )
 
-    cnn: bool = key(False, Switch(), "true: the CNN; false: the MLP")
+    model: str = key("mlp", Choice(("mlp", "cnn")), "the network")
+    cnn: bool = key(False, Switch(), "the older spelling of model = cnn")
     hidden_units: int = key(
         4000,
         Whole(1, 1_000_000, "units"),
@@ -307,16 +328,96 @@ class Experiment:
         SLOWED,
     )
 
-    lr: float = key(0.1, Number(0, 100, above=True), "learning rate of SGD")
-    momentum: float = key(0.9, Number(0, 1, below=True), "momentum of SGD; 0: none")
-    nesterov: bool = key(True, Switch(), "Nesterov's form of momentum; needs momentum above 0")
-    weight_decay: float = key(1e-4, Number(0, 10), "weight decay (L2 penalty) of SGD")
+    methods: tuple[str, ...] = key(
+        (),
+        Names(METHODS),
+        "methods of continual learning beside those that the keys above stand for: ewc holds what "
+        "earlier tasks needed (Kirkpatrick et al., 2017), er replays pictures of them (Chaudhry et "
+        "al., 2019)",
+    )
+    ewc_strength: float = key(
+        100.0, Number(0, 1e15), "how strongly earlier values are held (λ)", EWC
+    )
+    ewc_fisher: str = key(
+        "exact",
+        Choice(("exact", "empirical")),
+        "Fisher information: exact: expected over the labels that the network gives a picture; "
+        "empirical: of the pictures' own labels",
+        EWC,
+    )
+    ewc_pictures: int = key(
+        0,
+        Whole(0, 10_000_000, "pictures"),
+        "training pictures of a task that it is measured on, drawn from the seed; 0: all",
+        EWC,
+    )
+    ewc_online: bool = key(
+        False,
+        Switch(),
+        "one pull, to the newest values (Schwarz et al., 2018), in place of one for every task",
+        EWC,
+    )
+    ewc_decay: float = key(
+        1.0,
+        Number(0, 1),
+        "what the strength of earlier tasks is multiplied with after each (γ)",
+        EWC_ONLINE,
+    )
+    buffer_size: int = key(
+        500, Whole(1, 10_000_000, "pictures"), "how many earlier pictures are kept in memory", ER
+    )
+    er_batch: int = key(
+        0,
+        Whole(0, 1_000_000, "pictures"),
+        "how many of them every step trains on too; 0: as many as mb_size",
+        ER,
+    )
+
+    optimizer: str = key(
+        "sgd",
+        Choice(("sgd", "adam", "adamw")),
+        "sgd; adam (Kingma & Ba, 2015); adamw, whose weight decay is no part of the gradient "
+        "(Loshchilov & Hutter, 2019)",
+    )
+    reset_optimizer: str = key(
+        "never",
+        Choice(("never", "task")),
+        "when the optimiser begins anew, without momentum: never, or with every task",
+        LATER_TASKS,
+    )
+    lr: float = key(0.1, Number(0, 100, above=True), "learning rate")
+    momentum: float = key(0.9, Number(0, 1, below=True), "momentum; 0: none", SGD)
+    nesterov: bool = key(True, Switch(), "Nesterov's form of momentum; needs momentum above 0", SGD)
+    adam_beta1: float = key(
+        0.9, Number(0, 1, below=True), "decay of Adam's mean of the gradients", ADAM
+    )
+    adam_beta2: float = key(
+        0.999, Number(0, 1, below=True), "decay of Adam's mean of their squares", ADAM
+    )
+    adam_eps: float = key(
+        1e-8, Number(0, 1, above=True), "what is added to the root of that mean", ADAM
+    )
+    weight_decay: float = key(1e-4, Number(0, 10), "weight decay (L2 penalty)")
     mb_size: int = key(128, Whole(1, 1_000_000, "samples"), "size of a mini-batch")
     train_ep: int = key(
-        2, Whole(1, 100_000, "epochs"), "training on the first task, or on all of them with cumul"
+        2,
+        Whole(1, 100_000, "epochs"),
+        "training on the first task, or on all of them with cumul",
+        IN_EPOCHS,
     )
     train_ep_inc: int = key(
-        2, Whole(0, 100_000, "epochs"), "training on each later task", LATER_TASKS
+        2, Whole(0, 100_000, "epochs"), "training on each later task", LATER_IN_EPOCHS
+    )
+    train_steps: int = key(
+        0,
+        Whole(0, 1_000_000_000, "steps"),
+        "the same in steps, the last epoch may then be a part of one; 0: as train_ep says",
+    )
+    train_steps_inc: int = key(
+        0,
+        Whole(0, 1_000_000_000, "steps"),
+        "training on each later task in steps; 0: as train_ep_inc says",
+        LATER_TASKS,
     )
 
     eval_tasks: str = key(
@@ -356,10 +457,24 @@ class Experiment:
     def __post_init__(self) -> None:
         if self.scenario == "auto":
             object.__setattr__(self, "scenario", "domain" if self.permuted else "task")
+        cnn = self.cnn or self.model == "cnn"
+        object.__setattr__(self, "cnn", cnn)
+        object.__setattr__(self, "model", "cnn" if cnn else self.model)
 
-    def epochs_of(self, task: int) -> int:
-        """How many epochs the task with this number (from 0) is trained for."""
-        return self.train_ep if task == 0 else self.train_ep_inc
+    @property
+    def all_methods(self) -> tuple[str, ...]:
+        """The methods, those that keys of their own stand for first, in the order of their work."""
+        exp = self.in_effect
+        on = {
+            "contexts": exp.context != "none",
+            "grow": exp.dynamic == "grow",
+            "rewire": exp.dynamic in ("set", "rigl"),
+            "old_synapses": exp.old_synapse_lr < 1,
+        }
+        found = [name for name, holds in on.items() if holds]
+        if found:  # what changes is counted, before anything grows older
+            found.insert(found[0] == "contexts", "census")
+        return (*found, *self.methods)
 
     @property
     def permuted(self) -> bool:

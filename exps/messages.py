@@ -60,3 +60,11 @@ def three_lines(what: str, why: str, remedy: str) -> str:
     """What happened, why, and what to do about it: a line each, whatever names are in them."""
     what, why, remedy = (part.replace("\n", "\\n") for part in (what, why, remedy))
     return f"{what}\n  why: {why}\n  what to do: {remedy}"
+
+
+def shortened(text: str, length: int) -> str:
+    """The text with its middle left out where it is longer."""
+    if len(text) <= length:
+        return text
+    left = length * 2 // 3
+    return f"{text[:left]}…{text[left + 1 - length :]}"

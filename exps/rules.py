@@ -39,13 +39,21 @@ def contradictions(exp: Experiment) -> Iterator[Finding]:
     yield from _nesterov(exp)
     yield from _engine(exp)
     if exp.data_dir == KEYS["data_dir"].default:
-        yield from misfits(exp, PICTURE[exp.benchmark])
+        yield from misfits(exp, usual_picture(exp))
     yield from _no_winner(exp)
     yield from _no_tolerance(exp)
     yield from _context(exp)
     yield from _old_synapses(exp)
     yield from _dynamic(exp)
+    yield from _methods(exp)
     yield from too_large(exp, max(usual_pictures(exp)))
+
+
+def usual_picture(exp: Experiment) -> Shape:
+    """The shape of the pictures that its data set has."""
+    channels, height, width = PICTURE[exp.benchmark]
+    more = 2 * exp.in_effect.padding
+    return channels, height + more, width + more
 
 
 def misfits(exp: Experiment, picture: Shape) -> Iterator[Finding]:
@@ -82,7 +90,7 @@ def never_due(
     picture: the shape of its pictures, where they are at hand: it need not be the usual one.
     """
     exp = exp.in_effect
-    tasks = [(epoch, epoch * exp.epochs_of(i)) for i, epoch in enumerate(steps)]
+    tasks = [(epoch, schedule.steps(exp, i, epoch)) for i, epoch in enumerate(steps)]
     due = [schedule.times(exp, *task) for task in tasks]
     longest = max(total for _, total in tasks)
     synapses = _fc_width(exp) * max(
@@ -114,7 +122,7 @@ def never_due(
             f"no task is long enough for a second growth before three quarters of its {longest:,} "
             "steps at most, so all grows at the start, as with grow_every = 0",
         )
-    if picture not in (None, PICTURE[exp.benchmark]):
+    if picture not in (None, usual_picture(exp)):
         yield from _nothing_masked(exp, picture)
 
 
@@ -242,7 +250,7 @@ def _data(exp: Experiment) -> Iterator[Finding]:
 
 
 def _nesterov(exp: Experiment) -> Iterator[Finding]:
-    if exp.nesterov and exp.momentum == 0:
+    if exp.optimizer == "sgd" and exp.nesterov and exp.momentum == 0:
         yield (
             ("nesterov", "momentum"),
             "nesterov needs momentum; set momentum above 0 or nesterov = false",
@@ -296,6 +304,30 @@ def _old_synapses(exp: Experiment) -> Iterator[Finding]:
             ("engine", "old_synapse_rule"),
             "importance needs the gradient of every synapse in every step, which engine = sparse "
             "does not compute; choose engine = auto",
+        )
+
+
+def _methods(exp: Experiment) -> Iterator[Finding]:
+    for name in exp.methods:
+        if exp.cumul:
+            yield ("methods", "cumul"), f"with cumul there is no earlier task for {name}"
+    if "er" in exp.methods and exp.in_effect.context != "none":
+        yield (
+            ("methods", "context"),
+            "a step in a context trains its units alone, and pictures of earlier tasks have "
+            "others; choose er or contexts",
+        )
+    if "ewc" in exp.methods and exp.engine == "sparse":
+        yield (
+            ("engine", "methods"),
+            "ewc pulls every weight in every step, and engine = sparse touches few; choose "
+            "engine = auto",
+        )
+    if exp.engine == "sparse" and exp.optimizer != "sgd":
+        yield (
+            ("engine", "optimizer"),
+            f"{exp.optimizer} moves every weight in every step, and engine = sparse touches few; "
+            "choose engine = auto",
         )
 
 
@@ -431,7 +463,7 @@ def _masked(
     inputs = _fc_inputs(exp, picture)
     yield (key, "hidden_units", "hidden_layers", *shape), getattr(exp, key), inputs
     if exp.cnn:
-        channels = (picture or PICTURE[exp.benchmark])[0]
+        channels = (picture or usual_picture(exp))[0]
         inputs = [CONV_KERNEL**2 * n for n in (channels, CONV_CHANNELS[0])]
         yield ("weight_sparsity_conv", *shape), exp.weight_sparsity_conv, inputs
 
@@ -448,7 +480,7 @@ def _no_tolerance(exp: Experiment) -> Iterator[Finding]:
 def _fc_inputs(exp: Experiment, picture: Shape | None = None) -> list[int]:
     """The number of inputs that may be on of each fully connected hidden layer; picture: its shape,
     where it is not the usual one."""
-    picture = picture or PICTURE[exp.benchmark]
+    picture = picture or usual_picture(exp)
     if exp.cnn:
         _, height, width = (side - 2 * (CONV_KERNEL - 1) for side in picture)
         return [CONV_CHANNELS[1] * height * width]

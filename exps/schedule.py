@@ -1,5 +1,5 @@
-"""When the synapses of a network grow or move within a task: for the run, and for who asks before
-it. No torch."""
+"""How long tasks are trained, and when the synapses of a network grow or move within one: for the
+run, and for who asks before it. No torch."""
 
 from __future__ import annotations
 
@@ -10,6 +10,12 @@ from exps.experiment import Experiment
 MOVED = 0.3  # the share of synapses that set and rigl move
 RIGL_EVERY = 100  # steps
 UNTIL = 0.75  # of the steps of a task synapses grow, or move with rigl
+
+
+def steps(exp: Experiment, task: int, epoch: int) -> int:
+    """For how many steps a task (from 0) is trained, `epoch` of them an epoch."""
+    given = exp.train_steps if task == 0 else exp.train_steps_inc
+    return given or epoch * (exp.train_ep if task == 0 else exp.train_ep_inc)
 
 
 def times(exp: Experiment, epoch: int, total: int) -> range:

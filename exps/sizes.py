@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from exps import schedule
 from exps.experiment import Experiment
 
 MAX_RESULT = 512 * 2**20  # bytes of a result file
@@ -31,12 +32,14 @@ def result_bytes(exp: Experiment, pictures: int) -> dict[str, int]:
     """
     exp = exp.in_effect
     tasks, trained = exp.num_batch, 1 if exp.cumul else exp.num_batch
-    epochs = exp.train_ep + (trained - 1) * exp.train_ep_inc
+    epoch = max(-(-pictures // exp.mb_size), 1)
+    each = [-(-schedule.steps(exp, task, epoch) // epoch) for task in (0, 1)]  # epochs
+    epochs = each[0] + (trained - 1) * each[1]
     hidden = 1 if exp.cnn else exp.hidden_layers
     winners = exp.sparsify * (hidden + 2 * exp.cnn)
     layers = hidden + (tasks if exp.scenario == "task" and not exp.cumul else 1)
     contexts, old = exp.context != "none", exp.old_synapse_lr < 1
-    count = 4 if pictures * max(exp.train_ep, exp.train_ep_inc) < 2**31 else 8
+    count = 4 if pictures * max(each) < 2**31 else 8
     numbers = {
         "accs": trained * tasks * (1 + contexts) + tasks,
         "entropy": epochs * (4 + winners) + winners,

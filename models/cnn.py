@@ -20,6 +20,8 @@ CHANNELS = (64, 128)
 class CNN(MLP):
     """Convolution blocks, then what an MLP does."""
 
+    kind = "CNN"
+
     def __init__(
         self,
         convolutions: Iterable[Block],

@@ -28,7 +28,7 @@ def documented(heading: str) -> set[str]:
 
 
 def result(folder: Path, *words: str) -> dict[str, Any]:
-    from utils.results import load_results
+    from utils.results.files import load_results
 
     assert run_exps.main([*TINY, *words, "--results-dir", str(folder)]) == 0
     (path,) = folder.glob("*.pkl")

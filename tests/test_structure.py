@@ -86,7 +86,7 @@ def test_the_check_itself(package: tuple[str, ...], source: str, expected: set[s
     assert forbidden(source, package) == expected
 
 
-TALK = ROOT / "utils" / "talk.py"
+TALK = ROOT / "utils" / "system" / "talk.py"
 
 
 def talks(source: str) -> set[str]:
@@ -136,3 +136,37 @@ def test_one_place_talks(file: Path) -> None:
 def test_what_talks(source: str) -> None:
     assert talks(source)
     assert not talks("import sys\nsys.exit(1)\nos.write(handle, b'x')\nfile.write(1)")
+
+
+# The rooms of utils, from the ground up: each may import those before it.
+FLOORS = (
+    "system",
+    "optimizers",
+    "results",
+    "engines",
+    "report",
+    "methods",
+    "training",
+    "live",
+    "runs",
+    "many",
+)
+
+
+def test_utils_has_rooms_alone() -> None:
+    assert {f.name for f in (ROOT / "utils").glob("*.py")} == {"__init__.py"}
+    assert {f.parent.name for f in (ROOT / "utils").glob("*/__init__.py")} == set(FLOORS)
+
+
+@pytest.mark.parametrize("room", FLOORS)
+def test_no_arrow_runs_upwards_in_utils(room: str) -> None:
+    """So there is no circle of rooms either."""
+    above = FLOORS[FLOORS.index(room) + 1 :]
+    for file in (ROOT / "utils" / room).rglob("*.py"):
+        package = file.relative_to(ROOT).parent.parts
+        rooms = {
+            name.split(".")[1]
+            for name in imported(file.read_text("utf-8"), package)
+            if name.startswith("utils.")
+        }
+        assert not rooms & set(above), file.relative_to(ROOT).as_posix()

@@ -1,5 +1,5 @@
 """Whichever part of the program is loaded first, torch then finds its surroundings prepared."""
 
-from utils.surroundings import prepare
+from utils.system.surroundings import prepare
 
 prepare()

@@ -20,6 +20,7 @@ def bundled():
             data="full",
             data_dir="data",
             seed=0,
+            padding=0,
         )
     )
 

@@ -382,6 +382,9 @@ def values(kind: kinds.Kind) -> st.SearchStrategy[Any]:
             return st.none() | values(kind.kind)
         case kinds.Choice():
             return st.sampled_from(kind.names)
+        case kinds.Names():
+            some = st.sets(st.sampled_from(kind.names))
+            return some.map(lambda found: tuple(name for name in kind.names if name in found))
         case kinds.Device():
             return st.sampled_from(["auto", "cpu", "cuda", "cuda:1", "mps"])
         case kinds.ClassOrder():

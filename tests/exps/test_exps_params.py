@@ -12,7 +12,7 @@ import pytest
 
 from exps import config
 from exps.config import ABOUT, KEYS, Experiment
-from utils.results import load_results
+from utils.results.files import load_results
 
 REFERENCE = Path(__file__).parents[2] / "results" / "reference"
 PERMUTED = {

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from exps import rules
+from exps import rules, schedule
 from exps.experiment import KEYS, Experiment
 from models.sparse import SparseWeights
-from utils.dynamic import growth
+from utils.methods import grow, rewire
+from utils.methods.base import Moment
 
 PERM = Experiment(name="a")
 SPLIT = Experiment(name="a", mnist_mode="split", num_batch=5)
@@ -238,14 +239,15 @@ def test_what_never_happens_is_what_the_run_never_does(
     """By asking before every step, as a run does."""
     keys = {"train_ep": first, "train_ep_inc": later, "grow_every": every}
     exp = replace(PERM, dynamic=dynamic, num_batch=len(steps), **keys)
-    tasks = [(n, n * exp.epochs_of(i)) for i, n in enumerate(steps)]
+    tasks = [(n, schedule.steps(exp, i, n)) for i, n in enumerate(steps)]
     layer = SparseWeights(nn.Linear(784, 4000), weight_sparsity=exp.initial_density_fc)
     count = int((~layer.zero_mask).sum())
+    method = (grow if dynamic == "grow" else rewire).Method(exp, None)
     grown, moved = 0, 0
-    for epoch, total in tasks:
-        moments = [growth.Moment(step, epoch, total) for step in range(total)]
-        grown = max(grown, sum(growth.growth_due(exp, now, layer) > 0 for now in moments))
-        moved += sum(round(count * growth.share_due(exp, now)) for now in moments)
+    for task, (epoch, total) in enumerate(tasks):
+        due = [method.due(Moment(task, n, epoch, total), layer) for n in range(total)]
+        grown = max(grown, sum(amount > 0 for amount in due))
+        moved += sum(round(count * amount) for amount in due)
     found = [keys[0] for keys, _ in rules.never_due(exp, steps)]
     if dynamic == "grow":
         assert found == ["grow_every"] * (every > 0 and grown < 2)

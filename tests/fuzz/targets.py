@@ -22,9 +22,9 @@ from benchmarks.npz import read_npz
 from benchmarks.torchvision_copy import read_copy
 from exps import config
 from exps.config import ConfigError
-from utils import checkpoint_file
-from utils.checkpoint_file import CheckpointError
-from utils.results import ResultsError, load_results
+from utils.results.files import ResultsError, load_results
+from utils.runs import checkpoint_file
+from utils.runs.checkpoint_file import CheckpointError
 
 _SCRATCH = tempfile.TemporaryDirectory(prefix="fuzz-")  # gone with the process
 _FOLDER = Path(_SCRATCH.name)

@@ -25,9 +25,10 @@ import pytest
 import torch
 
 from exps.config import Experiment
-from utils import runs, runtime
-from utils.identity import uses
-from utils.results import load_results
+from utils.results.files import load_results
+from utils.runs import folder as runs
+from utils.runs.identity import uses
+from utils.system import runtime
 
 pytestmark = pytest.mark.usefixtures("threads")
 
@@ -77,7 +78,7 @@ def stop_at(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let a signal come when the step with this number, over all engines, has been begun."""
 
     def patch(step: int, number: int = signal.SIGINT) -> None:
-        from utils.engine.sparse import SparseEngine
+        from utils.engines.winners.engine import SparseEngine
 
         original, count = SparseEngine.step, iter(range(1, 10**9))
 
@@ -136,7 +137,7 @@ def test_a_second_ctrl_c_stops_at_once(
     call: Call, stop_at: Any, monkeypatch: Any, tmp_path: Path
 ) -> None:
     """It waits neither for the step nor for a checkpoint; those that there are stay."""
-    from utils.engine.sparse import SparseEngine
+    from utils.engines.winners.engine import SparseEngine
 
     original, count = SparseEngine.step, iter(range(1, 10**9))
 
@@ -213,14 +214,14 @@ def test_another_configuration(
     [
         ("session.VERSION", "9.9.9", "version: 1.0.0 there, 9.9.9 here"),
         ("session.code_digest", lambda roots: "0", "the program's code (SHA-256): "),
-        ("benchmarks.digest.of_stream", lambda stream: "0", "the data (SHA-256): "),
+        ("benchmarks.digest.of_stream", lambda *_: "0", "the data (SHA-256): "),
         ("torch.__version__", "9.9.9", "torch: "),
     ],
 )
 def test_another_version_or_other_data(
     call: Call, left: str, monkeypatch: Any, name: str, value: Any, difference: str
 ) -> None:
-    monkeypatch.setattr(name.replace("session", "utils.session"), value)
+    monkeypatch.setattr(name.replace("session", "utils.runs.session"), value)
     status, _, err = call("--resume", left)
     assert status == 2
     assert difference in err
@@ -228,9 +229,9 @@ def test_another_version_or_other_data(
 
 def test_code_that_is_trusted(call: Call, left: str, monkeypatch: Any, tmp_path: Path) -> None:
     """The run goes on, and tells all that it was made with; nobody else takes it for their own."""
-    from utils.session import code_digest
+    from utils.runs.session import code_digest
 
-    monkeypatch.setattr("utils.session.code_digest", lambda roots: "0" * 64)
+    monkeypatch.setattr("utils.runs.session.code_digest", lambda roots: "0" * 64)
     status, _, err = call("--resume", left)
     assert (status, "--trust-code goes on all the same" in err) == (2, True)
     assert call("--resume", left, "--trust-code", "--set", "checkpoint_every=5")[0] == 0
@@ -427,7 +428,7 @@ def test_a_disk_that_fills_up(
     call: Call, small_disk: Path, monkeypatch: Any, tmp_path: Path
 ) -> None:
     """Neither checkpoint nor result can be written: it is kept elsewhere, and said where."""
-    from utils.keeper import Keeper
+    from utils.runs.keeper import Keeper
 
     original = Keeper.__call__
 
@@ -456,7 +457,7 @@ def test_a_disk_that_fills_up(
 def test_a_disk_that_becomes_read_only(
     call: Call, small_disk: Path, monkeypatch: Any, tmp_path: Path
 ) -> None:
-    from utils.keeper import Keeper
+    from utils.runs.keeper import Keeper
 
     original = Keeper.__call__
 
@@ -479,7 +480,7 @@ def test_a_disk_that_becomes_read_only(
 def test_a_results_folder_that_disappears(call: Call, monkeypatch: Any, tmp_path: Path) -> None:
     import shutil
 
-    from utils.keeper import Keeper
+    from utils.runs.keeper import Keeper
 
     original = Keeper.__call__
 
@@ -541,7 +542,7 @@ def test_the_clock_jumps_backwards(
     ids=["cuda", "cpu", "python"],
 )
 def test_memory_runs_out(call: Call, monkeypatch: Any, tmp_path: Path, error: Exception) -> None:
-    from utils.engine.sparse import SparseEngine
+    from utils.engines.winners.engine import SparseEngine
 
     original, steps = SparseEngine.step, iter(range(10**9))
 
@@ -593,7 +594,7 @@ def test_an_error_that_nobody_thought_of(call: Call, monkeypatch: Any, tmp_path:
         raise ZeroDivisionError("a mistake\nof two lines")
 
     with monkeypatch.context() as patch:
-        patch.setattr("utils.training.weight_density", fail)
+        patch.setattr("utils.training.loop.weight_density", fail)
         status, _, err = call(*SMALL)
     assert status == 1
     assert err.startswith("error: an error in the program\n  why: ZeroDivisionError: a mistake\n")
@@ -613,7 +614,7 @@ def test_an_error_that_nobody_thought_of(call: Call, monkeypatch: Any, tmp_path:
 
 
 def test_writing_fails_for_a_while(call: Call, monkeypatch: Any, tmp_path: Path) -> None:
-    from utils import checkpoint_file
+    from utils.runs import checkpoint_file
 
     original, count = checkpoint_file.write, iter(range(10**9))
 

@@ -23,6 +23,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from utils.engines.batch import Batch
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
@@ -80,8 +82,8 @@ def measure_engine(case: dict[str, Any]) -> dict[str, Any]:
     from benchmarks import make_stream
     from exps import config
     from models import make_model
-    from utils.engine import make_engine
-    from utils.runtime import keep_memory, pick_device, seed_everything
+    from utils.engines.choose import make_engine
+    from utils.system.runtime import keep_memory, pick_device, seed_everything
 
     keep_memory()
     if case["threads"]:
@@ -122,7 +124,7 @@ def _seconds_a_step(engine: Any, task: Any, size: int, order: Any, steps: int) -
             _wait(engine.device)
             start = time.perf_counter()
         began = time.perf_counter()
-        engine.step(batches[i % len(batches)], task.head)
+        engine.step(Batch.of(batches[i % len(batches)], task.head))
         times.append(time.perf_counter() - began)
     _wait(engine.device)
     mean = (time.perf_counter() - start) / steps
@@ -132,7 +134,7 @@ def _seconds_a_step(engine: Any, task: Any, size: int, order: Any, steps: int) -
 
 def _seconds_a_picture(engine: Any, task: Any) -> float:
     """Testing, in the batches of a run."""
-    from utils.evaluation import BATCH
+    from utils.training.evaluation import BATCH
 
     size = BATCH[engine.device.type]
     pictures = task.test.take(slice(0, 4 * size))
@@ -159,9 +161,9 @@ def count_work(exp: Any, model: Any, shape: tuple[int, int, int], engine: str) -
     bytes of weights, momentum and gradients as they are read and written, and of the first layer's
     pre-activations. What is small beside these is left out.
     """
-    from utils.engine.first_layer import SCREENED
-    from utils.engine.screen import has_fast_bf16
-    from utils.sparsity import layer_costs
+    from models.costs import layer_costs
+    from utils.engines.winners.first_layer import SCREENED
+    from utils.system.runtime import has_fast_bf16
 
     costs = [c for c in layer_costs(model, shape) if not c.name.startswith("heads")]
     batch, weights = exp.mb_size, [c.params for c in costs]

@@ -24,10 +24,12 @@ from exps.kinds import Choice, Switch
 from exps.rules import contradictions
 from exps.sizes import result_bytes
 from models import make_model
-from utils.engine import make_engine
-from utils.progress import Progress
-from utils.runtime import seed_everything
-from utils.training import empty_record, run_stream
+from utils.engines.choose import make_engine
+from utils.live.progress import Progress
+from utils.methods.make import make_methods
+from utils.system.runtime import seed_everything
+from utils.training.loop import run_stream
+from utils.training.record import empty_record
 
 # What runs read outside of what is called here, and what needs another machine or library.
 ELSEWHERE = {*ABOUT, "device", "checkpoint_every"}
@@ -40,7 +42,9 @@ CHOICES: dict[str, list[Any]] = {
     "benchmark": ["mnist", "mnist", "mnist", "cifar", "cifar100"],
     "cumul": [False, False, True],
     "class_order": ["sorted", "random"],
+    "padding": [0, 2],
     "validation": [0.0, 0.3],
+    "model": ["mlp", "mlp", "mlp", "cnn"],
     "cnn": [False, False, False, True],
     "hidden_units": [16, 24],
     "hidden_layers": [1, 2],
@@ -62,12 +66,24 @@ CHOICES: dict[str, list[Any]] = {
     "context_units": [8, 10],
     "context_overlap": [0.0, 0.5],
     "old_synapse_lr": [1.0, 0.3, 0.0],
+    "methods": [(), (), ("ewc",), ("er",), ("ewc", "er")],
+    "ewc_strength": [10.0, 20.0],
+    "ewc_pictures": [0, 5],
+    "ewc_decay": [1.0, 0.5],
+    "buffer_size": [6, 10],
+    "er_batch": [0, 3],
+    "optimizer": ["sgd", "sgd", "adam", "adamw"],
+    "adam_beta1": [0.9, 0.8],
+    "adam_beta2": [0.999, 0.9],
+    "adam_eps": [1e-8, 1e-3],
     "lr": [0.1, 0.05],
     "momentum": [0.9, 0.5],
     "weight_decay": [0.0, 1e-3],
     "mb_size": [8, 20],
     "train_ep": [1, 2],
     "train_ep_inc": [1, 2],
+    "train_steps": [0, 0, 3],
+    "train_steps_inc": [0, 0, 2],
     "seed": [0, 1],
 }
 
@@ -128,10 +144,11 @@ def measured(exp: Experiment) -> dict[str, Any]:
     stream = make_stream(exp)
     order = seed_everything(exp.seed)
     model = make_model(exp, stream.input_shape, stream.head_sizes)
-    engine = make_engine(exp, model, stream, torch.device("cpu"))
-    record = empty_record(stream, engine.model)
+    methods = make_methods(exp, stream)
+    engine = make_engine(exp, model, stream, torch.device("cpu"), methods)
+    record = empty_record(exp, stream, engine.model)
     with Progress(len(stream.training), quiet=True) as progress:
-        run_stream(exp, stream, engine, order, record, progress)
+        run_stream(exp, stream, engine, methods, order, record, progress)
     return {name: value for name, value in record.stats().items() if name != "elapsed"}
 
 
@@ -158,7 +175,7 @@ def test_what_does_nothing_changes_no_number_and_what_counts_is_read(
 
     arrays = sum(a.nbytes for a in found.values() if isinstance(a, np.ndarray))
     in_32_bits = arrays - found["on_idxs"].nbytes // 2
-    parts = result_bytes(exp, pictures=40)
+    parts = result_bytes(exp, pictures=len(make_stream(exp).training[0].train))
     assert in_32_bits == sum(parts.values()) - parts["costs"]
     assert len(pickle.dumps(found)) - arrays < parts["costs"] - 2**15  # half is for the rest
 

@@ -8,7 +8,7 @@ import os
 import secrets
 from pathlib import Path
 
-from utils.disk import open_own
+from utils.system.disk import open_own
 
 
 def append(path: Path, data: bytes) -> None:

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from utils.disk import require_no_link
 from utils.live.append import append, require_still_there, require_writable
-from utils.live.base import EpochDone, LiveError, Moment, TaskTested
+from utils.system.disk import require_no_link
+from utils.training.listener import EpochDone, LiveError, Moment, TaskTested
 
 WAITING = 1000  # moments that are kept while nothing can be written
 
@@ -31,7 +31,7 @@ def check(folder: Path) -> None:
     """Raise LiveError unless TensorBoard is installed and the folder can be written."""
     try:
         importlib.import_module("torch.utils.tensorboard")
-        importlib.import_module("utils.live.picture")  # before there are threads, see utils.canvas
+        importlib.import_module("utils.live.picture")  # before there are threads, see `canvas`
     except ImportError as error:
         raise LiveError(
             "--tensorboard: TensorBoard is not installed",

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from exps.messages import shown
-from utils import times
-from utils.disk import open_own
 from utils.live.append import append, replace, require_still_there, require_writable
-from utils.live.base import EpochDone, LiveError, Moment, TaskTested
+from utils.system import times
+from utils.system.disk import open_own
+from utils.training.listener import EpochDone, LiveError, Moment, TaskTested
 
 KEY = ("run", "what", "task", "epoch")  # what no two lines have in common
 MEASURED = ("loss", "train_acc", "perc_on_avg")

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from exps.config import Experiment, as_dict, as_text
 from exps.messages import shown, shown_path
 from exps.paths import word
-from models.mlp import MLP
+from models.costs import k_winner_layers
+from models.network import Network
+from utils.engines.meter import EpochRecord
 from utils.live import board, csv_file
-from utils.live.base import EpochDone, Listener, Moment, TaskTested, epoch_done
-from utils.meter import EpochRecord
-from utils.sparsity import k_winner_layers
-from utils.talk import LOG, say, warn
+from utils.system.talk import LOG, say, warn
+from utils.training.listener import EpochDone, Listener, Moment, TaskTested, epoch_done
 
 
 class Live:
@@ -92,7 +92,7 @@ class Live:
         }
 
 
-def check(args: Namespace, model: MLP, tasks: int) -> None:
+def check(args: Namespace, model: Network, tasks: int) -> None:
     """Raise LiveError when what the command line asks for cannot be done."""
     if args.tensorboard is not None:
         board.check(Path(args.tensorboard))
@@ -100,7 +100,7 @@ def check(args: Namespace, model: MLP, tasks: int) -> None:
         csv_file.check(args.csv, _columns(model, tasks))
 
 
-def live(args: Namespace, run: str, exp: Experiment, model: MLP, tasks: int) -> Live:
+def live(args: Namespace, run: str, exp: Experiment, model: Network, tasks: int) -> Live:
     """Those whom the command line asks for; tasks: how many are tested."""
     listeners: list[Listener] = []
     if args.tensorboard is not None:
@@ -117,7 +117,7 @@ def options(args: Namespace) -> list[str]:
     return [word(name, to) for name, to in asked.items() if to is not None]
 
 
-def _columns(model: MLP, tasks: int) -> list[str]:
+def _columns(model: Network, tasks: int) -> list[str]:
     return csv_file.columns([name for name, _ in k_winner_layers(model)], tasks)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from utils.canvas import Figure, FigureCanvasAgg, drawn_with
+from utils.report.canvas import Figure, FigureCanvasAgg, drawn_with
 
 NUMBERED = 15  # tasks: with more of them, the numbers would not fit into their squares
 

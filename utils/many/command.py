@@ -16,7 +16,13 @@ from exps import cli
 from exps.messages import ConfigError, shown_path
 from exps.paths import word
 from exps.plan import Planned, plan
-from utils.identity import (
+from utils.many.display import Display, summary, table
+from utils.many.executor import Executor, ExecutorError, make_executor
+from utils.many.order import DIVERGED, FAILED, INTERRUPTED, NOT_BEGUN, SKIPPED, Order, Outcome
+from utils.many.states import Folder, State, read_known
+from utils.results.files import ResultsError, check_writable
+from utils.runs.folder import FOLDER
+from utils.runs.identity import (
     Wanted,
     code_digest,
     configuration,
@@ -24,15 +30,9 @@ from utils.identity import (
     torch_version,
     uses,
 )
-from utils.log import RunLog
-from utils.many.display import Display, summary, table
-from utils.many.executor import Executor, ExecutorError, make_executor
-from utils.many.order import DIVERGED, FAILED, INTERRUPTED, NOT_BEGUN, SKIPPED, Order, Outcome
-from utils.many.states import Folder, State, read_known
-from utils.results import ResultsError, check_writable
-from utils.runs import FOLDER
-from utils.stopping import Signals, Stopped
-from utils.talk import LOG, fail, harmless, note, say, say_path, warn
+from utils.system.log import RunLog
+from utils.system.signals import Signals, Stopped
+from utils.system.talk import LOG, fail, harmless, note, say, say_path, warn
 
 SHOWN = 5  # of what does not count
 ENDED = ("done", "diverged")  # states of runs that are not begun again

@@ -23,7 +23,7 @@ from utils.many.order import (
 )
 from utils.many.pace import Pace
 from utils.many.states import State, progress, read_known
-from utils.talk import LOG, Bar, say, say_path, warn
+from utils.system.talk import LOG, Bar, say, say_path, warn
 
 REFRESH = 2.0  # seconds between two looks at how far runs are
 STATES = {"in use": "in use by another process", "new": "to do", "unfinished": "to be gone on with"}

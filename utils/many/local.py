@@ -10,11 +10,11 @@ import threading
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 
-from utils.cores import THREADS, chosen_threads, cores
-from utils.failures import reason_of
 from utils.many.order import FAILED, NOT_BEGUN, Order, Outcome
 from utils.many.worker import AT_ONCE, GO_ON, IN_ORDER, carry_out
-from utils.talk import LOG
+from utils.system.cores import THREADS, chosen_threads, cores
+from utils.system.failures import reason_of
+from utils.system.talk import LOG
 
 __all__ = ["Local", "Slots", "cores", "visible_gpus"]
 

@@ -29,16 +29,16 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from exps.messages import shown
-from utils import runs
-from utils.cores import cores
-from utils.disk import make_own
 from utils.many.executor import ExecutorError
 from utils.many.order import FAILED, INTERRUPTED, NOT_BEGUN, Order, Outcome
 from utils.many.parcel import bring_back, copy_program, pack, unpack
 from utils.many.states import Folder
 from utils.many.worker import GO_ON, IN_ORDER, Urgency, carry_out
-from utils.results import ResultsError
-from utils.talk import LOG, warn
+from utils.results.files import ResultsError
+from utils.runs import folder as runs
+from utils.system.cores import cores
+from utils.system.disk import make_own
+from utils.system.talk import LOG, warn
 
 RETRIES = 5  # when the worker process of a task or its node dies
 PATIENCE = 120.0  # seconds for a run whose task died to write its last checkpoint and let go

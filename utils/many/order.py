@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from utils.identity import Wanted
+from utils.runs.identity import Wanted
 
 Kind = Literal["done", "skipped", "interrupted", "not begun", "left to another process", "failed"]
 DONE: Kind = "done"

@@ -9,12 +9,12 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from utils import runs
-from utils.disk import write_own
-from utils.identity import ROOT
 from utils.many.order import DONE, Outcome
-from utils.results import load_results, save_results
-from utils.runs import Run
+from utils.results.files import load_results, save_results
+from utils.runs import folder as runs
+from utils.runs.folder import Run
+from utils.runs.identity import ROOT
+from utils.system.disk import write_own
 
 # A result, a log, or a checkpoint of an unfinished run.
 _NAME = re.compile(r"([A-Za-z0-9_+-]+)\.(pkl|log)|\.runs/([A-Za-z0-9_+-]+)/[0-9]{8}\.ckpt")

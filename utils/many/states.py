@@ -9,15 +9,17 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from benchmarks.digest import of_meta
 from exps.config import as_text
 from exps.messages import shown
-from utils import expected, runs
-from utils.checkpoint_file import CheckpointError
-from utils.identity import Wanted, data_of, fingerprint
-from utils.lock import holder
 from utils.many.pace import Far
-from utils.results import ResultsError, load_results
-from utils.runs import Run
+from utils.results import expected
+from utils.results.files import ResultsError, load_results
+from utils.runs import folder as runs
+from utils.runs.checkpoint_file import CheckpointError
+from utils.runs.folder import Run
+from utils.runs.identity import Wanted, fingerprint
+from utils.system.lock import holder
 
 
 class Known(NamedTuple):
@@ -143,7 +145,7 @@ def _read(path: Path, _changed: int, _size: int) -> Known | None:
     code, torch, status = (str(meta.get(name, "")) for name in ("code", "torch", "status"))
     mean, seconds = expected.final_accuracy(stats), stats.get("elapsed")
     seconds = float(seconds) if isinstance(seconds, float | int) else float("nan")
-    told = code, data_of(meta), torch, status, mean, seconds, _verdict(config, stats)
+    told = code, of_meta(meta), torch, status, mean, seconds, _verdict(config, stats)
     return Known(path, fingerprint(texts), *told)
 
 

@@ -17,10 +17,6 @@ from typing import IO, NamedTuple
 
 from exps.messages import shown
 from exps.paths import word
-from utils import runs
-from utils.disk import make_own
-from utils.identity import ROOT
-from utils.lock import Lock, LockedError
 from utils.many.order import (
     DIVERGED,
     DONE,
@@ -33,8 +29,12 @@ from utils.many.order import (
     Outcome,
 )
 from utils.many.states import Folder, State
-from utils.runs import UNFIT
-from utils.talk import LOG
+from utils.runs import folder as runs
+from utils.runs.folder import UNFIT
+from utils.runs.identity import ROOT
+from utils.system.disk import make_own
+from utils.system.lock import Lock, LockedError
+from utils.system.talk import LOG
 
 RETRIES = 3  # after a process was killed
 STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)  # exit statuses of a run that was asked to

@@ -7,7 +7,7 @@ import sys
 
 from exps.cli import new_parser, path_of
 from utils.report.terminal import show
-from utils.talk import talking
+from utils.system.talk import talking
 
 
 def parser() -> argparse.ArgumentParser:

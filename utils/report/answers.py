@@ -7,13 +7,21 @@ from dataclasses import dataclass, replace
 
 from exps.experiment import KEYS
 from exps.messages import all_of, shown
-from utils.metrics import ACCURACY, METRICS
-from utils.report.groups import UNKNOWN, Group, GroupError, differences, find, grouped, twins
 from utils.report.ranking import MAIN, Ranking, rank
-from utils.report.runs import Run
 from utils.report.statistics import Comparison, compare, estimate, holm
 from utils.report.sweeps import Line, lines
 from utils.report.wording import estimate_text, range_text, sentence, tasks_text
+from utils.results.groups import (
+    UNKNOWN,
+    Group,
+    GroupError,
+    differences,
+    find,
+    grouped,
+    twins,
+)
+from utils.results.metrics import ACCURACY, METRICS
+from utils.results.runs import Run, program
 
 _TESTED = tuple(name for name, key in KEYS.items() if key.tests)
 
@@ -224,8 +232,3 @@ def _notes_on_ranking(ranking: Ranking) -> Iterator[str]:
         yield f"{ranking.title}: the best is compared with {fewer} by the seeds that both have"
     if len({program(run) for group in ranking.groups for run in group.runs}) > 1:
         yield f"{ranking.title}: not all were made by the same version of the program"
-
-
-def program(run: Run) -> str:
-    """Which version of the program made the run."""
-    return shown(str(run.meta.get("code") or run.meta.get("version") or "unknown"), 100)

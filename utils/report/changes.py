@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from utils import metrics
-from utils.canvas import (
+from utils.report.canvas import (
     Axes,
     Figure,
     LinearSegmentedColormap,
@@ -19,11 +18,12 @@ from utils.canvas import (
     StrMethodFormatter,
     to_hex,
 )
-from utils.recorded import AGES, Synapses, contexts_found, synapses
 from utils.report.drawing import CHANGES, MARKED, WIDTH, file_part, line_chart
-from utils.report.groups import Group
-from utils.report.runs import Run
 from utils.report.style import BETWEEN, FAINT, PAPER, Picture
+from utils.results import metrics
+from utils.results.arrays import AGES, Synapses, contexts_found, synapses
+from utils.results.groups import Group
+from utils.results.runs import Run
 
 _COLOURS = LinearSegmentedColormap.from_list("births", BETWEEN)
 _AFTER, _WHILE = "after training on task", "while training on task"

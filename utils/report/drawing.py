@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from utils.canvas import (
+from exps.messages import shortened
+from utils.report.canvas import (
     Axes,
     Axis,
     Figure,
@@ -21,11 +22,10 @@ from utils.canvas import (
     MaxNLocator,
     NullLocator,
 )
-from utils.report.groups import Group
-from utils.report.runs import Run
 from utils.report.statistics import bands
 from utils.report.style import DASHES, FAINT, MAPS, MARKERS, SERIES, Picture, readable_on
-from utils.report.wording import shortened
+from utils.results.groups import Group
+from utils.results.runs import Run
 
 # What pictures belong under, in the order of a page.
 OVERALL, CHANGES = "Accuracy, forgetting and activity", "Synapses, units and contexts"

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from utils import metrics
-from utils.canvas import (
+from utils.report import changes
+from utils.report.canvas import (
     Axes,
     Figure,
     LinearSegmentedColormap,
@@ -16,8 +16,6 @@ from utils.canvas import (
     Normalize,
     ScalarMappable,
 )
-from utils.recorded import numbers
-from utils.report import changes
 from utils.report.drawing import (
     FORGETTING,
     MARKED,
@@ -37,12 +35,14 @@ from utils.report.drawing import (
     set_ticks,
     two_lines,
 )
-from utils.report.groups import Group, twins
 from utils.report.ranking import MAIN
-from utils.report.runs import Run
 from utils.report.statistics import estimate
 from utils.report.style import BETWEEN, DASHES, INK, MARKERS, SERIES, Picture, style
 from utils.report.sweeps import Line
+from utils.results import metrics
+from utils.results.arrays import numbers
+from utils.results.groups import Group, twins
+from utils.results.runs import Run
 
 
 def pictures(groups: Sequence[Group], lines: Sequence[Line] = ()) -> list[Picture]:

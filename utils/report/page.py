@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from utils.metrics import METRICS
 from utils.report.answers import Report
 from utils.report.drawing import HEADINGS, MATRICES
 from utils.report.figures import mean_matrix
-from utils.report.groups import Group
 from utils.report.style import DARK, LIGHT, Picture, inline
 from utils.report.tables import (
     comparison_table,
@@ -19,6 +17,8 @@ from utils.report.tables import (
     overview_table,
     ranking_table,
 )
+from utils.results.groups import Group
+from utils.results.metrics import METRICS
 
 _TABULATED = 20  # tasks up to which an accuracy matrix is a table too
 _LISTED = 4  # comparisons up to which nothing is folded

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from exps.messages import all_of
-from utils.metrics import METRICS
-from utils.report.groups import Group
 from utils.report.statistics import LEVEL, Comparison, compare, estimate, holm, trend
 from utils.report.sweeps import Line
 from utils.report.wording import effect_text, estimate_text, p_text, range_text, tasks_text
+from utils.results.groups import Group
+from utils.results.metrics import METRICS
 
 MAIN = "average_accuracy"  # what the answer is given in
 _NAMED = 3  # groups of a kind that are named in a sentence

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from utils.canvas import Figure, drawn_with, to_rgba
+from utils.report.canvas import Figure, drawn_with, to_rgba
 
 # Colours as they are in the files, on white, and on a dark page: a CSS variable each.
 PAPER, INK, FAINT = "#ffffff", "#1a1d21", "#c9ced6"

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from exps.experiment import KEYS
-from utils.report.groups import MISSING, Group, differences
-from utils.report.runs import as_if
+from utils.results.groups import MISSING, Group, differences
+from utils.results.runs import as_if
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from exps.experiment import KEYS
 from exps.messages import shown
-from utils.disk import write_own
-from utils.metrics import ACCURACY, CHANGE, METRICS, SPARSITY
-from utils.report.answers import Pair, Report, program
-from utils.report.groups import MISSING, Group, differences
+from utils.report.answers import Pair, Report
 from utils.report.ranking import MAIN, Ranking
-from utils.report.runs import Run
 from utils.report.statistics import Comparison, estimate
 from utils.report.wording import effect_text, estimate_text, p_text, unit_text, value_text
+from utils.results.groups import MISSING, Group, differences
+from utils.results.metrics import ACCURACY, CHANGE, METRICS, SPARSITY
+from utils.results.table import accuracy_frame, run_frame
+from utils.system.disk import write_own
 
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
@@ -204,38 +202,6 @@ def matrix_table(group: Group, accuracies: Sequence[Sequence[float]]) -> Table:
     return Table(f"{group.label}: accuracy on each task in percent", head, rows)
 
 
-def run_frame(groups: Sequence[Group]) -> pd.DataFrame:
-    """One row per run: its group, the keys that differ, its seed, every metric, how it ended, and
-    its file. Metrics in % and points are fractions.
-    """
-    rows = []
-    for i, group in enumerate(groups):
-        keys = {key: _typed(key, values[i]) for key, values in differences(groups).items()}
-        for run in (*group.runs, *group.repeats):
-            first = {"group": group.label, "name": run.name, "seed": run.seed}
-            values = {name: group.value(run, name) for name in METRICS}
-            end = {"status": run.status, "tasks_done": run.done, "counts": run in group.runs}
-            end |= {"elapsed": _elapsed(run), "program": program(run), "path": str(run.path)}
-            taken = first | values | end
-            own = {key: text for key, text in keys.items() if key not in taken}
-            rows.append(first | own | values | end)
-    return pd.DataFrame(rows).astype({"seed": "Int64"})
-
-
-def accuracy_frame(groups: Sequence[Group]) -> pd.DataFrame:
-    """One row per run, task trained and task tested that was tested: `accuracy` is a fraction,
-    tasks count from 1; for training on all tasks together `trained` is the last.
-    """
-    rows = []
-    for group in groups:
-        for run in (*group.runs, *group.repeats):
-            for i, j in np.argwhere(~np.isnan(run.accs)):
-                trained = run.accs.shape[1] if run.cumul else i + 1
-                rows.append((group.label, run.seed, trained, j + 1, run.accs[i, j], str(run.path)))
-    columns = ["group", "seed", "trained", "tested", "accuracy", "path"]
-    return pd.DataFrame(rows, columns=columns).astype({"seed": "Int64"})
-
-
 def metric_frame(report: Report) -> pd.DataFrame:
     """One row per group and metric: mean, half width of the interval, deviation and number."""
     rows = []
@@ -304,20 +270,3 @@ def _cell(value: object) -> object:
         return value
     text = shown(value, 10_000)
     return f"'{text}" if text[:1] in tuple("=+-@") else text
-
-
-def _typed(key: str, text: str) -> object:
-    """The value of a key as a number or a truth value, where it is one; None for none."""
-    if text == MISSING:
-        return None
-    try:
-        value = KEYS[key].kind.parse(text)
-    except (KeyError, ValueError):
-        return text
-    return text if isinstance(value, tuple) else value
-
-
-def _elapsed(run: Run) -> float:
-    """Seconds that the run took; NaN where it does not say."""
-    elapsed = run.stats.get("elapsed")
-    return float(elapsed) if isinstance(elapsed, int | float) else float("nan")

@@ -9,12 +9,12 @@ from pathlib import Path
 
 from exps.messages import shown_path
 from utils.report.answers import Report
-from utils.report.groups import GroupError
-from utils.report.runs import NothingToReport
 from utils.report.tables import Table, metric_tables, ranking_table
 from utils.report.write import report
-from utils.results import ResultsError
-from utils.talk import fail, harmless, say
+from utils.results.files import ResultsError
+from utils.results.groups import GroupError
+from utils.results.runs import NothingToReport
+from utils.system.talk import fail, harmless, say
 
 _NAME = 24  # characters up to which a group's name can stand above a column
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from utils.metrics import METRICS, Metric
 from utils.report.statistics import Comparison, Estimate
+from utils.results.metrics import METRICS, Metric
 
 NONE = "–"
 
@@ -92,14 +92,6 @@ def sentence(first: str, second: str, metric: str, comparison: Comparison) -> st
     if difference.mean == 0:
         return f"{first} and {second} are equal in {shown.label} {sure}."
     return f"{better} is ahead of {worse} by {by}, which may be chance {sure}."
-
-
-def shortened(text: str, length: int) -> str:
-    """The text with its middle left out where it is longer."""
-    if len(text) <= length:
-        return text
-    left = length * 2 // 3
-    return f"{text[:left]}…{text[left + 1 - length :]}"
 
 
 def _digits(metric: Metric, value: float, half: float) -> int:

@@ -9,14 +9,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from exps.messages import shown, shown_path, three_lines
-from utils.disk import make_own, require_no_link, write_own
 from utils.report.answers import Report, make_report
 from utils.report.figures import pictures
 from utils.report.page import page
-from utils.report.runs import read_runs
 from utils.report.tables import write_tables
-from utils.results import ResultsError
-from utils.talk import Bar
+from utils.results.files import ResultsError
+from utils.results.runs import read_runs
+from utils.system.disk import make_own, require_no_link, write_own
+from utils.system.talk import Bar
 
 _MOST = 8  # paths in a command that people would paste
 FIGURES = "figures.txt"  # lists the figures beside it

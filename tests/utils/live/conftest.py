@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from utils.live.base import EpochDone, Moment, TaskTested
+from utils.training.listener import EpochDone, Moment, TaskTested
 
 NAN = float("nan")
 DUTY = {"hidden": np.array([0.0, 0.1, 0.3], np.float32)}

@@ -14,8 +14,8 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from utils.live.base import LiveError, Moment, TaskTested
 from utils.live.board import Board, check
+from utils.training.listener import LiveError, Moment, TaskTested
 
 ALL = {"scalars": 0, "histograms": 0, "images": 0, "tensors": 0}
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from utils.live.base import LiveError, Moment, TaskTested
 from utils.live.csv_file import CsvFile, check, columns, file_of
+from utils.training.listener import LiveError, Moment, TaskTested
 
 from .conftest import moments_of
 

@@ -19,10 +19,10 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import run_exps
-from utils import runs
-from utils.live.base import Listener, Moment
 from utils.live.live import Live
-from utils.results import load_results
+from utils.results.files import load_results
+from utils.runs import folder as runs
+from utils.training.listener import Listener, Moment
 
 pytestmark = pytest.mark.usefixtures("threads")
 
@@ -115,7 +115,7 @@ def test_they_change_no_number(call: Call, tmp_path: Path) -> None:
 def test_an_interrupted_run_goes_on_without_doubled_lines(
     call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
 ) -> None:
-    from utils.engine.sparse import SparseEngine
+    from utils.engines.winners.engine import SparseEngine
 
     original, count = SparseEngine.step, iter(range(1, 10**9))
 

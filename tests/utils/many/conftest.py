@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from utils.results import load_results
+from utils.results.files import load_results
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = [sys.executable, str(ROOT / "run_exps.py")]

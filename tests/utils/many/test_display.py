@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from utils.identity import Wanted
 from utils.many import display
 from utils.many.display import Display, described, span, summary, table
 from utils.many.order import Order, Outcome
 from utils.many.pace import Far
 from utils.many.states import State
+from utils.runs.identity import Wanted
 
 
 def order(number: int) -> Order:

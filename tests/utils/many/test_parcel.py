@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.datasets import SHA256
-from utils.identity import code_digest
+from exps.config import Experiment
 from utils.many.order import DONE, INTERRUPTED, Outcome
 from utils.many.parcel import BESIDES, bring_back, copy_program, pack, unpack
-from utils.results import load_results, save_results
-from utils.runs import Run, reserve
+from utils.results.files import load_results, save_results
+from utils.runs.folder import Run, reserve
+from utils.runs.identity import code_digest, uses
 
 CONFIG = {"name": "A", "seed": 0}
-
-ROOTS = ("benchmarks.mnist", "models.mlp")
 
 
 def there(folder: Path, *, lr: float, finished: bool) -> dict[str, bytes]:
@@ -84,7 +83,11 @@ def test_what_is_sent_of_the_program_is_a_program(tmp_path: Path) -> None:
     names = sorted(p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*") if p.is_file())
     assert all(name.endswith(".py") or name in BESIDES for name in names)
     assert sum((tmp_path / name).stat().st_size for name in names) < 20 * 2**20
-    code = f"from utils.identity import code_digest; print(code_digest({ROOTS}))"
+    code = (
+        "from exps.config import Experiment; from utils.runs.identity import code_digest, uses; "
+        "print(code_digest(uses(Experiment(name='A', dynamic='grow', optimizer='adam'))))"
+    )
     command = [sys.executable, "-c", code]
     there = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert there.stdout.strip() == code_digest(ROOTS)
+    exp = Experiment(name="A", dynamic="grow", optimizer="adam")
+    assert there.stdout.strip() == code_digest(uses(exp))

@@ -12,10 +12,10 @@ import pytest
 from benchmarks.datasets import BUNDLED_DATA
 from exps import config
 from exps.config import Experiment, as_dict
-from utils.identity import Wanted, configuration, fingerprint
 from utils.many.states import Folder, progress
-from utils.results import save_results
-from utils.runs import reserve, unfinished
+from utils.results.files import save_results
+from utils.runs.folder import reserve, unfinished
+from utils.runs.identity import Wanted, configuration, fingerprint
 
 EXP = Experiment(name="A")
 KEY = fingerprint(configuration(EXP))

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from utils.identity import Wanted
 from utils.many import worker
 from utils.many.order import Order
 from utils.many.worker import AT_ONCE, GO_ON, IN_ORDER, RETRIES, Ended, carry_out
+from utils.runs.identity import Wanted
 
 
 @pytest.fixture

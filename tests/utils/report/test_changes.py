@@ -16,8 +16,8 @@ from utils.report.__main__ import main
 from utils.report.changes import EACH, OVERALL, synapses_by_birth
 from utils.report.drawing import CHANGES
 from utils.report.figures import pictures
-from utils.report.groups import Group, grouped
-from utils.report.runs import read_runs
+from utils.results.groups import Group, grouped
+from utils.results.runs import read_runs
 
 Save = Callable[..., Path]
 LINES = {draw.__name__ for draw in OVERALL}

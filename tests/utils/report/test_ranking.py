@@ -18,15 +18,15 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from scipy import stats
 
-from utils.metrics import average_accuracy
 from utils.report.__main__ import main
 from utils.report.answers import Report, make_report
 from utils.report.drawing import log_ticks
 from utils.report.figures import pictures
 from utils.report.ranking import rank
-from utils.report.runs import read_runs
 from utils.report.style import Picture
-from utils.results import load_results
+from utils.results.files import load_results
+from utils.results.metrics import average_accuracy
+from utils.results.runs import read_runs
 
 Save = Callable[..., Path]
 VALUES = (0.05, 0.1, 0.2, 0.4)

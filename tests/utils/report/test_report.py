@@ -13,15 +13,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from utils.metrics import METRICS
+from exps.messages import shortened
 from utils.report import style
 from utils.report.__main__ import main
 from utils.report.answers import make_report
 from utils.report.page import DARK_PAGE, LIGHT_PAGE
-from utils.report.runs import read_runs
 from utils.report.tables import Table, latex, markdown
-from utils.report.wording import shortened, value_text
-from utils.results import ResultsError, load_table
+from utils.report.wording import value_text
+from utils.results.files import ResultsError, load_table
+from utils.results.metrics import METRICS
+from utils.results.runs import read_runs
 
 OLD = Path(__file__).parents[2] / "data" / "MLP_1LayerSparse_2019-11-18.pkl"
 Save = Callable[..., Path]

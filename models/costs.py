@@ -1,0 +1,142 @@
+"""What a model costs, dense and active: counted on the model itself, not assumed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from models.functional import max_entropy
+from models.network import Network
+from models.sparse_weights import SparseWeightsBase, synapses
+
+
+def weight_density(model: Network) -> dict[str, float]:
+    """Fraction of the weights of every layer that are synapses, counted, by the layer's name."""
+    return {name: float(_synapses(layer).double().mean()) for name, layer in _layers(model)}
+
+
+@dataclass(frozen=True)
+class LayerCost:
+    """Parameters, and multiply-adds for one picture: all of them, and those that count.
+
+    A parameter counts when it is not masked, a multiply-add when its input is on as well: where
+    k-winners come before the layer, that share of its inputs is.
+    """
+
+    name: str
+    kind: str
+    params: int
+    active_params: int
+    macs: int
+    active_macs: int
+
+
+def layer_costs(model: Network, input_shape: tuple[int, int, int]) -> list[LayerCost]:
+    """The costs of every layer with weights, in the order of the forward pass.
+
+    Counts every head, though a picture uses only one of them.
+    """
+    layers, winners = dict(_layers(model)), dict(k_winner_layers(model))
+    order: list[tuple[nn.Module, int]] = []  # every layer, with the outputs of a unit or channel
+    handles = [
+        layer.register_forward_hook(lambda m, _, out: order.append((m, out[0, 0].numel())))
+        for layer in (*layers.values(), *winners.values())
+    ]
+    training = model.training
+    model.eval()
+    with torch.no_grad():
+        features = model.features(torch.zeros(1, *input_shape, device=_device(model)))
+        for head in model.heads:
+            head(features)
+    model.train(training)
+    for handle in handles:
+        handle.remove()
+    names = {layer: name for name, layer in layers.items()}
+    on, costs = 1.0, []
+    for layer, places in order:
+        if layer not in names:
+            on = _share(layer)
+            continue
+        costs.append(_cost(names[layer], layer, places, on))
+        on = on if layer in model.heads else 1.0
+    return costs
+
+
+def k_winner_layers(model: Network) -> list[tuple[str, nn.Module]]:
+    """The k-winner activations by name, this project's and nupic.torch's, in the model's order."""
+    return [
+        (name, module)
+        for name, module in model.named_modules()
+        if isinstance(getattr(module, "duty_cycle", None), Tensor)
+    ]
+
+
+def entropies(model: Network) -> np.ndarray:
+    """Entropy in bits of the duty cycles of each k-winner layer, float64 [layers]."""
+    return np.array([float(m.entropy()) for _, m in k_winner_layers(model)])  # type: ignore[operator]
+
+
+def max_entropies(model: Network) -> np.ndarray:
+    """The most that k winners of n can have, float64 [layers]: all win equally often, and as close
+    to half of the time as k allows, for one whose value is not above zero is no winner.
+    """
+    found = []
+    for _, layer in k_winner_layers(model):
+        k, among, n = _winners(layer)
+        found.append(max_entropy(among, min(k, among / 2)) * (n // among))
+    return np.array(found)
+
+
+def _share(winners: nn.Module) -> float:
+    """The share of units that win in training."""
+    k, among, _ = _winners(winners)
+    return k / among
+
+
+def _winners(layer: nn.Module) -> tuple[int, int, int]:
+    """How many win among how many, and how many units the layer has: channels may compete at each
+    position."""
+    among = layer.channels if getattr(layer, "local", False) else layer.n
+    return int(layer.k), int(among), int(layer.n)  # type: ignore[arg-type]
+
+
+def _device(model: Network) -> torch.device:
+    return next(model.parameters()).device
+
+
+def _cost(name: str, layer: nn.Module, places: int, on: float) -> LayerCost:
+    weight, bias = layer.weight, layer.bias
+    assert isinstance(weight, Tensor)
+    biases = bias.numel() if isinstance(bias, Tensor) else 0
+    active = int(_synapses(layer).sum())
+    return LayerCost(
+        name,
+        kind=type(layer).__name__,
+        params=weight.numel() + biases,
+        active_params=active + biases,
+        macs=weight.numel() * places,
+        active_macs=round(active * places * on),
+    )
+
+
+def _synapses(layer: nn.Module) -> Tensor:
+    """Which weights are there, bool: what no mask hides. A mask of nupic.torch's does not last in
+    training, so there it is what is not zero.
+    """
+    weight, mask = layer.weight, getattr(layer, "zero_mask", None)
+    assert isinstance(weight, Tensor)
+    lasts = mask is None or isinstance(layer, SparseWeightsBase)
+    return synapses(weight, mask if lasts else weight == 0)
+
+
+def _layers(model: Network) -> list[tuple[str, nn.Module]]:
+    """The layers that hold weights, outermost first: a SparseWeights, not the layer inside it."""
+    found: list[tuple[str, nn.Module]] = []
+    for name, module in model.named_modules():
+        inside = any(name.startswith(outer + ".") for outer, _ in found)
+        if not inside and isinstance(getattr(module, "weight", None), Tensor):
+            found.append((name, module))
+    return found

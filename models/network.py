@@ -1,0 +1,51 @@
+"""What is asked of any network: features, a classifier per head, and its layers with weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from models.blocks import Block
+from models.kept import KeepsTypes
+
+
+class Network(KeepsTypes):
+    """The input of the classifiers, `features`, is a network's own; the classifiers are dense.
+
+    units: how wide that input is; heads: a linear classifier each. A network of which a context
+    can be a part, and whose winners an engine can follow by index, says so by `blocks`: its hidden
+    layers from the flattened input on. Any other leaves both lists empty.
+    """
+
+    kind = "network"  # for people, and for what counts only in some kinds
+
+    units: int
+    heads: nn.ModuleList
+
+    def add_heads(self, units: int, head_sizes: Sequence[int]) -> None:
+        """Add the classifiers: what `__init__` does last."""
+        self.units = units
+        self.heads = nn.ModuleList(nn.Linear(units, size) for size in head_sizes)
+
+    def kept(self) -> dict[str, Tensor]:
+        """The buffers that keep their types: all, also what methods attach."""
+        return dict(self.named_buffers())
+
+    def features(self, x: Tensor) -> Tensor:
+        """The input of the classifiers [batch, units] for x [batch, channels, height, width]."""
+        raise NotImplementedError
+
+    def forward(self, x: Tensor, head: int = 0) -> Tensor:
+        """Logits [batch, head_sizes[head]] of pictures [batch, channels, height, width]."""
+        return self.heads[head](self.features(x))
+
+    @property
+    def blocks(self) -> list[Block]:
+        """The fully connected hidden layers in the order of computation."""
+        return []
+
+    @property
+    def all_blocks(self) -> list[Block]:
+        """All hidden layers in the order of computation, convolutions too."""
+        return self.blocks

@@ -1,0 +1,81 @@
+"""Which units a context gets, and which context a picture."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from benchmarks.stream import Samples
+from exps.config import Experiment
+from utils.engines.base import Router
+from utils.engines.batch import Batch
+from utils.methods.base import Moment
+from utils.methods.contexts import Method, nearest
+
+
+def contexts(
+    tasks: int, width: int, size: int, overlap: float = 0.0, seed: int = 0, x: Tensor | None = None
+) -> Method:
+    """Contexts of `tasks` tasks with pictures x [n, inputs]."""
+    shares = {"context_units": size, "context_overlap": overlap}
+    exp = Experiment(name="Test", context="prototype", hidden_units=width, seed=seed, **shares)
+    x = torch.zeros(0, 3) if x is None else x
+
+    def inputs(pictures: Any, samples: Samples) -> Tensor:
+        return pictures.x[samples.rows].view(-1, 1, 1, 3)
+
+    training, train = [None] * tasks, SimpleNamespace(x=x)
+    return Method(
+        exp, SimpleNamespace(training=training, input_shape=(1, 1, 3), train=train, inputs=inputs)
+    )
+
+
+def test_fresh_units_are_those_that_won_least() -> None:
+    some = contexts(2, width=6, size=2)
+    some.recruit([torch.tensor([0.5, 0.0, 0.3, 0.1, 0.9, 0.2])])
+    some.recruit([torch.tensor([0.5, 0.9, 0.3, 0.1, 0.9, 0.2])])
+    assert some.units[:, 0].tolist() == [[1, 3], [2, 5]]
+
+
+def test_a_share_is_taken_over_from_earlier_contexts() -> None:
+    some = contexts(2, width=8, size=4, overlap=0.5)
+    for _ in range(2):
+        some.recruit([torch.linspace(0, 1, 8)])
+    assert some.units[:, 0].tolist() == [[0, 1, 2, 3], [0, 1, 4, 5]]
+
+
+@given(
+    tasks=st.integers(1, 6), size=st.integers(1, 5), overlap=st.sampled_from([0.0, 0.3, 0.5, 1.0])
+)
+def test_units_are_shared_out_evenly(tasks: int, size: int, overlap: float) -> None:
+    """Whatever is asked for, a context has `size` different units; none twice before all once."""
+    some = contexts(tasks, width=8, size=size, overlap=overlap, seed=3)
+    for _ in range(tasks):
+        some.recruit([torch.zeros(8)])
+    assert all(len(set(row)) == size for row in some.units[:, 0].tolist())
+    used = some.units[:, 0].flatten().bincount(minlength=8)
+    if overlap == 0:
+        assert used.max() - used.min() <= 1
+
+
+def test_the_prototype_is_the_mean_of_all_pictures() -> None:
+    """As they come by in the first epoch; in a second one they are known."""
+    pictures = torch.rand(7, 3)
+    some = contexts(2, width=4, size=2, x=pictures)
+    assert isinstance(some, Router)
+    some.recruit([torch.zeros(4)])
+    for step, rows in enumerate((torch.arange(5), torch.arange(5, 7), torch.arange(5))):
+        batch = Batch.of(Samples(rows, 0), 0)
+        assert some.before_step(None, batch, Moment(0, step, epoch=2, total=4)) is batch
+    assert some.route(pictures).tolist() == [0] * 7
+    torch.testing.assert_close(some.prototypes, pictures.mean(0, keepdim=True))
+
+
+def test_nearest_is_the_smallest_distance() -> None:
+    x, prototypes = torch.randn(50, 9), torch.randn(6, 9)
+    assert torch.equal(nearest(x, prototypes), torch.cdist(x, prototypes).argmin(1))

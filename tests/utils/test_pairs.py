@@ -1,0 +1,142 @@
+"""Every engine with every method and optimiser: it runs and goes on to the bit, or says why not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks.stream import TaskStream
+from exps.config import KEYS, ConfigError, Experiment, as_text, from_texts
+from utils.engines.choose import EngineError
+from utils.live.progress import Progress
+from utils.runs import checkpoint
+from utils.training.loop import run_stream
+from utils.training.record import TRAINING, Place, RunRecord, empty_record
+
+ENGINES = ("reference", "dense", "sparse")
+CONTEXTS: dict[str, Any] = {"context": "prototype", "context_units": 16}
+OLD: dict[str, Any] = {"old_synapse_lr": 0.3, "weight_decay": 0.0}
+MASKED = {"initial_density_fc": 0.2}
+METHODS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "contexts": CONTEXTS,
+    "grow": {"dynamic": "grow", "grow_per_task": 0.1, "grow_every": 1, **MASKED},
+    "set": {"dynamic": "set", "train_ep": 2, "train_ep_inc": 2, **MASKED},
+    "rigl": {"dynamic": "rigl", "mb_size": 2, "train_ep": 3, "train_ep_inc": 3, **MASKED},
+    "old_synapses by usage": OLD,
+    "old_synapses by importance": {**OLD, "old_synapse_rule": "importance"},
+    "ewc": {"methods": ("ewc",)},
+    "ewc, online": {"methods": ("ewc",), "ewc_online": True, "ewc_decay": 0.9},
+    "er": {"methods": ("er",), "buffer_size": 40, "er_batch": 8},
+    "contexts and ewc": {**CONTEXTS, "methods": ("ewc",)},
+    "old_synapses and er": {**OLD, "methods": ("er",), "buffer_size": 40, "er_batch": 8},
+}
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "sgd": {"lr": 0.05},
+    "adam": {"lr": 0.001},
+    "adamw": {"lr": 0.001},
+}
+# Of those that are refused, what the message has to name.
+REFUSED = {
+    **dict.fromkeys(("ewc", "ewc, online", "contexts and ewc"), "ewc"),
+    "old_synapses by importance": "importance",
+}
+
+
+class Enough(Exception):
+    """The run has come to where it is to be stopped."""
+
+
+def refusal(engine: str, methods: str, optimizer: str) -> str:
+    """What says no, by what is known of the sparse engine; '' where the pair runs."""
+    if engine != "sparse":
+        return ""
+    return REFUSED.get(methods, "" if optimizer == "sgd" else optimizer)
+
+
+def run(
+    built: Callable, exp: Experiment, stream: TaskStream, stop: int = -1, tree: Any = None
+) -> tuple[RunRecord, Any, Any]:
+    """A run, from a checkpoint or to one in the second task after `stop` of its steps; with what
+    the methods remember in the end."""
+    engine, methods, order = built(exp, stream)
+    record = empty_record(exp, stream, engine.model)
+    place = Place() if tree is None else checkpoint.put_back(tree, engine, methods, record)
+
+    def keep(_: bool) -> None:
+        if (place.task, place.phase, place.step) == (1, TRAINING, stop):
+            raise Enough
+
+    parts = exp, stream, engine, methods, order, record
+    try:
+        with Progress(len(stream.training), quiet=True) as progress:
+            run_stream(*parts, progress, place, keep)
+    except Enough:
+        return record, None, checkpoint.take(engine, methods, record, place)
+    state = {method.name: method.state() for method in methods}
+    return record, {"model": engine.model.state_dict(), "methods": state}, None
+
+
+def bits(value: Any) -> Any:
+    """Something that is equal only for the same bits."""
+    if isinstance(value, dict):
+        return {key: bits(item) for key, item in value.items() if key != "elapsed"}
+    if isinstance(value, list | tuple):
+        return [bits(item) for item in value]
+    if isinstance(value, Tensor):
+        value = value.detach().cpu().numpy()
+    return (value.dtype.str, value.shape, value.tobytes()) if hasattr(value, "tobytes") else value
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("methods", METHODS)
+@pytest.mark.parametrize("engine", ENGINES)
+def test_it_runs_and_goes_on_to_the_bit_or_says_why_not(
+    experiment: Callable,
+    stream_of: Callable,
+    built: Callable,
+    engine: str,
+    methods: str,
+    optimizer: str,
+) -> None:
+    keys = {"train_ep": 1, "train_ep_inc": 1, **METHODS[methods], **OPTIMIZERS[optimizer]}
+    made = experiment(**keys, engine=engine, optimizer=optimizer, hidden_units=32)
+    why = refusal(engine, methods, optimizer)
+    # What the rules refuse never comes to an engine; but neither would train it wrongly.
+    texts = {key: as_text(value) for key, value in keys.items()}
+    shared = {"engine": engine, "optimizer": optimizer, "hidden_units": "32", "num_batch": "2"}
+    try:
+        from_texts("Test", {**texts, **shared, "percent_on_fc": "0.125", "device": "cpu"})
+    except ConfigError as error:
+        assert why, str(error)
+        assert why in str(error)
+    else:
+        assert not why
+    stream = stream_of(made, train=288 if methods == "rigl" else 96, test=20)
+    if why:
+        # An engine knows methods, and not their keys; it asks for the optimiser first.
+        first = {"importance": "old_synapses"}.get(why, why) if optimizer == "sgd" else optimizer
+        with pytest.raises(EngineError, match=rf"(?s)engine = sparse does not fit.*{first}"):
+            built(made, stream)
+        return
+    whole, expected, _ = run(built, made, stream)
+    step = 110 if methods == "rigl" else 2
+    _, ended, tree = run(built, made, stream, stop=step)
+    assert ended is None and tree["place"]["task"] == 1 and tree["place"]["step"] == step
+    torch.manual_seed(1234)  # another process would have drawn other numbers
+    record, found, _ = run(built, made, stream, tree=tree)
+    assert bits(found) == bits(expected)
+    assert bits(record.stats()) == bits(whole.stats())
+    assert np.isfinite(record.stats()["loss"]).all() and not np.isnan(record.accs).any()
+
+
+def test_every_method_and_optimizer_takes_part(experiment: Callable) -> None:
+    made = [experiment(**keys) for keys in METHODS.values()]
+    together = {name for exp in made for name in exp.all_methods}
+    assert {"contexts", "grow", "rewire", "old_synapses", *KEYS["methods"].kind.names} <= together
+    assert set(OPTIMIZERS) == set(KEYS["optimizer"].kind.names)

@@ -1,0 +1,169 @@
+"""The reference engine: the network as written, autograd and torch's optimisers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.stream import Pictures, Samples, TaskStream
+from exps.config import Experiment
+from models.costs import entropies
+from models.network import Network
+from models.sparse import SparseWeightsBase, update_boost_strength
+from utils.engines.base import Need, Spring
+from utils.engines.batch import Batch, Loss, joined, objective
+from utils.engines.meter import EpochRecord, Meter
+from utils.engines.mixed import PLAIN, plain
+from utils.optimizers.base import MOMENTUM, Optimizer
+
+
+class AutogradEngine:
+    """Trains any network; what the other engines are compared with.
+
+    The pictures may live on another device than the network: a mini-batch is gathered where they
+    are.
+    """
+
+    name = "reference"
+    can = frozenset(Need)
+    fused = False  # whether the optimiser takes as few passes as it can
+
+    def __init__(
+        self, exp: Experiment, model: Network, stream: TaskStream, device: torch.device
+    ) -> None:
+        self.exp, self.model, self.stream, self.device = exp, model.to(device), stream, device
+        self.units, self.why_not_faster = model.units, ""
+        self.net = self.model  # what is computed
+        self.springs: dict[str, dict[Tensor, Spring]] = {}
+        self.parameters = list(self.model.parameters())
+        make = import_module(f"utils.optimizers.{exp.optimizer}").make
+        self.optimizer: Optimizer = make(exp, self.parameters, fused=self.fused)
+
+    @property
+    def active(self) -> Network:
+        """All of the network."""
+        return self.model
+
+    def begin_epoch(self, steps: int) -> None:
+        """Start counting anew; `steps` mini-batches will follow."""
+        self.net.train()
+        self.meter = Meter(steps, self.units, self.device)
+
+    def step(self, batch: Batch, losses: Sequence[Loss] = ()) -> list[Tensor]:
+        """One step of the optimiser; the logits, part by part, before it."""
+        inputs = [self._inputs(self.stream.train, part.samples) for part in batch.parts]
+        labels = [self._labels(self.stream.train, part.samples) for part in batch.parts]
+        with self._precision():
+            features = self.net.features(joined(inputs))
+            logits = [
+                self.net.heads[part.head](some).float()
+                for part, some in zip(batch.parts, features.split(batch.sizes), strict=True)
+            ]
+        loss = objective(logits, labels, batch, losses)
+        # Without a gradient the other heads stay as they are.
+        self.model.zero_grad(set_to_none=True)
+        loss.backward()
+        self._update()
+        if self.exp.record_stats:
+            self.meter.add_activity(features[: batch.current.size])
+        self.meter.add(loss, logits[0], labels[0])
+        return [some.detach() for some in logits]
+
+    def end_epoch(self) -> EpochRecord:
+        """Lower the boost strength by its factor and read what the epoch looked like."""
+        self.model.apply(update_boost_strength)
+        return self.meter.read(entropies(self.model))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on, in the middle of an epoch too: tensors by name."""
+        parameters = dict(self.model.named_parameters())
+        memory = {name: self.optimizer.state(p) for name, p in parameters.items()}
+        momentum = {name: its.pop(MOMENTUM) for name, its in memory.items() if MOMENTUM in its}
+        return {
+            "model": self.model.state_dict(),
+            "momentum": momentum,
+            "optimizer": {name: its for name, its in memory.items() if its},
+            "mix": dict.fromkeys(parameters, PLAIN),
+            "meter": self.meter.totals(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state_dict` was taken; `begin_epoch` comes first."""
+        state = plain(state)
+        self.model.load_state_dict(state["model"])
+        parameters = dict(self.model.named_parameters())
+        for name, parameter in parameters.items():
+            memory = dict(state["optimizer"].get(name, {}))
+            if name in state["momentum"]:
+                memory[MOMENTUM] = state["momentum"][name]
+            if memory:
+                self.optimizer.restore(parameter, memory)
+        self.meter.restore(state["meter"])
+
+    def scale(self, factors: dict[Tensor, Tensor]) -> None:
+        """From now on multiply the updates of these parameters."""
+        self.optimizer.factors = factors
+
+    def pull(self, by: str, springs: dict[Tensor, Spring]) -> None:
+        """From now on pull these parameters."""
+        self.springs[by] = springs
+
+    def restart(self) -> None:
+        """The optimiser begins anew."""
+        self.optimizer.restart()
+
+    @torch.no_grad()
+    def follow_masks(self) -> None:
+        """What the masks hide is zero, and has no momentum."""
+        for layer in self.model.modules():
+            if isinstance(layer, SparseWeightsBase):
+                layer.rezero_weights()
+                for memory in self.optimizer.memory(layer.weight):
+                    memory.masked_fill_(layer.zero_mask, 0)
+
+    def found(self) -> None:
+        """There are no contexts."""
+
+    def enter(self, task: int) -> None:
+        """There are no contexts."""
+
+    def units_of(self, task: int) -> None:
+        """All are every task's."""
+
+    @torch.no_grad()
+    def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
+        """Logits [n, classes] of test pictures, in evaluation mode, and their labels int64 [n]."""
+        self.net.eval()
+        x, labels = self._inputs(self.stream.test, samples), self._labels(self.stream.test, samples)
+        with self._precision():
+            logits = self.net(x, head)
+        return logits.float(), labels
+
+    @torch.no_grad()
+    def _update(self) -> None:
+        """Step all parameters that have a gradient."""
+        for springs in self.springs.values():
+            for p, spring in springs.items():
+                if p.grad is not None:  # a head that is not used has not moved
+                    p.grad.addcmul_(spring.strength, p - spring.anchor)
+        self._mask_gradients()
+        self.optimizer.apply([(p, p.grad) for p in self.parameters if p.grad is not None])
+
+    def _mask_gradients(self) -> None:
+        """Nothing: the layers compute with masked weights, whose gradients are masked too."""
+
+    def _precision(self) -> torch.autocast:
+        half = self.exp.precision == "bf16"
+        return torch.autocast(
+            self.device.type, dtype=torch.bfloat16, enabled=half, cache_enabled=False
+        )
+
+    def _inputs(self, pictures: Pictures, samples: Samples) -> Tensor:
+        return self.stream.inputs(pictures, samples).to(self.device, non_blocking=True)
+
+    def _labels(self, pictures: Pictures, samples: Samples) -> Tensor:
+        return self.stream.labels(pictures, samples).to(self.device, non_blocking=True)

@@ -1,0 +1,122 @@
+"""The interface of engines: how steps and predictions are computed, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from benchmarks.stream import Samples
+from models.network import Network
+from utils.engines.batch import Batch, Loss
+from utils.engines.meter import EpochRecord
+
+
+class Need(Enum):
+    """What a method may need of an engine beyond steps on parts and losses on logits, which every
+    engine has; the value completes 'it has no ...'."""
+
+    GRADIENTS = "gradient of every parameter"
+    PULL = "pull of every parameter towards an anchor"
+    SCALE = "learning rate of its own for every synapse"
+    MASKS = "masks that change"
+
+
+class Spring(NamedTuple):
+    """A pull on a parameter, both in its shape: strength · (parameter - anchor) is added to the
+    gradient."""
+
+    strength: Tensor
+    anchor: Tensor
+
+
+@runtime_checkable
+class Router(Protocol):
+    """Which units a task has, and which task a picture is of: what an engine of parts asks."""
+
+    @property
+    def known(self) -> int:
+        """How many tasks have begun."""
+
+    def units_of(self, task: int) -> Tensor:
+        """The units of each hidden layer that may win, int64 [layers, size], in order."""
+
+    def route(self, x: Tensor) -> Tensor:
+        """The task of each picture x [batch, inputs]: int64 [batch]."""
+
+
+class Asking(Protocol):
+    """What is to be known of a method to choose an engine for it: see `utils.methods.base`."""
+
+    @property
+    def name(self) -> str:
+        """For people."""
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What it asks of an engine."""
+
+    def prepare(self, model: Network) -> None:
+        """Attach what is shaped like the parameters."""
+
+
+class Engine(Protocol):
+    """Trains and evaluates one network on one device. Nothing in `step` waits for the device."""
+
+    name: str
+    can: frozenset[Need]
+    device: torch.device
+    units: int  # inputs of the classifier
+    why_not_faster: str  # why a faster engine was not taken; '' where there is none
+
+    @property
+    def model(self) -> Network:
+        """The network, with the weights as they are now."""
+
+    @property
+    def active(self) -> Network:
+        """The part of it that is trained now, which methods act on; without contexts all of it."""
+
+    def begin_epoch(self, steps: int) -> None:
+        """Start counting anew; `steps` mini-batches will follow."""
+
+    def step(self, batch: Batch, losses: Sequence[Loss] = ()) -> list[Tensor]:
+        """One step of the optimiser; the logits, part by part, before it."""
+
+    def end_epoch(self) -> EpochRecord:
+        """Lower the boost strength by its factor and read what the epoch looked like."""
+
+    def scale(self, factors: dict[Tensor, Tensor]) -> None:
+        """From now on multiply the updates of these parameters of `active` with factors in their
+        shapes."""
+
+    def pull(self, by: str, springs: dict[Tensor, Spring]) -> None:
+        """From now on pull these parameters of `active`; each method, `by`, has its own springs."""
+
+    def restart(self) -> None:
+        """The optimiser begins anew: momentum is zero."""
+
+    def follow_masks(self) -> None:
+        """The masks of `active` have changed, and so may weights that were hidden before; what is
+        hidden now is zero, and has no momentum."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on, in the middle of an epoch too: tensors by name."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state_dict` was taken; `begin_epoch` comes first."""
+
+    def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
+        """Logits [n, classes] of test pictures, in evaluation mode, and their labels int64 [n]."""
+
+    def found(self) -> Tensor | None:
+        """The context of each picture of the last `logits`, int64 [n]; None without contexts."""
+
+    def enter(self, task: int) -> None:
+        """Train the part of a task that the router knows; without contexts nothing."""
+
+    def units_of(self, task: int) -> Tensor | None:
+        """The units of a task, see `Router`; None where all are every task's."""

@@ -1,0 +1,226 @@
+"""The engine for contexts: in each only its units may win, so only their part is computed.
+
+Every context is a small network, a part of the model, and trained by the engine that is best for
+it: a step costs what the units of the context cost, not those of the whole layer. Weights, momentum
+and decay of all others stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.stream import Samples, TaskStream
+from exps.config import Experiment
+from models import make_model
+from models.functional import binary_entropy
+from models.network import Network
+from models.synapses import Weights, winner_layers
+from utils.engines.base import Engine, Router, Spring
+from utils.engines.batch import Batch, Loss
+from utils.engines.meter import EpochRecord
+from utils.engines.subnet import Subnet
+
+
+class RoutedEngine:
+    """Trains the part of the current task, and tests each picture with the part of its context.
+
+    build: makes the engine of a part; prepare: attaches to a network what methods attach.
+    Momentum starts from zero in every context, and each has biases of the classifiers of its own;
+    those of the model stay as they were made. testers and whole: made when they are first needed
+    after a step.
+    """
+
+    whole: Engine | None
+
+    def __init__(
+        self,
+        exp: Experiment,
+        model: Network,
+        stream: TaskStream,
+        device: torch.device,
+        build: Callable[[Network], Engine],
+        router: Router,
+        prepare: Callable[[Network], None],
+    ) -> None:
+        self.exp, self.stream, self.device, self.build = exp, stream, device, build
+        self.router = router
+        self._model, self.units = model.to(device), model.units
+        tasks, layers = len(stream.training), len(model.blocks)
+        self.template = _template(exp, stream, model, prepare).to(device)
+        self.biases = [
+            torch.stack([Weights.of(head).bias.detach()] * tasks) for head in model.heads
+        ]
+        self.current = -1  # the context that is trained
+        self._train(torch.arange(exp.context_units).expand(layers, -1))
+        self.name, self.can = f"{self.inner.name}, by context", self.inner.can
+        self.why_not_faster = self.inner.why_not_faster
+        self._forget_tests()
+
+    @property
+    def model(self) -> Network:
+        """The network, with the weights as they are now."""
+        self._write_back()
+        return self._model
+
+    @property
+    def active(self) -> Network:
+        """The part that is trained now."""
+        return self.inner.active
+
+    def begin_epoch(self, steps: int) -> None:
+        """Start counting anew; `steps` mini-batches will follow."""
+        self.inner.begin_epoch(steps)
+
+    def step(self, batch: Batch, losses: Sequence[Loss] = ()) -> list[Tensor]:
+        """One step of the optimiser; the logits, part by part, before it."""
+        self._forget_tests()
+        return self.inner.step(batch, losses)
+
+    def end_epoch(self) -> EpochRecord:
+        """What the epoch looked like: shares are of all units, not of those of the context."""
+        done = self.inner.end_epoch()
+        self._write_back()
+        unit_on = np.zeros(self.units, np.int64)
+        unit_on[self.router.units_of(self.current)[-1].numpy()] = done.unit_on
+        share = self.exp.context_units / self.exp.hidden_units
+        return replace(
+            done,
+            active=done.active * share,
+            active_std=done.active_std * share,
+            unit_on=unit_on,
+            entropy=self._entropies(),
+        )
+
+    def scale(self, factors: dict[Tensor, Tensor]) -> None:
+        """Of parameters of the part."""
+        self.inner.scale(factors)
+
+    def pull(self, by: str, springs: dict[Tensor, Spring]) -> None:
+        """Parameters of the part."""
+        self.inner.pull(by, springs)
+
+    def restart(self) -> None:
+        """The optimiser of the part begins anew."""
+        self.inner.restart()
+
+    def follow_masks(self) -> None:
+        """The masks of the part have changed."""
+        self.inner.follow_masks()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on, in the middle of an epoch too: tensors by name."""
+        inner = self.inner.state_dict()
+        return {
+            "model": self._model.state_dict(),
+            "biases": self.biases,
+            "current": self.current,
+            "inner": inner,
+            "meter": inner["meter"],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue exactly where `state_dict` was taken, with a router that knows as much."""
+        self._model.load_state_dict(state["model"])
+        for mine, saved in zip(self.biases, state["biases"], strict=True):
+            mine.copy_(saved)
+        self.current = state["current"]
+        if self.current >= 0:
+            self._train(self.router.units_of(self.current))
+            self.inner.begin_epoch(len(state["meter"]["losses"]))
+        self.inner.load_state_dict(state["inner"])
+        self._forget_tests()
+
+    @torch.no_grad()
+    def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
+        """Logits [n, classes] of test pictures, each in its own context, and labels int64 [n].
+
+        Before the first task all units may win.
+        """
+        if not self.router.known:
+            self.whole = self.whole or self.build(self._model)
+            return self.whole.logits(samples, head)
+        x = self.stream.inputs(self.stream.test, samples).flatten(1).to(self.device)
+        self.contexts = self.router.route(x).to(samples.rows.device)
+        total = torch.empty(len(samples), self.biases[head].shape[1], device=self.device)
+        for context in self.contexts.unique().tolist():
+            which = (self.contexts == context).nonzero().flatten()
+            part, _ = self._tester(context).logits(samples.take(which), head)
+            total[which.to(self.device)] = part
+        return total, self.stream.labels(self.stream.test, samples).to(self.device)
+
+    def found(self) -> Tensor | None:
+        """The context of each picture of the last `logits`, int64 [n]; None before any."""
+        return self.contexts if self.router.known else None
+
+    def enter(self, task: int) -> None:
+        """Leave the context before, and train the part of this task."""
+        self._write_back()
+        self.current = task
+        self._train(self.router.units_of(task))
+        self._forget_tests()
+
+    def units_of(self, task: int) -> Tensor:
+        """Those that the router gives it."""
+        return self.router.units_of(task)
+
+    def _entropies(self) -> np.ndarray:
+        """Of the duty cycles over all tasks so far, float64 [layers]: a unit wins in its contexts
+        alone, and there it has the duty cycle that it remembers.
+        """
+        known, found = self.router.known, []
+        units = torch.stack([self.router.units_of(task) for task in range(known)])
+        for i, layer in enumerate(winner_layers(self._model)):
+            mine = units[:, i].flatten().bincount(minlength=layer.n)
+            found.append(float(binary_entropy(layer.duty_cycle.cpu() * mine / known)[1]))
+        return np.array(found)
+
+    def _train(self, units: Tensor) -> None:
+        self.subnet, self.inner = self._part(units, max(self.current, 0))
+
+    def _part(self, units: Tensor, context: int) -> tuple[Subnet, Engine]:
+        """A part of the model, copied from it now, and its engine."""
+        subnet = Subnet(self._model, self.template, units.to(self.device))
+        for bias, mine in zip(subnet.biases, self.biases, strict=True):
+            bias.copy_(mine[context])
+        return subnet, self.build(subnet.net)
+
+    def _write_back(self) -> None:
+        """Write the part that is trained into the model."""
+        if self.current < 0:
+            return
+        _ = self.inner.model  # it writes its weights into its model
+        self.subnet.write_back()
+        for bias, mine in zip(self.subnet.biases, self.biases, strict=True):
+            mine[self.current] = bias
+
+    def _tester(self, context: int) -> Engine:
+        """The engine that tests in a context: made once between steps."""
+        if context == self.current:
+            return self.inner
+        if context not in self.testers:
+            self._write_back()
+            self.testers[context] = self._part(self.router.units_of(context), context)[1]
+        return self.testers[context]
+
+    def _forget_tests(self) -> None:
+        """What was made for testing is of no use once a step is taken."""
+        self.testers: dict[int, Engine] = {}
+        self.whole = None
+        self.contexts = torch.zeros(0, dtype=torch.int64)
+
+
+def _template(
+    exp: Experiment, stream: TaskStream, model: Network, prepare: Callable[[Network], None]
+) -> Network:
+    """A network of the shape of a part."""
+    share = winner_layers(model)[0].k / exp.context_units
+    part = replace(exp, hidden_units=exp.context_units, percent_on_fc=share)
+    made = make_model(part, stream.input_shape, stream.head_sizes)
+    prepare(made)
+    return made

@@ -1,0 +1,324 @@
+"""The engine for k-winner MLPs on the CPU: it computes what is active, and nothing else.
+
+Between layers flow the winners' indices and values. The first layer's input is dense, so its
+forward product is too; every layer after it reads only the rows of its (transposed) weights that
+belong to winners, the backward pass touches winners only, and SGD with momentum and weight decay is
+applied to the touched entries alone while all others follow lazily (see `lazy`). It computes what
+the reference engine computes, up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmarks.stream import Samples, TaskStream
+from exps.config import Experiment
+from models.costs import entropies
+from models.dropout import dropout_factors
+from models.k_winners import KWinners
+from models.mlp import MLP
+from models.network import Network
+from models.sparse import update_boost_strength
+from models.synapses import Weights, winner_layers
+from utils.engines.base import Need, Spring
+from utils.engines.batch import Batch, Loss, joined, objective
+from utils.engines.meter import EpochRecord, Meter
+from utils.engines.mixed import PLAIN, plain
+from utils.engines.winners.choose import Winners, choose
+from utils.engines.winners.first_layer import first_layer
+from utils.engines.winners.hidden_layer import HiddenLayer
+from utils.engines.winners.lazy import LazyMatrix
+from utils.optimizers.sgd import SGD, Basis
+
+FEW = 16  # a layer is worth this engine when at most one unit in so many wins
+
+
+class SparseEngine:
+    """Trains an MLP whose every hidden layer is k-winners, in float32 on the CPU.
+
+    `keep` draws dropout: given a layer's number and its winners' indices [batch, k], the factors
+    for their values, 0 or 1 / (1 - p).
+    """
+
+    name = "sparse"
+    can = frozenset({Need.SCALE, Need.MASKS})
+
+    def __init__(self, exp: Experiment, model: Network, stream: TaskStream) -> None:
+        basis = _basis(exp)
+        assert basis is not None, "`declines` is asked first"
+        self.exp, self.stream, self._model = exp, stream, model
+        self.device, self.units = torch.device("cpu"), model.units
+        self.why_not_faster = ""
+        self.sgd = SGD(exp)
+        first, *others = [Weights.of(block.linear) for block in model.blocks]
+        self.winners, self.half = winner_layers(model), exp.precision == "bf16"
+        self.first = first_layer(
+            first,
+            self.sgd,
+            basis,
+            half=self.half,
+            k=self.winners[0].k,
+            grain=stream.grain,
+        )
+        self.hidden = [HiddenLayer(weights, self.sgd, basis) for weights in others]
+        self.heads = [Weights.of(head) for head in model.heads]
+        self.dropout = [block.dropout.p for block in model.blocks]
+        self.ahead = False  # of the weights that the model holds
+        self.keep: Callable[[int, Tensor], Tensor] = self._draw
+
+    @staticmethod
+    def declines(exp: Experiment, model: Network, device: torch.device) -> str:
+        """Why this engine cannot train the model, '' where it can."""
+        if device.type != "cpu":
+            return "sparse: it is for CPUs"
+        if type(model) is not MLP or len(winner_layers(model)) != len(model.blocks):
+            return "sparse: it is for MLPs whose every hidden layer has own k-winners"
+        if any(Weights.of(block.linear).any_bias is None for block in model.blocks):
+            return "sparse: it is for layers with a bias"
+        if not hasattr(_optimizer(exp), "basis"):
+            return f"sparse: {exp.optimizer} allows no lazy updates"
+        lazy = _basis(exp) is not None
+        return "" if lazy else "sparse: lr, momentum and weight_decay allow no lazy updates"
+
+    @staticmethod
+    def pays(model: Network) -> bool:
+        """Whether so few units win that this engine is the faster one."""
+        return all(layer.k * FEW <= layer.n for layer in winner_layers(model))
+
+    @property
+    def model(self) -> Network:
+        """The network, with the weights as they are now."""
+        if self.ahead:
+            self.first.write_back()
+            for layer in self.hidden:
+                layer.write_back()
+            self.ahead = False
+        return self._model
+
+    @property
+    def active(self) -> Network:
+        """All of the network."""
+        return self.model
+
+    def begin_epoch(self, steps: int) -> None:
+        """Start counting anew; `steps` mini-batches will follow."""
+        self.meter = Meter(steps, self.units, self.device)
+
+    @torch.no_grad()
+    def step(self, batch: Batch, losses: Sequence[Loss] = ()) -> list[Tensor]:
+        """One step of SGD; the logits, part by part, before it."""
+        self.ahead = True
+        pictures = self.stream.train
+        parts = [self.stream.inputs(pictures, part.samples) for part in batch.parts]
+        labels = [self.stream.labels(pictures, part.samples) for part in batch.parts]
+        x = joined(parts).flatten(1)
+        outputs, scales = self._forward(x)
+        logits, gradient, loss = self._classify(outputs[-1], labels, batch, losses)
+        for i in range(len(self.hidden), 0, -1):
+            gradient *= scales[i]
+            gradient = self.hidden[i - 1].backward(outputs[i - 1], outputs[i].unit, gradient)
+        gradient *= scales[0]
+        self.first.backward(x, outputs[0].unit, gradient)
+        self.sgd.step()
+        if self.exp.record_stats:
+            current = slice(batch.current.size)
+            self.meter.add_winners(outputs[-1].unit[current], outputs[-1].value[current])
+        self.meter.add(loss, logits[0], labels[0])
+        return logits
+
+    def end_epoch(self) -> EpochRecord:
+        """Lower the boost strength by its factor and read what the epoch looked like."""
+        self._model.apply(update_boost_strength)
+        return self.meter.read(entropies(self._model))
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on, in the middle of an epoch too: tensors by name."""
+        lazy, parameters = self._lazy(), dict(self._model.named_parameters())
+        model, momentum = self._model.state_dict(), dict[str, Tensor]()
+        mix = dict.fromkeys(parameters, PLAIN)
+        for name, p in parameters.items():
+            if name in lazy:
+                matrix, turned = lazy[name]
+                parts = [part.t() if turned else part for part in matrix.parts]
+                model[name], mix[name] = parts[0], matrix.mix()
+                its = parts[1] if len(parts) > 1 else torch.zeros_like(p)
+            else:
+                its = self.sgd.momentum(p)
+            if self.exp.momentum:
+                momentum[name] = its
+        meter = self.meter.totals()
+        return {"model": model, "momentum": momentum, "optimizer": {}, "mix": mix, "meter": meter}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken; `begin_epoch` comes first. Exactly where it was
+        taken of an engine like this one, else up to rounding.
+        """
+        lazy, flat = self._lazy(), plain(state)
+        self._model.load_state_dict(flat["model"])
+        for name, p in self._model.named_parameters():
+            held, its = state["model"][name], state["momentum"].get(name)
+            if name in lazy:
+                matrix, turned = lazy[name]
+                if turned:
+                    held, its = held.t(), None if its is None else its.t()
+                matrix.restore(held, its, state["mix"][name])
+            elif its is not None:
+                self.sgd.momentum(p).copy_(flat["momentum"][name])
+        for layer in self.hidden:
+            layer.follow_mask()
+        self.first.refresh()
+        self.ahead = True
+        self.meter.restore(state["meter"])
+
+    def scale(self, factors: dict[Tensor, Tensor]) -> None:
+        """From now on multiply the updates of these parameters."""
+        self.sgd.factors = factors
+        for layer in self.hidden:
+            layer.follow_factors()
+
+    def pull(self, by: str, springs: dict[Tensor, Spring]) -> None:
+        """Not here: it moves every weight in every step."""
+        raise NotImplementedError(f"{by}: the sparse engine has no {Need.PULL.value}")
+
+    def restart(self) -> None:
+        """Momentum starts from zero."""
+        self.ahead = True
+        self.sgd.restart()
+        self.first.restart()
+        for layer in self.hidden:
+            layer.matrix.restart()
+
+    def follow_masks(self) -> None:
+        """What the masks hide is zero, and has no momentum; the other weights are the model's."""
+        self.first.follow_mask()
+        for layer in self.hidden:
+            layer.take_over()
+        self.ahead = True
+
+    def found(self) -> None:
+        """There are no contexts."""
+
+    def enter(self, task: int) -> None:
+        """There are no contexts."""
+
+    def units_of(self, task: int) -> None:
+        """All are every task's."""
+
+    @torch.no_grad()
+    def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
+        """Logits [n, classes] of test pictures, in evaluation mode, and their labels int64 [n]."""
+        x = self.stream.inputs(self.stream.test, samples).flatten(1)
+        on = self.first.test_winners(x, self._boost(0), self.winners[0].k_inference)
+        for i, layer in enumerate(self.hidden, 1):
+            on = self._choose(layer, on, i, self.winners[i].k_inference)
+        logits, _ = _logits(on, self.heads[head])
+        return logits, self.stream.labels(self.stream.test, samples)
+
+    def _lazy(self) -> dict[str, tuple[LazyMatrix, bool]]:
+        """What holds the parameters that the model has as they were at some time, by their names,
+        and whether it holds them transposed."""
+        held = {layer.weights.weight: (layer.matrix, True) for layer in self.hidden}
+        if self.first.matrix is not None:
+            held[self.first.weights.weight] = self.first.matrix, False
+        return {name: held[p] for name, p in self._model.named_parameters() if p in held}
+
+    def _forward(self, x: Tensor) -> tuple[list[Winners], list[Tensor]]:
+        """The winners of every layer with their values after dropout, and dropout's factors."""
+        outputs: list[Winners] = []
+        scales: list[Tensor] = []
+        for i, activation in enumerate(self.winners):
+            if i == 0:
+                on = self.first.train_winners(x, self._boost(0), activation.k)
+            else:
+                on = self._choose(self.hidden[i - 1], outputs[-1], i, activation.k)
+            _count_wins(activation, on)
+            scale = self.keep(i, on.unit).masked_fill_(on.value == 0, 0)  # nothing for the padding
+            outputs.append(Winners(on.unit, on.value * scale))
+            scales.append(scale)
+        return outputs, scales
+
+    def _classify(
+        self, on: Winners, labels: list[Tensor], batch: Batch, losses: Sequence[Loss]
+    ) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Logits part by part, the gradient [batch, k] for the values of `on`, and the loss [].
+
+        All that is written by hand begins at dL/dlogits, so any loss on logits will do.
+        """
+        inputs = list(map(Winners, on.unit.split(batch.sizes), on.value.split(batch.sizes)))
+        found = [
+            _logits(some, self.heads[p.head]) for some, p in zip(inputs, batch.parts, strict=True)
+        ]
+        logits = [some for some, _ in found]
+        errors, loss = _errors(logits, labels, batch, losses)
+        for head in dict.fromkeys(part.head for part in batch.parts):
+            self.sgd.gradient(self.heads[head].weight).zero_()
+            self.sgd.gradient(self.heads[head].bias).zero_()
+        back = []
+        for some, part, error, (_, rows) in zip(inputs, batch.parts, errors, found, strict=True):
+            classifier = self.heads[part.head]
+            classes, units = classifier.weight.shape
+            where = some.unit.unsqueeze(2) + torch.arange(classes) * units  # [part, k, classes]
+            shares = some.value.unsqueeze(2) * error.unsqueeze(1)
+            gradient = self.sgd.gradients[classifier.weight]
+            gradient.view(-1).index_add_(0, where.flatten(), shares.flatten())
+            self.sgd.gradients[classifier.bias] += error.sum(0)
+            back.append(torch.einsum("bkc,bc->bk", rows, error))
+        return logits, joined(back), loss
+
+    def _choose(self, layer: HiddenLayer, inputs: Winners, i: int, k: int) -> Winners:
+        """The winners of hidden layer i; in bf16 no more than k, as in the first."""
+        return choose(layer.forward(inputs), self._boost(i), k, break_ties=self.half)
+
+    def _boost(self, layer: int) -> Tensor | None:
+        """What multiplies the pre-activations when winners are picked [units]; None for ones."""
+        activation = self.winners[layer]
+        if not activation.boost_strength:
+            return None
+        return torch.exp(-activation.boost_strength * activation.duty_cycle)
+
+    def _draw(self, layer: int, index: Tensor) -> Tensor:
+        return dropout_factors(index.shape, self.dropout[layer])
+
+
+def _errors(
+    logits: list[Tensor], labels: list[Tensor], batch: Batch, losses: Sequence[Loss]
+) -> tuple[list[Tensor], Tensor]:
+    """dL/dlogits part by part, [part, classes] each, and the loss []."""
+    if losses:
+        with torch.enable_grad():
+            leaves = [some.detach().requires_grad_() for some in logits]
+            loss = objective(leaves, labels, batch, losses)
+        return list(torch.autograd.grad(loss, leaves)), loss.detach()
+    errors = []
+    for some, right, part in zip(logits, labels, batch.parts, strict=True):
+        error = some.softmax(1)
+        error[torch.arange(len(right)), right] -= 1
+        error /= len(right)
+        errors.append(error if part.weight == 1 else error.mul_(part.weight))
+    return errors, objective(logits, labels, batch, ())
+
+
+def _optimizer(exp: Experiment) -> Any:
+    return import_module(f"utils.optimizers.{exp.optimizer}")
+
+
+def _basis(exp: Experiment) -> Basis | None:
+    found: Basis | None = _optimizer(exp).basis(exp)
+    return found
+
+
+def _logits(inputs: Winners, classifier: Weights) -> tuple[Tensor, Tensor]:
+    """Logits [batch, classes], and the classifier's weights of the inputs [batch, k, classes]."""
+    rows = classifier.weight.t()[inputs.unit]
+    return torch.einsum("bk,bkc->bc", inputs.value, rows).add_(classifier.bias), rows
+
+
+def _count_wins(activation: KWinners, on: Winners) -> None:
+    wins = torch.zeros_like(activation.duty_cycle)
+    wins.index_add_(0, on.unit.flatten(), (on.value > 0).to(wins.dtype).flatten())
+    activation.count_wins(wins, len(on.unit))

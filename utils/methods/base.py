@@ -1,0 +1,87 @@
+"""What a method of continual learning may do: hooks around tasks and steps, which do nothing here.
+
+A method is a file beside this one with a class `Method` derived from the one below.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.stream import TaskStream
+from exps.config import Experiment
+from models.network import Network
+from utils.engines.base import Engine, Need
+from utils.engines.batch import Batch
+
+
+class Moment(NamedTuple):
+    """The step that comes next: `step` (from 0) of the `total` of its task (from 0), of which
+    `epoch` make an epoch."""
+
+    task: int
+    step: int
+    epoch: int
+    total: int
+
+
+class Method:
+    """Does nothing."""
+
+    def __init__(self, exp: Experiment, stream: TaskStream) -> None:
+        self.exp, self.stream = exp.in_effect, stream
+
+    @property
+    def name(self) -> str:
+        """That of its file."""
+        return type(self).__module__.rpartition(".")[2]
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What it asks of an engine; the fastest that has it is taken."""
+        return frozenset()
+
+    def prepare(self, model: Network) -> None:
+        """Attach what is shaped like the parameters (`models.synapses.attach`) to a new network, or
+        to one that is to be a part of it."""
+
+    def begin_task(self, engine: Engine, task: int) -> None:
+        """The task with this number (from 0) will be trained now."""
+
+    def before_step(self, engine: Engine, batch: Batch, now: Moment) -> Batch:
+        """What the step trains on: the batch, perhaps with more parts."""
+        return batch
+
+    def loss(self, logits: list[Tensor], labels: list[Tensor], batch: Batch) -> Tensor | None:
+        """A scalar that is added to the loss; logits [n, classes] and the right outputs int64 [n],
+        part by part."""
+        return None
+
+    def after_step(self, engine: Engine, batch: Batch, logits: list[Tensor]) -> None:
+        """The step is taken; with Need.GRADIENTS its gradients are still there."""
+
+    def end_task(self, engine: Engine, task: int) -> None:
+        """The task has been trained; its tests come next."""
+
+    def result(self) -> dict[str, np.ndarray]:
+        """What it has to say in the result, after every task."""
+        return {}
+
+    def state(self) -> dict[str, Any]:
+        """All that it remembers outside of the network, for a checkpoint: tensors and numbers."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken; the engine follows."""
+
+    def resume(self, engine: Engine) -> None:
+        """The engine continues in the middle of a task: tell it again what it was told."""
+
+
+def draws(*seed: int) -> torch.Generator:
+    """A generator of its own for every purpose (the first number) and moment."""
+    draw = np.random.SeedSequence(seed).generate_state(1, np.uint64).item()
+    return torch.Generator().manual_seed(draw)

@@ -1,0 +1,114 @@
+"""Contexts: each task has units of its own, and a picture finds its task by itself.
+
+The context of a picture is the task whose training pictures have the nearest mean (Iyer et al.,
+2022, "Avoiding Catastrophe: Active Dendrites Enable Multi-Task Learning in Dynamic Environments").
+Which units may win in a context is settled when its task begins. No training picture is kept.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.stream import TaskStream
+from exps.config import Experiment
+from models.synapses import winner_layers
+from utils.engines.base import Engine
+from utils.engines.batch import Batch
+from utils.methods import base
+from utils.methods.base import Moment
+
+DRAW = 2  # sets the draws of units apart from whatever else is drawn from the seed
+
+
+class Method(base.Method):
+    """The contexts of a stream of tasks, filled in one after the other: a `Router`.
+
+    units: int64 [tasks, layers, size], the units of each hidden layer that may win, in order; total
+    float64 [tasks, inputs] and count int64 [tasks]: sum and number of training pictures, whose
+    ratio is the prototype, on the device of the pictures; begun: int64 [], how many tasks have.
+    """
+
+    def __init__(self, exp: Experiment, stream: TaskStream) -> None:
+        super().__init__(exp, stream)
+        tasks, size = len(stream.training), exp.context_units
+        self.width, self.shared = exp.hidden_units, round(size * exp.context_overlap)
+        self.units = torch.zeros(tasks, exp.hidden_layers, size, dtype=torch.int64)
+        inputs, device = int(np.prod(stream.input_shape)), stream.train.x.device
+        self.total = torch.zeros(tasks, inputs, dtype=torch.float64, device=device)
+        self.count = torch.zeros(tasks, dtype=torch.int64)
+        self.begun = torch.zeros((), dtype=torch.int64)
+        self.prototypes: Tensor | None = None  # once they are needed after a step
+
+    @property
+    def known(self) -> int:
+        """How many tasks have begun."""
+        return int(self.begun)
+
+    def units_of(self, task: int) -> Tensor:
+        """The units of each hidden layer that may win in a task, int64 [layers, size]."""
+        return self.units[task]
+
+    @torch.no_grad()
+    def route(self, x: Tensor) -> Tensor:
+        """The task whose prototype is nearest to each of x [batch, inputs]: int64 [batch]."""
+        if self.prototypes is None:
+            count = self.count[: self.known].to(self.total.device).unsqueeze(1)
+            self.prototypes = (self.total[: self.known] / count).float().to(x.device)
+        return nearest(x, self.prototypes)
+
+    def begin_task(self, engine: Engine, task: int) -> None:
+        """Recruit the units of the task, and train them alone."""
+        assert task == self.known, "tasks come in order"
+        self.recruit([layer.duty_cycle for layer in winner_layers(engine.model)])
+        engine.enter(task)
+
+    def before_step(self, engine: Engine, batch: Batch, now: Moment) -> Batch:
+        """Count the pictures in the prototype; in the first epoch each comes once."""
+        if now.step < now.epoch:
+            x = self.stream.inputs(self.stream.train, batch.current.samples).flatten(1)
+            self.total[now.task] += x.sum(0)
+            self.count[now.task] += len(x)
+        self.prototypes = None
+        return batch
+
+    def recruit(self, duty_cycles: list[Tensor]) -> None:
+        """Begin the next context: of each layer, by the duty cycles [width] of its units.
+
+        First the shared ones, among the units of earlier contexts, then the others: those in the
+        fewest contexts, of these the ones that won least, and of these some at random.
+        """
+        task = self.known
+        draw = (
+            np.random.SeedSequence([self.exp.seed, DRAW, task]).generate_state(1, np.uint64).item()
+        )
+        generator = torch.Generator().manual_seed(draw)
+        for layer, duty_cycle in enumerate(duty_cycles):
+            contexts = self.units[:task, layer].flatten().bincount(minlength=self.width)
+            chance = torch.rand(self.width, generator=generator).numpy()
+            order = torch.from_numpy(np.lexsort((chance, duty_cycle.cpu().numpy(), contexts)))
+            old = contexts[order] > 0
+            shared = order[old][: self.shared]
+            others = order[~torch.isin(order, shared)][: self.units.shape[2] - len(shared)]
+            chosen = torch.cat([shared, others]).sort().values
+            self.units[task, layer] = chosen
+        self.begun += 1
+
+    def state(self) -> dict[str, Any]:
+        """All of it; the memory itself."""
+        return {name: getattr(self, name) for name in ("units", "total", "count", "begun")}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        for name, value in self.state().items():
+            value.copy_(state[name])
+
+
+def nearest(x: Tensor, prototypes: Tensor) -> Tensor:
+    """Which prototype [n, inputs] is nearest to each of x [batch, inputs]: int64 [batch]."""
+    # |x - p|² without |x|², which is the same for all p.
+    distance = (prototypes * prototypes).sum(1) - 2 * x @ prototypes.t()
+    return distance.argmin(1)

@@ -1,0 +1,107 @@
+"""Growth: synapses that are added at the start of a task, and then on a schedule until three
+quarters of it.
+
+Either every unit gets the same number of new synapses, or every task wires up fresh units, each in
+full, and leaves the others as they are; in the end fan-in is even in both. When: `exps.schedule`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.stream import TaskStream
+from exps import schedule
+from exps.config import Experiment
+from models.blocks import Block
+from models.k_winners import KWinners
+from models.sparse import SparseWeights
+from utils.methods import changing
+from utils.methods.base import Moment
+from utils.methods.changing import NEVER, masked
+
+
+class Method(changing.Method):
+    """Lets synapses grow as the keys of `dynamic = grow` say."""
+
+    def __init__(self, exp: Experiment, stream: TaskStream) -> None:
+        super().__init__(exp, stream)
+        self.score, self.fresh = exp.grow_by, exp.grow_units == "fresh"
+
+    def due(self, now: Moment, layer: SparseWeights) -> int:
+        """How many synapses every unit is to be given before this step, or how many units are to be
+        wired up, as grow_units says."""
+        exp = self.exp
+        times = schedule.times(exp, now.epoch, now.total)
+        if now.step not in times:
+            return 0
+        units, inputs = layer.zero_mask.shape
+        whole = inputs * exp.grow_per_task
+        if self.fresh:
+            whole = units * exp.grow_per_task / (exp.max_density_fc - exp.initial_density_fc)
+        done = times.index(now.step)
+        so_far = [round(whole * n / len(times)) for n in (done, done + 1)]
+        return so_far[1] - so_far[0]
+
+    @torch.no_grad()
+    def change(self, block: Block, due: float, score: Tensor, generator: torch.Generator) -> None:
+        """Give every unit `due` synapses, or wire up so many units."""
+        layer = masked(block)
+        most = round(layer.zero_mask.shape[1] * self.exp.max_density_fc)
+        if self.fresh:
+            [winners] = [m for m in block.activation.modules() if isinstance(m, KWinners)]
+            recruit(layer, winners.duty_cycle, score, int(due), most, generator)
+        else:
+            chance = torch.rand(score.shape, generator=generator).to(score.device)
+            grow(layer.zero_mask, score + NEVER * chance, int(due), most)  # ties fall at random
+
+
+@torch.no_grad()
+def grow(zero_mask: Tensor, score: Tensor, count: int, most: int) -> int:
+    """Give every unit `count` synapses where the score is highest; how many that is in all.
+
+    zero_mask bool [outputs, inputs] is changed. No unit gets more than `most` altogether.
+    """
+    has = int((~zero_mask).sum(1).max())
+    count = min(count, most - has)
+    if count <= 0:
+        return 0
+    before = int(zero_mask.sum())
+    places = score.masked_fill(~zero_mask, -1).topk(count, 1).indices
+    zero_mask.scatter_(1, places, False)
+    return before - int(zero_mask.sum())
+
+
+@torch.no_grad()
+def recruit(
+    layer: SparseWeights,
+    duty_cycle: Tensor,
+    score: Tensor,
+    count: int,
+    most: int,
+    generator: torch.Generator,
+) -> Tensor:
+    """Wire up `count` fresh units, as far as there are any: int64 [n], which they are.
+
+    They are those with the fewest synapses, and of these the ones with the lowest duty cycle
+    [outputs]. Each is given synapses until it has `most`, at places drawn in proportion to the
+    score. Their weights are drawn from 0 to 1 / sqrt(most), so that it wins where the inputs are on
+    for which it was wired.
+    """
+    mask, weight = layer.zero_mask, layer.weight
+    has = (~mask).sum(1).cpu().numpy()
+    order = np.lexsort((duty_cycle.cpu().numpy(), has))
+    fresh = torch.from_numpy(order[has[order] < most][:count]).to(mask.device)
+    shape = len(fresh), mask.shape[1]
+    chance, drawn = (torch.rand(shape, generator=generator).to(mask.device) for _ in range(2))
+    # The largest of score / exponential draws are drawn in proportion to the score.
+    best = (score[fresh] + NEVER) / -(1 - chance).log().clamp(max=-NEVER)
+    best.masked_fill_(~mask[fresh], torch.inf)
+    now = torch.ones_like(mask[fresh]).scatter_(1, best.topk(most, 1).indices, False)
+    new = mask[fresh] & ~now
+    weight[fresh] = torch.where(new, drawn / math.sqrt(most), weight[fresh])
+    mask[fresh] = now
+    return fresh

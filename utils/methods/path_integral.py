@@ -1,0 +1,47 @@
+"""The path integral of a task: how much each parameter has lowered the loss (Zenke et al., 2017,
+"Continual learning through synaptic intelligence").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+DAMPING = 1e-3  # what the square of a parameter's way is damped by
+
+
+class PathIntegral:
+    """Sums up -gradient · change over the steps; the gradient is that of the optimiser."""
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self.parameters = list(parameters)
+        self.origin = [p.detach().clone() for p in self.parameters]
+        self.before = [p.detach().clone() for p in self.parameters]
+        self.total = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
+
+    @torch.no_grad()
+    def add(self) -> None:
+        """Count a step that was just taken: its gradients are still there."""
+        for p, before, total in zip(self.parameters, self.before, self.total, strict=True):
+            if p.grad is not None:
+                total.addcmul_(p.grad, before.sub_(p))
+            before.copy_(p)
+
+    @torch.no_grad()
+    def importance(self, damping: float = DAMPING) -> dict[Tensor, Tensor]:
+        """The integral over how far the parameter has come, at least 0, by parameter."""
+        parts = zip(self.parameters, self.origin, self.total, strict=True)
+        return {p: total.clamp(min=0) / ((p - o) ** 2 + damping) for p, o, total in parts}
+
+    def state(self) -> dict[str, list[Tensor]]:
+        """All of it; the memory itself."""
+        return {"origin": self.origin, "before": self.before, "total": self.total}
+
+    @torch.no_grad()
+    def restore(self, state: dict[str, list[Tensor]]) -> None:
+        """Continue where `state` was taken."""
+        for name, tensors in self.state().items():
+            for mine, saved in zip(tensors, state[name], strict=True):
+                mine.copy_(saved)

@@ -1,0 +1,65 @@
+"""SET and RigL: synapses that move, at constant density.
+
+SET (Mocanu et al., 2018, "Scalable training of artificial neural networks with adaptive sparse
+connectivity"): after every epoch the weakest 30 % of a layer's synapses move to random places. RigL
+(Evci et al., 2020, "Rigging the lottery"): every 100 steps, a share that falls from 30 % to nothing
+by a cosine, to where the gradient is largest, until three quarters of the training; one that
+was dropped for its weight may grow back for its gradient, and then keeps it. When: `exps.schedule`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmarks.stream import TaskStream
+from exps import schedule
+from exps.config import Experiment
+from models.blocks import Block
+from models.sparse import SparseWeights
+from models.synapses import beside
+from utils.methods import changing
+from utils.methods.base import Moment
+from utils.methods.changing import NEVER, masked
+
+
+class Method(changing.Method):
+    """Moves the weakest synapses as `dynamic = set` or `rigl` says."""
+
+    def __init__(self, exp: Experiment, stream: TaskStream) -> None:
+        super().__init__(exp, stream)
+        self.score = "gradient" if exp.dynamic == "rigl" else "random"
+
+    def due(self, now: Moment, layer: SparseWeights) -> float:
+        """What share of its synapses a layer is to move before this step."""
+        if now.step not in schedule.times(self.exp, now.epoch, now.total):
+            return 0.0
+        return schedule.share(self.exp, now.step, now.total)
+
+    @torch.no_grad()
+    def change(self, block: Block, due: float, score: Tensor, generator: torch.Generator) -> None:
+        """Move this share of the layer's synapses."""
+        chance = torch.rand(score.shape, generator=generator).to(score.device)
+        back = self.exp.dynamic == "rigl"
+        move(masked(block), score + NEVER * chance, due, back=back)  # ties fall at random
+
+
+@torch.no_grad()
+def move(layer: SparseWeights, score: Tensor, share: float, *, back: bool = True) -> int:
+    """Move this share of the layer's synapses, the weakest, to where the score is highest.
+
+    back: one that was dropped may grow back at once, and then stays as it was. Old synapses (see
+    `old_synapses`) stay. How many are at another place.
+    """
+    mask, before = layer.zero_mask, layer.zero_mask.clone()
+    used = beside(layer, "weight").get("used_weight")
+    fixed = mask if used is None else mask | (used > 0)
+    count = min(round(share * int((~mask).sum())), int((~fixed).sum()))
+    if not back:
+        count = min(count, int(mask.sum()))
+    if count:
+        size = layer.weight.abs().masked_fill(fixed, torch.inf).flatten()
+        mask.view(-1)[size.topk(count, largest=False, sorted=False).indices] = True
+        free = score.masked_fill(~(mask if back else before), -1).flatten()
+        mask.view(-1)[free.topk(count, sorted=False).indices] = False
+    return int((before & ~mask).sum())

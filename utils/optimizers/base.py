@@ -1,0 +1,93 @@
+"""What an optimiser is to an engine: it steps parameters by their gradients, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+MOMENTUM = "momentum"  # what every engine calls it in a state
+
+
+class Optimizer(Protocol):
+    """Steps the parameters that have a gradient; no other moves, and none has state that ages.
+
+    factors: what the updates of some parameters are multiplied with, in their shapes.
+    """
+
+    factors: dict[Tensor, Tensor]
+
+    def apply(self, steps: list[tuple[Tensor, Tensor]]) -> None:
+        """Step parameters by their gradients, both in the shape of the parameter."""
+
+    def restart(self) -> None:
+        """Begin as if no step had been taken: momentum is zero."""
+
+    def memory(self, parameter: Tensor) -> list[Tensor]:
+        """What is remembered of a parameter in its shape, momentum for one: the memory itself."""
+
+    def state(self, parameter: Tensor) -> dict[str, Tensor]:
+        """All that is remembered of it, by name: the memory itself."""
+
+    def restore(self, parameter: Tensor, state: dict[str, Tensor]) -> None:
+        """Continue where `state` was taken."""
+
+
+class TorchOptimizer:
+    """One of torch's optimisers, or one that is written like them, as an `Optimizer`.
+
+    It has to be made of all parameters, with groups that do not change.
+    """
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        self.optimizer = optimizer
+        self.factors: dict[Tensor, Tensor] = {}
+
+    @torch.no_grad()
+    def apply(self, steps: list[tuple[Tensor, Tensor]]) -> None:
+        """Step parameters by their gradients."""
+        before = {p: p.detach().clone() for p, _ in steps if p in self.factors}
+        for parameter, gradient in steps:
+            parameter.grad = gradient
+        self.optimizer.step()
+        for p, was in before.items():
+            # Updates are scaled, not gradients: what divides by the gradient's size, as Adam
+            # does, would undo that.
+            p.sub_(was).mul_(self.factors[p]).add_(was)
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Begin as if no step had been taken."""
+        for state in self.optimizer.state.values():
+            for value in _tensors(state).values():
+                value.zero_()
+
+    def memory(self, parameter: Tensor) -> list[Tensor]:
+        """What is remembered of a parameter in its shape."""
+        return [v for v in self.state(parameter).values() if v.shape == parameter.shape]
+
+    def state(self, parameter: Tensor) -> dict[str, Tensor]:
+        """All that is remembered of it, by name."""
+        return _tensors(self.optimizer.state.get(parameter, {}))
+
+    def restore(self, parameter: Tensor, state: dict[str, Tensor]) -> None:
+        """Continue where `state` was taken: torch knows which of it belongs where."""
+        whole = self.optimizer.state_dict()
+        numbers = [n for group in whole["param_groups"] for n in group["params"]]
+        order = [p for group in self.optimizer.param_groups for p in group["params"]]
+        place = next(n for n, p in zip(numbers, order, strict=True) if p is parameter)
+        whole["state"][place] = {name: value.clone() for name, value in state.items()}
+        self.optimizer.load_state_dict(whole)
+
+
+class Maker(Protocol):
+    """What an optimiser's file has to have under the name `make`."""
+
+    def __call__(self, exp: Any, parameters: Sequence[Tensor], *, fused: bool) -> Optimizer:
+        """The optimiser of an experiment; fused: in few passes, else as published."""
+
+
+def _tensors(state: Any) -> dict[str, Tensor]:
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}

@@ -1,0 +1,133 @@
+"""Whether results have the accuracy that their sections state: `expected_acc`, `expected_tol`.
+
+A result brings what was expected of it along, so that it is judged alike on any machine. Nothing
+here needs torch, so that `--check-results` answers at once.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from exps.messages import all_of, shown, three_lines
+from utils.results.files import ResultsError, load_results
+
+MET, NOT_MET, NOT_COMPARED, UNREADABLE = "met", "not met", "not compared", "unreadable"
+_ROUNDING = 1e-9  # points: a mean of decimal fractions is not exact
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """outcome: one of the four words above; why: what makes it so; accuracy: in percent, the mean
+    over the tasks tested after the last one, NaN where the run did not get there; expected: for
+    people, '' where nothing is expected.
+    """
+
+    outcome: str
+    why: str
+    accuracy: float = np.nan
+    expected: str = ""
+
+
+class NothingToCheckError(Exception):
+    """No results where they were looked for: a line what, a line why, a line what to do."""
+
+
+def judge(config: dict[str, Any], stats: dict[str, Any]) -> Verdict:
+    """The verdict on a result. It counts when the run is complete and at its section's values."""
+    meta = stats.get("meta")
+    meta = meta if isinstance(meta, dict) else {}
+    expected, tolerance = config.get("expected_acc"), config.get("expected_tol")
+    complete = meta.get("status", "complete") == "complete"  # results of 2019 have no status
+    accuracy = 100 * final_accuracy(stats) if complete else np.nan
+    if not (isinstance(expected, float | int) and isinstance(tolerance, float | int)):
+        return Verdict(NOT_COMPARED, "no expectation", accuracy)
+    text = f"{expected:g} ± {tolerance:g} %"
+    changed = list(map(str, meta.get("changed") or ()))
+    if not complete:
+        return Verdict(NOT_COMPARED, f"cut short ({meta['status']})", accuracy, text)
+    if changed:
+        return Verdict(NOT_COMPARED, f"other values ({', '.join(changed)})", accuracy, text)
+    if np.isnan(accuracy):
+        return Verdict(UNREADABLE, "no accuracy after the last task", accuracy, text)
+    if not -_ROUNDING <= accuracy <= 100 + _ROUNDING:
+        return Verdict(UNREADABLE, "accuracies that are no shares", accuracy, text)
+    away = accuracy - expected
+    met = abs(away) <= tolerance + _ROUNDING
+    why = f"{abs(away):.2f} points {'below' if away < 0 else 'above'}"
+    return Verdict(MET if met else NOT_MET, why, accuracy, text)
+
+
+def sentence(config: dict[str, Any], stats: dict[str, Any]) -> str:
+    """What the end of a run says about it; '' where nothing is expected, or it was cut short."""
+    verdict = judge(config, stats)
+    source = config.get("expected_source")
+    source = f" ({shown(source, 200)})" if source else ""
+    stated = f"expected {verdict.expected}{source}"
+    if verdict.outcome in (MET, NOT_MET):
+        return f"{stated}: {verdict.outcome}, {verdict.accuracy:.2f} % is {verdict.why}"
+    if verdict.expected and stats["meta"]["status"] == "complete":
+        changed = all_of(stats["meta"]["changed"])
+        return f"{stated}: not compared, for this run has other values of {changed}"
+    return ""
+
+
+def check(where: Path) -> tuple[str, bool]:
+    """A table of the results in a folder (or of one file), and whether all is as expected.
+
+    It is when at least one result is met, none is not met, and all can be read; those that cannot
+    be compared do not count. Raises NothingToCheckError.
+    """
+    paths = [where] if where.is_file() else sorted(where.glob("*.pkl"))
+    if not paths:
+        raise NothingToCheckError(
+            three_lines(
+                f"{where}: no results to check",
+                "there is no file *.pkl in it" if where.is_dir() else "there is no such folder",
+                "name the folder of the results: --check-results DIR",
+            )
+        )
+    rows, verdicts = [], []
+    for path in paths:
+        section, verdict = _verdict_on(path)
+        verdicts.append(verdict)
+        accuracy = "-" if np.isnan(verdict.accuracy) else f"{verdict.accuracy:.2f} %"
+        said = f"{verdict.outcome}: {verdict.why}"
+        name = shown(path.name, 200)
+        rows.append((name, section, accuracy, verdict.expected or "-", shown(said, 300)))
+    count = Counter(verdict.outcome for verdict in verdicts)
+    good = count[MET] > 0 and not count[NOT_MET] and not count[UNREADABLE]
+    total = ", ".join(f"{count[word]} {word}" for word in (MET, NOT_MET, NOT_COMPARED))
+    if count[UNREADABLE]:
+        total += f", {count[UNREADABLE]} {UNREADABLE}"
+    return f"{_table(rows)}\n{total}", good
+
+
+def _verdict_on(path: Path) -> tuple[str, Verdict]:
+    """The section of a result file, and the verdict on it."""
+    try:
+        config, stats = load_results(path)
+        return shown(str(config.get("name", "-"))), judge(config, stats)
+    except ResultsError as error:
+        reason = str(error).removeprefix(f"{shown(str(path), 400)}: ")
+        return "-", Verdict(UNREADABLE, shown(reason, 200))
+
+
+def final_accuracy(stats: dict[str, Any]) -> float:
+    """The mean over the tasks tested after the last one, of 1; NaN where there is none."""
+    accs = stats.get("accs")
+    if not isinstance(accs, np.ndarray) or accs.ndim != 2 or accs.dtype.kind != "f":
+        return np.nan
+    last = accs[-1:]
+    return float(np.nanmean(last)) if np.isfinite(last).any() else np.nan
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> str:
+    rows = [("result", "section", "accuracy", "expected", "verdict"), *rows]
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    return "\n".join("  ".join(map(str.ljust, row, [*widths, 0])) for row in rows)

@@ -1,0 +1,62 @@
+"""Many results as tables for a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from exps.experiment import KEYS
+from utils.results.groups import MISSING, Group, differences
+from utils.results.metrics import METRICS
+from utils.results.runs import Run, program
+
+
+def run_frame(groups: Sequence[Group]) -> pd.DataFrame:
+    """One row per run: its group, the keys that differ, its seed, every metric, how it ended, and
+    its file. Metrics in % and points are fractions.
+    """
+    rows = []
+    for i, group in enumerate(groups):
+        keys = {key: _typed(key, values[i]) for key, values in differences(groups).items()}
+        for run in (*group.runs, *group.repeats):
+            first = {"group": group.label, "name": run.name, "seed": run.seed}
+            values = {name: group.value(run, name) for name in METRICS}
+            end = {"status": run.status, "tasks_done": run.done, "counts": run in group.runs}
+            end |= {"elapsed": _elapsed(run), "program": program(run), "path": str(run.path)}
+            taken = first | values | end
+            own = {key: text for key, text in keys.items() if key not in taken}
+            rows.append(first | own | values | end)
+    return pd.DataFrame(rows).astype({"seed": "Int64"})
+
+
+def accuracy_frame(groups: Sequence[Group]) -> pd.DataFrame:
+    """One row per run, task trained and task tested that was tested: `accuracy` is a fraction,
+    tasks count from 1; for training on all tasks together `trained` is the last.
+    """
+    rows = []
+    for group in groups:
+        for run in (*group.runs, *group.repeats):
+            for i, j in np.argwhere(~np.isnan(run.accs)):
+                trained = run.accs.shape[1] if run.cumul else i + 1
+                rows.append((group.label, run.seed, trained, j + 1, run.accs[i, j], str(run.path)))
+    columns = ["group", "seed", "trained", "tested", "accuracy", "path"]
+    return pd.DataFrame(rows, columns=columns).astype({"seed": "Int64"})
+
+
+def _typed(key: str, text: str) -> object:
+    """The value of a key as a number or a truth value, where it is one; None for none."""
+    if text == MISSING:
+        return None
+    try:
+        value = KEYS[key].kind.parse(text)
+    except (KeyError, ValueError):
+        return text
+    return text if isinstance(value, tuple) else value
+
+
+def _elapsed(run: Run) -> float:
+    """Seconds that the run took; NaN where it does not say."""
+    elapsed = run.stats.get("elapsed")
+    return float(elapsed) if isinstance(elapsed, int | float) else float("nan")

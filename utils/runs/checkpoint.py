@@ -1,0 +1,203 @@
+"""A run's whole state as a tree of arrays and plain values, taken and put back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from exps.sizes import MAX_RESULT
+from models.costs import LayerCost
+from utils.engines.base import Engine
+from utils.engines.meter import EpochRecord
+from utils.methods.base import Method
+from utils.runs.checkpoint_file import CheckpointError
+from utils.training.record import BEFORE, NOT_KEPT, TESTING, TRAINING, Place, RunRecord
+
+# Bytes that a checkpoint may have for what was measured: counts that a result has in 32 bits have
+# 64 here, and those of synapses are here twice.
+ROOM = 3 * MAX_RESULT
+
+
+def take(
+    engine: Engine, methods: Sequence[Method], record: RunRecord, place: Place
+) -> dict[str, Any]:
+    """A copy of everything that the rest of the run depends on, and of all that was measured.
+
+    Before the first step the engine and the generators are as the seed makes them, and left out.
+    """
+    return {
+        "engine": _through(engine.state_dict(), _copied) if place.begun else None,
+        "generators": _generators(engine.device) if place.begun else None,
+        "methods": {m.name: _through(m.state(), _copied) for m in methods} if place.begun else None,
+        "place": {
+            "task": place.task,
+            "epoch": place.epoch,
+            "step": place.step,
+            "phase": place.phase,
+            "order": None if place.order is None else place.order.numpy().copy(),
+            "unit_on": None if place.unit_on is None else place.unit_on.copy(),
+        },
+        "record": _record_tree(record),
+    }
+
+
+def put_back(tree: Any, engine: Engine, methods: Sequence[Method], record: RunRecord) -> Place:
+    """Make a fresh engine, the generators and the record those of the tree; where to go on.
+
+    Raises CheckpointError for a tree that does not fit.
+    """
+    try:
+        place = _place(tree["place"])
+        restored = _restored_record(tree["record"], record)
+        if tree["engine"] is not None:
+            for method in methods:  # before the engine, which asks a router of them
+                method.restore(_through(tree["methods"][method.name], torch.from_numpy))
+            _put_engine_back(tree["engine"], engine)
+            if place.phase != BEFORE:
+                for method in methods:
+                    method.resume(engine)
+            _put_generators_back(tree["generators"], engine.device)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise CheckpointError(f"it does not fit this experiment ({reason})"[:300]) from error
+    vars(record).update(vars(restored))
+    return place
+
+
+def size_limit(engine: Engine) -> int:
+    """More bytes than a checkpoint of this engine can have."""
+    tensors = [*engine.model.parameters(), *engine.model.buffers()]
+    return ROOM + 8 * sum(t.numel() * t.element_size() for t in tensors)
+
+
+def _put_engine_back(state: Any, engine: Engine) -> None:
+    engine.begin_epoch(len(state["meter"]["losses"]))
+    _check_shapes(state, engine.state_dict(), "engine")
+    engine.load_state_dict(_through(state, torch.from_numpy))
+
+
+def _check_shapes(found: Any, expected: Any, where: str) -> None:
+    """Raise ValueError unless `found` has at least what a fresh engine has, in the same shapes."""
+    if isinstance(expected, dict):
+        for key, value in expected.items():
+            _check_shapes(found[key], value, f"{where}.{key}")
+    elif isinstance(expected, list):
+        for i, (one, other) in enumerate(zip(found, expected, strict=True)):
+            _check_shapes(one, other, f"{where}.{i}")
+    elif isinstance(expected, Tensor):
+        if tuple(found.shape) != tuple(expected.shape):
+            raise ValueError(f"{where} has the shape {found.shape}, not {tuple(expected.shape)}")
+    elif type(found) is not type(expected):
+        raise ValueError(f"{where} is a {type(found).__name__}")
+
+
+def _generators(device: torch.device) -> dict[str, np.ndarray]:
+    """The states of the generators that dropout is drawn from."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return {name: state.numpy().copy() for name, state in states.items()}
+
+
+def _put_generators_back(states: Any, device: torch.device) -> None:
+    """What was begun on a device of another type draws from here on as the seed has it."""
+    torch.set_rng_state(torch.from_numpy(states["cpu"]))
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(torch.from_numpy(states["cuda"]), device)
+    elif device.type == "mps" and "mps" in states:
+        torch.mps.set_rng_state(torch.from_numpy(states["mps"]))
+
+
+def _place(tree: Any) -> Place:
+    numbers = {name: tree[name] for name in ("task", "epoch", "step")}
+    if not all(type(n) is int and n >= 0 for n in numbers.values()):
+        raise ValueError("an impossible place in the run")
+    order, unit_on = tree["order"], tree["unit_on"]
+    if order is not None:
+        order = torch.from_numpy(_numbers(order, np.uint8, 1))
+        torch.Generator().set_state(order)  # raises for what is no state
+    units = None if unit_on is None else _numbers(unit_on, np.int64, 1)
+    if tree["phase"] not in (BEFORE, TRAINING, TESTING):
+        raise ValueError("an impossible phase of a task")
+    return Place(**numbers, phase=tree["phase"], order=order, unit_on=units)
+
+
+def _record_tree(record: RunRecord) -> dict[str, Any]:
+    epochs = [(e.loss, e.accuracy, e.active, e.active_std) for e in record.epochs]
+    return {
+        "accs": record.accs.copy(),
+        "context_right": record.context_right.copy(),
+        "untrained": record.untrained.copy(),
+        "epochs": np.array(epochs, np.float64).reshape(-1, 4),
+        "entropy": record.entropy(),
+        "unit_on": [units.copy() for units in record.unit_on],
+        "weight_density": dict(record.weight_density),
+        "costs": [dict(cost) for cost in record.costs],
+        "max_entropy": list(record.max_entropy),
+        "measured": {name: array.copy() for name, array in record.measured.items()},
+        "elapsed": record.elapsed,
+    }
+
+
+def _restored_record(tree: Any, fresh: RunRecord) -> RunRecord:
+    rows = _numbers(tree["epochs"], np.float64, 2)
+    entropy = _numbers(tree["entropy"], np.float64, 2)
+    epochs = [
+        EpochRecord(float(loss), float(accuracy), float(active), float(std), NOT_KEPT, bits, None)
+        for (loss, accuracy, active, std), bits in zip(rows, entropy, strict=True)
+    ]
+    accs = _numbers(tree["accs"], np.float64, 2)
+    context_right = _numbers(tree["context_right"], np.float64, 2)
+    untrained = _numbers(tree["untrained"], np.float64, 1)
+    shapes = [array.shape for array in (accs, context_right, untrained)]
+    if shapes != [fresh.accs.shape, fresh.accs.shape, fresh.untrained.shape]:
+        raise ValueError(f"accuracies of {accs.shape} tasks, not {fresh.accs.shape}")
+    if entropy.shape[1] != len(fresh.layers):
+        raise ValueError(f"entropies of {entropy.shape[1]} layers, not {len(fresh.layers)}")
+    return RunRecord(
+        accs,
+        untrained,
+        fresh.layers,
+        fresh.lengths,
+        epochs,
+        unit_on=[_numbers(units, np.int64, 1) for units in tree["unit_on"]],
+        weight_density={str(k): float(v) for k, v in tree["weight_density"].items()},
+        costs=[asdict(LayerCost(**cost)) for cost in tree["costs"]],
+        max_entropy=[float(bits) for bits in tree["max_entropy"]],
+        context_right=context_right,
+        measured={str(name): _array(value) for name, value in tree["measured"].items()},
+        elapsed=float(tree["elapsed"]),
+    )
+
+
+def _numbers(array: Any, dtype: type, dimensions: int) -> np.ndarray:
+    if type(array) is not np.ndarray or array.dtype != dtype or array.ndim != dimensions:
+        raise ValueError(f"something other than {dtype.__name__} in {dimensions} dimension(s)")
+    return array.copy()
+
+
+def _array(value: Any) -> np.ndarray:
+    if type(value) is not np.ndarray or value.dtype not in (np.int64, np.float64):
+        raise ValueError("something other than numbers")
+    return value.copy()
+
+
+def _copied(tensor: Tensor) -> np.ndarray:
+    copy: np.ndarray = tensor.detach().to("cpu", copy=True).numpy()
+    return copy
+
+
+def _through(value: Any, change: Callable[[Any], Any]) -> Any:
+    """The same dicts and lists with every tensor or array changed."""
+    if isinstance(value, dict):
+        return {key: _through(item, change) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_through(item, change) for item in value]
+    return change(value) if isinstance(value, Tensor | np.ndarray) else value

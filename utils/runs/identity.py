@@ -1,0 +1,192 @@
+"""What a run is: whether it is done, can be gone on with, or is another; answers without torch."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from exps.config import Experiment, as_dict, as_text
+from exps.experiment import FREE
+from exps.messages import shown
+from models import module_of
+
+ROOT = Path(__file__).parents[2]
+# Parts that only look at runs, talk of them, or start them: no result depends on them.
+APART = (
+    *(
+        "utils.live",
+        "utils.many",
+        "utils.report",
+        "utils.results.metrics",
+        "utils.results.expected",
+    ),
+    *(
+        "utils.system.log",
+        "utils.system.talk",
+        "utils.report.canvas",
+        "utils.live.progress",
+        "utils.runs.summary",
+    ),
+    *("exps.cli", "exps.manual", "exps.messages", "exps.plan"),
+)
+NAMES = {"code": "the program's code (SHA-256)", "data": "the data (SHA-256)"}
+CODE = ("version", "commit", "code")  # what `--trust-code` lets differ
+PLUS = "+"  # between the digests of several programs that made one run
+_BY_NAME = re.compile(r"""import_module\(\s*["']([\w.]+)""")
+
+
+class Wanted(NamedTuple):
+    """What a run must be to count as the one that is asked for.
+
+    key: the `fingerprint` of its configuration; code: its `code_digest`; data: the digest of its
+    pictures and labels, '' where they are not known yet; trust: whether any code will do.
+    """
+
+    key: str
+    code: str
+    data: str
+    trust: bool = False
+
+
+def configuration(exp: Experiment) -> dict[str, str]:
+    """The section's name and every key, as a configuration file writes them."""
+    return {name: as_text(value) for name, value in as_dict(exp).items()}
+
+
+def differences(there: Any, here: dict[str, dict[str, str]], *, trust: bool = False) -> list[str]:
+    """What differs between a checkpoint's identity and this one, a line each; [] if nothing.
+
+    trust: whatever the code is.
+    """
+    found = []
+    free = FREE + CODE if trust else FREE
+    for part, values in here.items():
+        other = there.get(part) if isinstance(there, dict) else None
+        other = other if isinstance(other, dict) else {}
+        for name in dict.fromkeys([*values, *map(str, other)]):
+            old, new = str(other.get(name, "missing")), values.get(name, "missing")
+            if old != new and name not in free:
+                found.append(
+                    f"{NAMES.get(name, shown(name))}: {shown(old)} there, {shown(new)} here"
+                )
+    # Another commit of the same code is no other program, and says more than another sum does.
+    return [] if len(found) == 1 and found[0].startswith("commit: ") else found
+
+
+def fingerprint(texts: Mapping[str, str]) -> str:
+    """SHA-256 over what `configuration` gives, without the keys that change no number."""
+    told = sorted((name, text) for name, text in texts.items() if name not in FREE)
+    return hashlib.sha256(json.dumps(told).encode()).hexdigest()
+
+
+def torch_version() -> str:
+    """The version of torch here, without what is behind a +; '' where there is none."""
+    loaded = sys.modules.get("torch")
+    try:
+        version = str(loaded.__version__) if loaded else metadata.version("torch")
+    except metadata.PackageNotFoundError:
+        return ""
+    return version.split("+")[0]
+
+
+def uses(exp: Experiment) -> tuple[str, ...]:
+    """The modules that a run of this experiment begins with; all else is imported by them."""
+    parts = *(f"methods.{name}" for name in exp.all_methods), f"optimizers.{exp.optimizer}"
+    by_name = (f"utils.{part}" for part in parts)
+    return "run_exps", f"benchmarks.{exp.benchmark}", module_of(exp), *by_name
+
+
+def code_digest(roots: tuple[str, ...]) -> str:
+    """SHA-256 over what the code of these modules, and of all that they import at any time, means:
+    over the syntax trees without docstrings. APART does not count.
+    """
+    digest, found, waiting = hashlib.sha256(), dict[str, bytes](), list(roots)
+    while waiting:
+        name = waiting.pop()
+        path = _file(name)
+        if path is None or name in found or _apart(name):
+            continue
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        found[name], imports = _meaning(path.read_bytes(), package)
+        waiting += [*imports, name.rpartition(".")[0]]
+    for name in sorted(found):
+        digest.update(name.encode() + b"\0" + found[name])
+    return digest.hexdigest()
+
+
+def _apart(name: str) -> bool:
+    return any(name == part or name.startswith(f"{part}.") for part in APART)
+
+
+def _file(module: str) -> Path | None:
+    """The source of a module of the project; None for any other name."""
+    path = ROOT.joinpath(*module.split("."))
+    for file in (path.with_suffix(".py"), path / "__init__.py"):
+        if module and file.is_file():
+            return file
+    return None
+
+
+@lru_cache(maxsize=1000)
+def _meaning(source: bytes, package: str) -> tuple[bytes, tuple[str, ...]]:
+    """SHA-256 over the syntax tree of a module, and the names of what it may import."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError):  # nothing can import it; a change of it counts all the same
+        return hashlib.sha256(source).digest(), ()
+    words: list[str] = []
+    _write(tree, words)
+    imports = {*_imports(tree, package), *_BY_NAME.findall(source.decode(errors="replace"))}
+    return hashlib.sha256("\n".join(words).encode()).digest(), tuple(imports)
+
+
+def _write(node: ast.AST, words: list[str]) -> None:
+    """A tree as words, the same in every version of Python: without the fields that are empty, as
+    those are that a newer one adds."""
+    words.append(type(node).__name__)
+    for name in node._fields:
+        value = getattr(node, name, None)
+        if name in ("ctx", "kind", "type_comment") or value is None or value == []:
+            continue
+        words.append(name)
+        if name == "body" and isinstance(value, list) and _is_text(value[0]):
+            value = value[1:]
+        for item in value if isinstance(value, list) else [value]:
+            if isinstance(item, ast.AST):
+                _write(item, words)
+            else:
+                words.append(repr(item))
+    words.append(")")
+
+
+def _is_text(node: ast.AST) -> bool:
+    """Whether a statement is a text alone, as a docstring is; it does nothing."""
+    constant = node.value if isinstance(node, ast.Expr) else None
+    return isinstance(constant, ast.Constant) and isinstance(constant.value, str)
+
+
+def _imports(tree: ast.Module, package: str) -> Iterator[str]:
+    """What may be modules that the code imports, anywhere in it, but for type checkers."""
+    waiting: list[ast.AST] = [tree]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package.split(".")[: 1 - node.level or None] if node.level else []
+            module = ".".join([*above, *filter(None, [node.module])])
+            yield module
+            yield from (f"{module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
+            waiting += node.orelse
+        else:
+            children = ast.iter_child_nodes(node)
+            waiting += [child for child in children if not isinstance(child, ast.expr)]

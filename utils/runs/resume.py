@@ -1,0 +1,105 @@
+"""Which run a command goes on with, and as which experiment. Answers before torch is loaded."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+from benchmarks import digest
+from exps import cli, config
+from exps.config import Experiment
+from utils.runs import folder as runs
+from utils.runs.checkpoint_file import CheckpointError
+from utils.runs.folder import Run, RunError, UnfitError
+from utils.runs.identity import configuration, differences
+
+
+def chosen(args: Namespace) -> tuple[Experiment, list[str], Run | None]:
+    """The experiment that the command line asks for, warnings about it, and the run to go on with.
+
+    With `--resume RUN` alone it is the run's own experiment; with --name or --config too, it is
+    the section's. Raises ConfigError and RunError, the latter with all differences.
+    """
+    if args.resume:
+        run = runs.find(args.results_dir, args.resume)
+        with runs.reading(run):
+            there = run.facts()[1].get("identity", {})
+        if args.name is None and args.config == config.DEFAULT_FILE:
+            exp, warnings = _own(run, there, cli.overrides(args)), list[str]()
+        else:
+            exp, warnings = _asked_for(args)
+        require_same(run, there, exp)
+        return exp, warnings, run
+    exp, warnings = _asked_for(args)
+    return exp, warnings, None if args.resume is None else _newest(args, exp)
+
+
+def require_same(
+    run: Run, there: Any, exp: Experiment, *, trust: bool = False, **here: dict[str, str]
+) -> None:
+    """Raise UnfitError with the differences between a checkpoint's identity and this one.
+
+    trust: whatever the code is.
+    """
+    here = {"config": configuration(exp), **here}
+    found = differences(there, here, trust=trust)
+    if found:
+        code = "" if differences(there, here, trust=True) else "; --trust-code goes on all the same"
+        raise UnfitError(
+            f"run {run.name} is of another configuration, version or data",
+            "; ".join(found),
+            f"go back to what it was begun with, or leave out --resume to begin anew{code}",
+        )
+
+
+def wanted_device(exp: Experiment, run: Run | None) -> str:
+    """The device for an experiment: with auto, a run that was begun on a CPU stays on one, so that
+    its numbers stay the same where there is a GPU too.
+    """
+    if run is not None and exp.device == "auto":
+        with runs.reading(run):
+            place = run.facts()[1].get("place")
+        if isinstance(place, dict) and place.get("device") == "cpu":
+            return "cpu"
+    return exp.device
+
+
+def _asked_for(args: Namespace) -> tuple[Experiment, list[str]]:
+    return config.load((args.name or ["DEFAULT"])[0], args.config, cli.overrides(args))
+
+
+def _own(run: Run, there: Any, overrides: list[str]) -> Experiment:
+    """The experiment that a checkpoint names, with the command line's changes."""
+    texts = there.get("config") if isinstance(there, dict) else None
+    if not isinstance(texts, dict) or not all(isinstance(t, str) for t in texts.values()):
+        raise UnfitError(
+            f"run {run.name} cannot be gone on with",
+            "its checkpoint has no configuration",
+            "begin anew, and remove its folder",
+        )
+    keys = {key: text for key, text in texts.items() if key != "name"}
+    return config.from_texts(texts.get("name", "DEFAULT"), keys, overrides)
+
+
+def _newest(args: Namespace, exp: Experiment) -> Run:
+    """The newest unfinished run of this experiment; RunError says what else there is."""
+    others, here = [], {"config": configuration(exp)}
+    if data := digest.of_experiment(exp):
+        here["data"] = {"data": data}
+    for run in runs.unfinished(args.results_dir):
+        try:
+            there = run.facts()[1].get("identity", {})
+        except CheckpointError as error:
+            others.append(f"{run.name}: {error}")
+            continue
+        found = differences(there, here)
+        if not found:
+            return run
+        if not any(line.startswith("name: ") for line in found):
+            others.append(f"{run.name} differs in {', '.join(found)}")
+    why = "; ".join(others[:5]) or f"there is none in {args.results_dir / runs.FOLDER}"
+    raise RunError(
+        f"there is no unfinished run of {exp.name} with this configuration",
+        why,
+        "name one that --list-runs shows with --resume RUN, or leave out --resume to begin anew",
+    )

@@ -1,0 +1,349 @@
+"""A run from its name to its result: begun or gone on with, kept safe, and ended in order."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.stream import TaskStream
+from exps import VERSION, config
+from exps.config import Experiment
+from exps.paths import near, typed
+from utils.engines.base import Engine
+from utils.live.live import Live, live, options
+from utils.live.progress import Progress
+from utils.methods.base import Method
+from utils.results import expected
+from utils.results import files as results
+from utils.results.files import ResultsError, os_errors_explained, result_name
+from utils.runs import checkpoint
+from utils.runs import folder as runs
+from utils.runs.checkpoint_file import CheckpointError
+from utils.runs.folder import Run
+from utils.runs.identity import PLUS, code_digest, configuration, differences, uses
+from utils.runs.keeper import Keeper
+from utils.runs.past import before_tests, past
+from utils.runs.resume import require_same
+from utils.runs.summary import headline, run_summary
+from utils.system import times
+from utils.system.failures import OutOfMemory, memory_explained, unexpected
+from utils.system.log import RunLog
+from utils.system.runtime import facts, instructions
+from utils.system.signals import Signals, Stopped
+from utils.system.talk import LOG, fail, harmless, note, say, say_path, warn
+from utils.training.loop import DivergedError, run_stream
+from utils.training.record import TESTING, Length, Place, empty_record
+
+
+class Session:
+    """One run: what it is made of, and how far it has come."""
+
+    run: Run  # from `opened` on
+
+    def __init__(
+        self,
+        exp: Experiment,
+        stream: TaskStream,
+        engine: Engine,
+        methods: Sequence[Method],
+        order: torch.Generator,
+        args: Namespace,
+    ) -> None:
+        self.exp, self.stream, self.engine, self.order, self.args = exp, stream, engine, order, args
+        self.methods, self.place = methods, Place()
+        self.record = empty_record(exp, stream, engine.model)
+        self.meta = facts(engine.device, exp.seed, stream.source, times.now())
+        self.meta |= {"engine": engine.name, "code": code_digest(uses(exp)), "data": stream.data}
+        self.meta["changed"] = list(exp.changed)
+        self.resumed, self.serial, self.status = 0, 0, "running"
+        self.identity = {
+            "config": configuration(exp),
+            "program": {
+                "version": VERSION,
+                "commit": str(self.meta["commit"]),
+                "code": str(self.meta["code"]),
+                "torch": str(torch.__version__),
+            },
+            "data": {"data": stream.data},
+        }
+
+    @contextlib.contextmanager
+    def opened(self, unfinished: Run | None, log: RunLog) -> Iterator[None]:
+        """Go on with a run that is held already, or begin one under a name of its own, and hold it.
+
+        Raises RunError when it cannot be gone on with, ResultsError when it cannot be begun.
+        """
+        self.log = log
+        with contextlib.ExitStack() as stack:
+            if unfinished is not None:
+                self.run = unfinished
+                log.open(unfinished.log)
+                self.go_on()
+            else:
+                self.begin(stack)
+                log.open(self.run.log)
+            yield
+
+    def begin(self, stack: contextlib.ExitStack) -> None:
+        """Take a name, and leave a first checkpoint, so that the run is known from now on."""
+        folder = self.args.results_dir
+        with os_errors_explained(folder):
+            self.serial = runs.next_serial(folder)
+            self.run = runs.reserve(folder, result_name(self.exp.name, self.exp.seed, self.began))
+            stack.enter_context(self.run.held())
+            try:
+                self.run.write(*self.take())
+            except OSError:
+                self.run.remove()
+                raise
+
+    @property
+    def began(self) -> datetime:
+        """When the run was begun, by the clock of that time."""
+        return times.instant(self.meta["started"])
+
+    def go_on(self) -> None:
+        """Continue from the newest sound checkpoint. Raises RunError when that cannot be."""
+        with runs.reading(self.run):
+            self.run.remove_leftovers()
+            path, found, tree, faults = self.run.newest(checkpoint.size_limit(self.engine))
+            there, here = found.get("identity"), _but_config(self.identity)
+            require_same(self.run, there, self.exp, trust=self.args.trust_code, **here)
+            for fault in faults:
+                warn(f"{fault}; the checkpoint before it is used")
+            self._take_facts(found)
+            self.place = checkpoint.put_back(tree, self.engine, self.methods, self.record)
+            self.run.set_aside(path)
+        LOG.debug("gone on from %s", path)
+
+    def _take_facts(self, found: dict[str, Any]) -> None:
+        try:
+            self.resumed, self.serial = int(found["resumed"]) + 1, int(found["serial"])
+            self.meta["started"] = times.as_text(times.instant(found["started"]))
+            self.meta["changed"] = [str(key) for key in found["changed"]]
+            self._add_code(str(found["identity"]["program"]["code"]))
+            self._same_threads(int(found["threads"]))
+            self._same_machine(found["place"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise CheckpointError(f"it lacks what a checkpoint has ({error!r:.100})") from error
+
+    def take(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """A checkpoint: its facts, and its tree."""
+        facts = {
+            "identity": self.identity,
+            "started": self.meta["started"],
+            "changed": self.meta["changed"],
+            "place": self._place(),
+            "threads": torch.get_num_threads(),
+            "resumed": self.resumed,
+            "serial": self.serial,
+            "progress": self.where(),
+            "share": share_done(self.record.lengths, self.place),
+            "seconds": self.record.elapsed,
+        }
+        return facts, checkpoint.take(self.engine, self.methods, self.record, self.place)
+
+    def _add_code(self, there: str) -> None:
+        """Of a run that other code has begun, and is trusted, say all that it was made with."""
+        codes = there.split(PLUS)
+        if codes[-1] != self.meta["code"]:
+            codes.append(str(self.meta["code"]))
+        if len(codes) > 1:
+            self.meta["trusted_code"] = codes
+            self.meta["code"] = self.identity["program"]["code"] = PLUS.join(codes)
+
+    def run_to_the_end(self, signals: Signals) -> int:
+        """Train, whatever ends it, keep the result, and only then tell of it; the exit status."""
+        quiet = self.args.quiet
+        with Progress(len(self.stream.training), quiet=quiet, done=self.place.task) as progress:
+            with harmless("what is run cannot be told"):
+                progress.say(headline(self.exp, self.stream, self.engine))
+            if self.engine.why_not_faster:
+                LOG.info("no faster engine: %s", self.engine.why_not_faster)
+            if self.resumed:
+                progress.say(f"going on with {self.run.name}: {self.where()}")
+            told = self._listeners()
+            keeper = Keeper(self.take, self.run.write, self.exp.checkpoint_every, signals)
+            status, message = self._train(signals, progress, keeper, told)
+        signals.deaf = True  # what is left takes no time, and must not be lost
+        self.meta["checkpoints"] = keeper.costs()
+        path, faults = self._keep()
+        told.end()
+        LOG.debug("checkpoints: %s", self.meta["checkpoints"])
+        if self.status == "interrupted":
+            note(message if path else "interrupted")
+        elif message:
+            fail(message, status=status)
+        self._sum_up()
+        for text in faults:
+            status = fail(text, status=1)
+        if self.run.begun():
+            more = [*options(self.args), *["--trust-code"] * self.args.trust_code]
+            note(f"to go on: {resume_command(self.run, more)}")
+        if path is not None:
+            self.args.kept = path
+            say_path(path, quiet=quiet)
+        return status
+
+    def _sum_up(self) -> None:
+        """Say what was measured, and whether that is what was expected."""
+        with harmless("what was measured cannot be shown"):
+            say(run_summary(self.record), quiet=self.args.quiet)
+        with harmless("whether it is as expected cannot be told"):
+            measured = {"accs": self.record.accs, "meta": self.meta}
+            if met := expected.sentence(config.as_dict(self.exp), measured):
+                say(met, quiet=self.args.quiet)
+
+    def _listeners(self) -> Live:
+        """Those who look on, with what has been before told."""
+        with harmless("nobody is told of this run"):
+            model, tasks = self.engine.model, len(self.stream.tasks)
+            told = live(self.args, self.run.name, self.exp, model, tasks)
+            told.begin(past(self.record, self.place), before_tests(self.place))
+            return told
+        return Live()
+
+    def _train(
+        self, signals: Signals, progress: Progress, keeper: Keeper, told: Live
+    ) -> tuple[int, str]:
+        """The exit status, and what to tell people of a bad end; `self.status` has it in a word."""
+        signals.patient = True
+        parts = self.exp, self.stream, self.engine, self.methods, self.order, self.record, progress
+        try:
+            with memory_explained(self.exp, "training"), keeper:
+                run_stream(*parts, self.place, keeper, told)
+        except Stopped as stop:
+            if stop.in_training:
+                raise
+            self.status = "interrupted"
+            LOG.warning("interrupted by signal %d at %s", stop.number, self.where())
+            return stop.status, "interrupted: the results so far are kept"
+        except DivergedError as error:
+            self.status, message = "diverged", str(error)
+        except OutOfMemory as error:
+            self.status, message = "out of memory", str(error)
+        except Exception as error:
+            self.status, message = "failed", unexpected(error, self.log, self.run.results_dir)
+        else:
+            self.status = "complete"
+            return 0, ""
+        return 1, message
+
+    def _keep(self) -> tuple[Path | None, list[str]]:
+        """Write the result, and remove what is not needed any more: where it is, and what went
+        wrong with that."""
+        try:
+            path = self._save(self.run.results_dir)
+        except Exception as error:
+            faults = [self._said_of(error)]
+            if self.status in ("complete", "interrupted"):  # otherwise a step may be half done
+                faults += self._last_checkpoint()
+            return self._rescue(faults), faults
+        if self.status in ("complete", "diverged"):
+            self.run.remove()
+        return path, []
+
+    def _rescue(self, faults: list[str]) -> Path | None:
+        """Keep the result elsewhere when the results folder does not take it."""
+        try:
+            return self._save(Path(tempfile.mkdtemp(prefix="sparse-syn-")))
+        except Exception as error:
+            faults.append(f"nor can it be kept elsewhere: {self._said_of(error)}")
+            return None
+
+    def _last_checkpoint(self) -> list[str]:
+        """All that was measured, for `--resume` to write the result once there is room."""
+        try:
+            self.run.write(*self.take())
+        except Exception as error:
+            return [f"nor can a checkpoint be written: {self._said_of(error)}"]
+        return []
+
+    def _said_of(self, error: Exception) -> str:
+        if isinstance(error, OSError):
+            return str(error.strerror or error)
+        if isinstance(error, ResultsError):
+            return str(error)
+        return unexpected(error, self.log, self.run.results_dir)
+
+    def where(self) -> str:
+        """Where the run is, for people."""
+        return progress_text(self.record.lengths, self.place)
+
+    def _save(self, folder: Path) -> Path:
+        self.meta |= {"ended": times.as_text(times.now()), "status": self.status}
+        self.meta |= {"run": self.run.name, "resumed": self.resumed}
+        self.meta["why_not_faster"] = self.engine.why_not_faster
+        return results.save_results(
+            folder,
+            config.as_dict(self.exp),
+            self.record.stats() | {"meta": self.meta},
+            name=self.exp.name,
+            seed=self.exp.seed,
+            when=self.began,
+            run=self.run.name,
+        )
+
+    def _same_threads(self, threads: int) -> None:
+        """Take the number of threads that the run was begun with: sums depend on it."""
+        if self.args.threads is not None and threads != self.args.threads:
+            warn(
+                f"the run was begun with {threads} thread(s): with {self.args.threads} its last"
+                " bits may become others"
+            )
+        elif threads != torch.get_num_threads():
+            say(f"{threads} thread(s), as the run was begun with", quiet=self.args.quiet)
+            torch.set_num_threads(min(max(threads, 1), 1024))
+            self.meta["threads"] = torch.get_num_threads()
+
+    def _place(self) -> dict[str, str]:
+        """What the last bits of numbers depend on."""
+        name = str(self.meta["device_name"])
+        return {"device": self.engine.device.type, "machine": name, "engine": self.engine.name} | (
+            {"instructions": instructions()} if self.engine.device.type == "cpu" else {}
+        )
+
+    def _same_machine(self, there: dict[str, str]) -> None:
+        """Warn where the run was begun in a place whose numbers are others."""
+        found = differences({"place": there}, {"place": self._place()})
+        if any(line.startswith("device: ") for line in found):
+            what = "there dropout draws other numbers, and the result becomes another"
+        else:
+            what = "there its last bits may become others"
+        if found:
+            warn(f"the run was begun in another place ({'; '.join(found)}): {what}")
+
+
+def resume_command(run: Run, options: Sequence[str] = ()) -> str:
+    """The command that goes on with a run, as it is typed."""
+    return typed(["python", "run_exps.py", "--resume", str(near(run.folder)), *options])
+
+
+def progress_text(lengths: Sequence[Length], place: Place) -> str:
+    """Where the run is, for people."""
+    count = len(lengths)
+    if place.task == count:
+        return "all tasks done"
+    epochs, task = lengths[place.task].epochs, f"task {place.task + 1}/{count}"
+    if place.phase == TESTING:
+        return f"{task}, testing"
+    return f"{task}, epoch {min(place.epoch + 1, epochs)}/{epochs}, step {place.step}"
+
+
+def share_done(lengths: Sequence[Length], place: Place) -> float:
+    """The share of all training steps that are done, from 0 to 1."""
+    done = sum(length.total for length in lengths[: place.task]) + place.step
+    if place.task < len(lengths):
+        done += min(place.epoch * lengths[place.task].epoch, lengths[place.task].total)
+    return done / max(sum(length.total for length in lengths), 1)
+
+
+def _but_config(identity: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
+    return {part: values for part, values in identity.items() if part != "config"}

@@ -1,0 +1,183 @@
+"""What a finished run says, and what `--dry-run` says before one."""
+
+from __future__ import annotations
+
+import shutil
+
+import numpy as np
+import torch
+
+from benchmarks.stream import TaskStream
+from exps.config import Experiment, as_dict, as_text
+from exps.messages import shown
+from models.costs import LayerCost, layer_costs
+from models.k_winners import KWinners, KWinners2d
+from models.network import Network
+from utils.engines.base import Engine
+from utils.training.loop import tests_untrained
+from utils.training.record import RunRecord, lengths
+
+
+def accuracy_table(accs: np.ndarray, width: int | None = None) -> str:
+    """The accuracy matrix in percent: a row per task trained, a column per task tested, and the
+    mean.
+
+    accs: [tasks trained, tasks tested], fractions; what was not tested (NaN) is a dash, and a row
+    of nothing else is left out. Columns that do not fit into `width` characters (the terminal's by
+    default; ten fit into 80) are left out and counted.
+    """
+    width = width or shutil.get_terminal_size((100, 24)).columns
+    rows = {
+        f"after task {i + 1}" if len(accs) > 1 else "all tasks": row
+        for i, row in enumerate(accs)
+        if not np.isnan(row).all()
+    }
+    left = max(map(len, rows), default=0)
+    fit = min(accs.shape[1], max(1, (width - left - len("  mean|")) // 6))
+
+    def cells(values: np.ndarray) -> str:
+        return "".join("     -" if np.isnan(v) else f"{100 * v:6.1f}" for v in values)
+
+    lines = [f"{'on task':<{left}}  mean|" + "".join(f"{j + 1:6d}" for j in range(fit))]
+    for label, row in rows.items():
+        lines.append(f"{label:<{left}}{cells(np.nanmean(row, keepdims=True))}|{cells(row[:fit])}")
+    if fit < accs.shape[1]:
+        lines.append(f"({accs.shape[1] - fit} more columns are in the result)")
+    return "\n".join(lines)
+
+
+def headline(exp: Experiment, stream: TaskStream, engine: Engine) -> str:
+    """What is about to run, in a line."""
+    return (
+        f"{shown(exp.name)}: {len(stream.tasks)} tasks, {stream.scenario}-incremental,"
+        f" {'sparse' if exp.sparsify else 'dense'} {engine.model.kind},"
+        f" seed {exp.seed}, {engine.name} engine in {exp.precision} on {engine.device}"
+        f" ({torch.get_num_threads()} thread(s)),"
+        f" data: {shown(stream.source, 400)}"
+    )
+
+
+def run_summary(record: RunRecord) -> str:
+    """Accuracy matrix, mean accuracy, active units and time, for the end of a run."""
+    done = np.flatnonzero(~np.isnan(record.accs).all(axis=1))
+    lines = []
+    if len(done):
+        last, tasks = done[-1] + 1, len(record.accs)
+        where = "the last task" if last == tasks else f"task {last} of {tasks}"
+        mean = 100 * np.nanmean(record.accs[done[-1]])
+        lines += [
+            "accuracy (%)",
+            accuracy_table(record.accs),
+            f"mean accuracy after {where}: {mean:.2f} %",
+        ]
+    active = [e.active for e in record.epochs]
+    if active and not np.isnan(active).all():
+        lines.append(
+            f"active units in training, after dropout: {np.mean(active):.3g} % of the classifier's"
+            " inputs"
+        )
+    lines.append(f"time: {clock(record.elapsed)}")
+    return "\n".join(lines)
+
+
+def plan(exp: Experiment, stream: TaskStream, model: Network) -> str:
+    """The resolved configuration, the model and its costs, the tasks, and the work."""
+    costs = layer_costs(model, stream.input_shape)
+    return "\n".join(
+        [
+            f"[{shown(exp.name)}]",
+            *(f"  {k} = {shown(as_text(v), 1000)}" for k, v in as_dict(exp).items() if k != "name"),
+            "",
+            str(model),
+            "",
+            *_cost_lines(model, costs),
+            *_context_lines(exp),
+            "",
+            f"tasks ({stream.scenario}-incremental, data: {shown(stream.source, 400)})",
+            *_task_lines(stream),
+            "",
+            *_work_lines(exp, stream, costs),
+        ]
+    )
+
+
+def clock(seconds: float) -> str:
+    """12.3 s, 4 min 05 s, 2 h 03 min."""
+    if round(seconds, 1) < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, left = divmod(minutes, 60)
+    return f"{hours} h {left:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _cost_lines(model: Network, costs: list[LayerCost]) -> list[str]:
+    lines = [f"{'layer':<28}{'parameters':>14}{'active':>14}{'multiply-adds':>16}{'active':>16}"]
+    for c in costs:
+        lines.append(
+            f"{c.name + ' (' + c.kind + ')':<28}{c.params:>14,}{c.active_params:>14,}"
+            f"{c.macs:>16,}{c.active_macs:>16,}"
+        )
+    total = [
+        sum(getattr(c, f) for c in costs)
+        for f in ("params", "active_params", "macs", "active_macs")
+    ]
+    lines.append(f"{'total':<28}{total[0]:>14,}{total[1]:>14,}{total[2]:>16,}{total[3]:>16,}")
+    lines.append("(active: of weights not masked, on inputs that win; one picture, forward)")
+    lines.append(_winner_line(model))
+    return lines
+
+
+def _winner_line(model: Network) -> str:
+    layers = [m for m in model.modules() if isinstance(m, KWinners | KWinners2d)]
+    layers.sort(key=lambda m: isinstance(m, KWinners))  # convolutions come first
+    won = [
+        f"{m.k:,} of {m.channels:,} channels"
+        if isinstance(m, KWinners2d)
+        else f"{m.k:,} of {m.n:,}"
+        for m in layers
+    ]
+    return f"(units that win, layer by layer: {'; '.join(won) or 'all that ReLU lets pass'})"
+
+
+def _context_lines(exp: Experiment) -> list[str]:
+    if exp.in_effect.context == "none":
+        return []
+    return [
+        f"(contexts: a task has {exp.context_units:,} of the {exp.hidden_units:,} units of each"
+        " hidden layer; a step and a test compute these alone)"
+    ]
+
+
+def _task_lines(stream: TaskStream) -> list[str]:
+    lines = []
+    for i, t in enumerate(stream.tasks):
+        head = f", head {t.head + 1}" if len(stream.head_sizes) > 1 else ""
+        if i < 10 or i == len(stream.tasks) - 1:
+            size = f"{len(t.train):,} training, {len(t.test):,} test pictures"
+            lines.append(f"  {i + 1}. {t.name}: {size}{head}")
+        elif i == 10:
+            lines.append("  ...")
+    if len(stream.training) == 1 < len(stream.tasks):
+        lines.append(f"  trained once on all of them: {len(stream.training[0].train):,} pictures")
+    return lines
+
+
+def _work_lines(exp: Experiment, stream: TaskStream, costs: list[LayerCost]) -> list[str]:
+    each = lengths(exp, stream)
+    steps = sum(length.total for length in each)
+    trained = [
+        len(task.train) * length.total // length.epoch
+        for task, length in zip(stream.training, each, strict=True)
+    ]
+    tested = [len(t.test) for t in stream.tasks]
+    seen_only = exp.eval_tasks == "seen" and not exp.cumul
+    evaluated = sum(
+        sum(tested[: i + 1] if seen_only else tested) for i in range(len(stream.training))
+    ) + (sum(tested) if tests_untrained(exp) else 0)
+    macs = sum(c.macs for c in costs)
+    total = 2 * macs * (3 * sum(trained) + evaluated)
+    return [
+        f"work: {steps:,} training steps ({sum(trained):,} pictures),"
+        f" {evaluated:,} pictures tested;",
+        f"      computed densely {total / 1e12:,.3g} Tflop (forward, and twice that backward)",
+    ]

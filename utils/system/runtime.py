@@ -1,0 +1,136 @@
+"""Where and with what a run is made: device, seeds, and the facts that go into a result."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import subprocess
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from exps import VERSION
+from exps.messages import three_lines
+from utils.system import times
+
+M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+
+ORDER = 1  # sets the data order apart from whatever else is drawn from the seed
+
+
+class DeviceError(Exception):
+    """The device asked for is not there."""
+
+
+def keep_memory() -> None:
+    """Let the C library keep freed memory for the next step instead of giving it back.
+
+    A step's large temporary tensors would otherwise be mapped, and zeroed by the kernel, anew in
+    every step, which can take longer than computing with them. Only with glibc.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(M_MMAP_MAX, 0)
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def pick_device(wanted: str) -> torch.device:
+    """The device for `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
+
+    A GPU always has its number: torch holds `cuda` and `cuda:0` for two devices. Raises DeviceError
+    when it is not there; `auto` takes CUDA where there is one and the CPU otherwise.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted == "auto":
+        wanted = "cuda" if gpus else "cpu"
+    device = torch.device("cuda:0" if wanted == "cuda" else wanted)
+    if device.type == "cuda" and device.index >= gpus:
+        raise DeviceError(
+            three_lines(
+                f"device = {wanted} is not there",
+                f"torch {torch.__version__} can use {gpus} CUDA device(s) here",
+                "choose device = auto or cpu",
+            )
+        )
+    if device.type == "mps" and not torch.backends.mps.is_available():
+        raise DeviceError(
+            three_lines(
+                f"device = {wanted} is not there",
+                "torch finds no MPS device here",
+                "choose device = auto or cpu",
+            )
+        )
+    return device
+
+
+def same_numbers_on_gpus() -> None:
+    """float32 means float32 on a GPU too (torch's own convolutions round to TF32), and the same
+    step gives the same bits twice; with CUBLAS_WORKSPACE_CONFIG, see `surroundings`."""
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+
+def data_device(device: torch.device, bytes_needed: int) -> torch.device:
+    """The device itself when the pictures fit into half of its free memory, otherwise the CPU."""
+    if device.type != "cuda":
+        return device
+    free, _ = torch.cuda.mem_get_info(device)
+    return device if bytes_needed < free / 2 else torch.device("cpu")
+
+
+def has_fast_bf16() -> bool:
+    """Whether this processor multiplies in bf16 (AVX512-BF16 or AMX)."""
+    return bool(torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported())
+
+
+def seed_everything(seed: int) -> torch.Generator:
+    """Seed torch's global generators: initialisation, masks, dropout.
+
+    Returns a generator for the order of the data, which draws other numbers than they do.
+    """
+    torch.manual_seed(seed)
+    order = np.random.SeedSequence([seed, ORDER]).generate_state(1, np.uint64).item()
+    return torch.Generator().manual_seed(order)
+
+
+def facts(device: torch.device, seed: int, source: str, started: datetime) -> dict[str, object]:
+    """Everything needed to know later how a result came about, as plain Python."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    return {
+        "version": VERSION,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "numpy": str(np.__version__),
+        "device": str(device),
+        "device_name": name or platform.machine(),
+        "threads": torch.get_num_threads(),
+        "host": platform.node(),
+        "seed": seed,
+        "data_source": source,
+        "started": times.as_text(started),
+    }
+
+
+def instructions() -> str:
+    """Which instructions this processor computes with: "AVX512, bf16"."""
+    return torch.backends.cpu.get_cpu_capability() + (", bf16" if has_fast_bf16() else "")
+
+
+def _commit() -> str:
+    """The project's git commit, `+changes` behind it if files differ; empty without git."""
+    here = Path(__file__).parent
+
+    def git(*args: str) -> str:
+        done = subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=False)
+        return done.stdout.strip() if done.returncode == 0 else ""
+
+    try:
+        commit = git("rev-parse", "HEAD")
+        return commit + ("+changes" if commit and git("status", "--porcelain", "-uno") else "")
+    except FileNotFoundError:  # git is not installed
+        return ""

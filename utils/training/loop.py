@@ -1,0 +1,226 @@
+"""A run: train on one task after the other, test on all of them, keep everything measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+
+import numpy as np
+import torch
+
+from benchmarks.stream import Task, TaskStream
+from exps.config import Experiment
+from exps.messages import three_lines
+from models.costs import layer_costs, max_entropies, weight_density
+from utils.engines.base import Engine
+from utils.engines.batch import Batch
+from utils.methods.base import Method, Moment
+from utils.training.evaluation import accuracy
+from utils.training.listener import Audience, Shown
+from utils.training.record import BEFORE, NOT_KEPT, TESTING, TRAINING, Length, Place, RunRecord
+
+
+class DivergedError(Exception):
+    """The loss was not finite."""
+
+
+def tests_untrained(exp: Experiment) -> bool:
+    """Whether the untrained network is tested: where tasks are tested before they are trained."""
+    return exp.eval_tasks == "all" and not exp.cumul
+
+
+def _keep_nothing(_: bool) -> None:
+    pass
+
+
+def run_stream(
+    exp: Experiment,
+    stream: TaskStream,
+    engine: Engine,
+    methods: Sequence[Method],
+    order: torch.Generator,
+    record: RunRecord,
+    progress: Shown,
+    place: Place | None = None,
+    keep: Callable[[bool], None] = _keep_nothing,
+    live: Audience | None = None,
+) -> None:
+    """Train on each task of the stream in turn and test after each, filling `record` as it goes.
+
+    `order` gives every epoch a fresh shuffle. `place` is where to begin, and moves along. `keep`
+    is called after every step and every batch tested, with True when a task is done: it may write
+    a checkpoint, or raise. `live` tells others what is done. Raises DivergedError when a loss is
+    not finite; whatever ends the run early, `record` holds what was measured until then.
+    """
+    exp, before, began = exp.in_effect, record.elapsed, time.perf_counter()
+
+    def note(done: bool) -> None:
+        record.elapsed = before + time.perf_counter() - began
+        keep(done)
+
+    run = _Run(
+        exp,
+        stream,
+        engine,
+        methods,
+        order,
+        record,
+        progress,
+        place or Place(),
+        note,
+        live,
+    )
+    try:
+        run.go_on()
+    finally:
+        record.elapsed = before + time.perf_counter() - began
+
+
+@dataclass
+class _Run:
+    """What the parts of a run share."""
+
+    exp: Experiment
+    stream: TaskStream
+    engine: Engine
+    methods: Sequence[Method]
+    order: torch.Generator
+    record: RunRecord
+    progress: Shown
+    place: Place
+    note: Callable[[bool], None]
+    live: Audience | None
+
+    def go_on(self) -> None:
+        place, count = self.place, len(self.stream.training)
+        # A loss that does nothing costs nothing: engines are faster without any.
+        self.losses = [m.loss for m in self.methods if type(m).loss is not Method.loss]
+        if place.order is None:
+            place.order = self.order.get_state()
+        if not place.begun:
+            self._test_untrained()
+        while place.task < count:
+            task, where = self.stream.training[place.task], f"task {place.task + 1}/{count}"
+            if place.phase == BEFORE:
+                self._begin()
+            length = self.record.lengths[place.task]
+            while place.epoch < length.epochs:
+                self._train_epoch(task, length, f"{where}, epoch {place.epoch + 1}/{length.epochs}")
+            if place.phase == TRAINING:
+                self._end()
+            self._test(where)
+            self.progress.task_done(f"{where} ({task.name}): {_summary(self.record, place.task)}")
+            if self.live is not None:
+                self.live.tested(place.task, place.epoch, self.record.accs)
+            place.task, place.epoch, place.unit_on = place.task + 1, 0, None
+            place.phase = BEFORE
+            self.note(place.task < count)  # after the last the result is written at once
+
+    def _begin(self) -> None:
+        """The task begins: for the methods, and for the optimiser if it is to."""
+        place = self.place
+        place.unit_on = np.zeros(self.engine.units, np.int64)
+        if place.task and self.exp.reset_optimizer == "task":
+            self.engine.restart()
+        for method in self.methods:
+            method.begin_task(self.engine, place.task)
+        place.phase = TRAINING
+
+    def _end(self) -> None:
+        """The task has been trained: for the methods, and for what is counted once a task."""
+        place, record = self.place, self.record
+        assert place.unit_on is not None
+        record.unit_on[place.task :] = [place.unit_on]
+        self._count()
+        for method in self.methods:
+            method.end_task(self.engine, place.task)
+        record.measured = {k: v for m in self.methods for k, v in m.result().items()}
+        place.phase = TESTING
+
+    def _train_epoch(self, task: Task, length: Length, label: str) -> None:
+        place, size = self.place, self.exp.mb_size
+        assert place.order is not None and place.unit_on is not None
+        self.order.set_state(place.order)
+        shuffled = torch.randperm(len(task.train), generator=self.order)
+        samples = task.train.take(shuffled.to(task.train.rows.device))
+        steps = length.steps_of(place.epoch)
+        self.progress.begin(label, steps, "step")
+        self.progress.advance(place.step)
+        if place.step == 0:
+            self.engine.begin_epoch(steps)
+        while place.step < steps:  # the last mini-batch may be short
+            some = samples.take(slice(place.step * size, (place.step + 1) * size))
+            self._step(Batch.of(some, task.head), length)
+            self.progress.advance()
+            place.step += 1
+            self.note(False)
+        done = self.engine.end_epoch()
+        if done.bad_step is not None:
+            raise DivergedError(
+                three_lines(
+                    f"{label}, step {done.bad_step + 1}: the loss is not finite",
+                    "training diverged: the weights grew without bound",
+                    f"try a lower learning rate (lr = {self.exp.lr:g})",
+                )
+            )
+        self.record.epochs.append(replace(done, unit_on=NOT_KEPT))
+        place.epoch, place.step, place.order = place.epoch + 1, 0, self.order.get_state()
+        place.unit_on += done.unit_on
+        loss = f"loss {done.loss:.4g}"
+        text = f"{loss}, training accuracy {100 * done.accuracy:.1f} %"
+        self.progress.detail(f"{label}: {text}", on_bars=loss)
+        if self.live is not None:
+            self.live.epoch(place.task, place.epoch, done)
+
+    def _step(self, batch: Batch, length: Length) -> None:
+        place = self.place
+        now = Moment(
+            place.task, place.epoch * length.epoch + place.step, length.epoch, length.total
+        )
+        for method in self.methods:
+            batch = method.before_step(self.engine, batch, now)
+        logits = self.engine.step(batch, self.losses)
+        for method in self.methods:
+            method.after_step(self.engine, batch, logits)
+
+    def _test(self, where: str) -> None:
+        """Fill in the accuracy on every task; NaN stays for those not to be tested yet."""
+        done, tasks = self.place.task, self.stream.tasks
+        if self.exp.eval_tasks == "seen" and not self.exp.cumul:
+            tasks = tasks[: done + 1]
+        self._fill(self.record.accs[done], self.record.context_right[done], tasks, where)
+
+    def _test_untrained(self) -> None:
+        """What forward transfer is measured against."""
+        if tests_untrained(self.exp):
+            row = self.record.untrained
+            self._fill(row, np.full_like(row, np.nan), self.stream.tasks, "before training")
+
+    def _fill(
+        self, row: np.ndarray, context_right: np.ndarray, tasks: Sequence[Task], where: str
+    ) -> None:
+        """Test on these tasks."""
+
+        def seen(pictures: int) -> None:
+            self.progress.advance(pictures)
+            self.note(False)
+
+        self.progress.begin(f"{where}, testing", sum(len(t.test) for t in tasks), "picture")
+        for i, task in enumerate(tasks):
+            if np.isnan(row[i]):  # otherwise it was tested before the run was interrupted
+                row[i], context_right[i] = accuracy(self.engine, task, i, seen)
+
+    def _count(self) -> None:
+        """Count what the model has and costs now."""
+        model, record = self.engine.model, self.record
+        record.weight_density = weight_density(model)
+        record.costs = [asdict(cost) for cost in layer_costs(model, self.stream.input_shape)]
+        record.max_entropy = max_entropies(model).tolist()
+
+
+def _summary(record: RunRecord, done: int) -> str:
+    row = record.accs[done]
+    trained = row if len(record.accs) == 1 else row[: done + 1]
+    now = f"accuracy on it {100 * row[done]:.1f} %, " if len(record.accs) > 1 else ""
+    return f"{now}mean over the {len(trained)} task(s) seen {100 * trained.mean():.1f} %"

@@ -1,0 +1,130 @@
+"""What a run has measured, and where it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+from torch import Tensor
+
+from benchmarks.stream import TaskStream
+from exps import schedule
+from exps.config import Experiment
+from models.costs import k_winner_layers
+from models.network import Network
+from utils.engines.meter import EpochRecord
+
+NOT_KEPT = np.zeros(0, np.int64)  # a number a unit and epoch would fill the memory of a long run
+BEFORE, TRAINING, TESTING = "before", "training", "testing"  # phases of a task
+
+
+class Length(NamedTuple):
+    """How long a task is trained: `total` steps, `epoch` of them an epoch; the last one may be
+    shorter."""
+
+    epoch: int
+    total: int
+
+    @property
+    def epochs(self) -> int:
+        """How many, a cut one included."""
+        return -(-self.total // self.epoch)
+
+    def steps_of(self, epoch: int) -> int:
+        """Of the epoch with this number (from 0)."""
+        return min(self.epoch, self.total - epoch * self.epoch)
+
+
+def lengths(exp: Experiment, stream: TaskStream) -> list[Length]:
+    """Of every task: train_steps, where they are set, else the epochs."""
+    found = []
+    for i, task in enumerate(stream.training):
+        epoch = -(-len(task.train) // exp.mb_size)
+        found.append(Length(epoch, schedule.steps(exp, i, epoch)))
+    return found
+
+
+@dataclass
+class RunRecord:
+    """Everything measured so far; complete or not, `stats()` is what a result holds.
+
+    accs: [tasks trained, tasks tested], NaN where nothing was tested (yet); untrained: the same of
+    the network before any training [tasks]; layers: the names of the k-winner activations;
+    lengths: of each task; epochs: what each looked like, but how often units were on, which is
+    added up by task in unit_on; context_right: for how large a part of the pictures the context was
+    found, in the shape of accs, NaN without contexts; measured: what methods have to say, see
+    `Method.result`.
+    """
+
+    accs: np.ndarray
+    untrained: np.ndarray
+    layers: list[str]
+    lengths: list[Length]
+    epochs: list[EpochRecord] = field(default_factory=list)
+    unit_on: list[np.ndarray] = field(default_factory=list)  # per task, int64 [units]
+    weight_density: dict[str, float] = field(default_factory=dict)
+    costs: list[dict[str, Any]] = field(default_factory=list)  # see `sparsity.LayerCost`
+    max_entropy: list[float] = field(default_factory=list)  # of each k-winner activation
+    context_right: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    measured: dict[str, np.ndarray] = field(default_factory=dict)
+    elapsed: float = 0.0
+
+    def entropy(self) -> np.ndarray:
+        """float64 [epochs, layers], see `sparsity.entropies`."""
+        bits = [e.entropy for e in self.epochs]
+        return np.array(bits, np.float64).reshape(len(bits), len(self.layers))
+
+    def stats(self) -> dict[str, object]:
+        """Plain Python and numpy, under the names of the 2019 results where they had one."""
+        unit_on = np.array(self.unit_on)
+        if self.epochs and np.isnan(self.epochs[0].active):  # record_stats = false
+            unit_on = np.zeros((len(self.unit_on), 0), np.int64)
+        return {
+            "accs": self.accs,
+            "untrained": self.untrained,
+            "perc_on_avg": np.array([e.active for e in self.epochs]),
+            "perc_on_std": np.array([e.active_std for e in self.epochs]),
+            "on_idxs": unit_on,
+            "loss": np.array([e.loss for e in self.epochs]),
+            "train_acc": np.array([e.accuracy for e in self.epochs]),
+            "k_winner_layers": self.layers,
+            "entropy": self.entropy(),
+            "max_entropy": np.array(self.max_entropy),
+            "weight_density": self.weight_density,
+            "costs": self.costs,
+            "elapsed": self.elapsed,
+            **({} if np.isnan(self.context_right).all() else {"context_right": self.context_right}),
+            **self.measured,
+        }
+
+
+def empty_record(exp: Experiment, stream: TaskStream, model: Network) -> RunRecord:
+    """The record of a run that has not begun."""
+    tasks = len(stream.tasks)
+    accs = np.full((len(stream.training), tasks), np.nan)
+    layers = [name for name, _ in k_winner_layers(model)]
+    untrained = np.full(tasks, np.nan)
+    return RunRecord(accs, untrained, layers, lengths(exp, stream), context_right=accs.copy())
+
+
+@dataclass
+class Place:
+    """Where in a run training is: so many tasks are done, so many epochs of the task after them,
+    and so many steps of the epoch after those. phase: of the task: before, training or testing.
+
+    order: uint8, the state of the order's generator before the shuffle of that epoch (None: as the
+    generator is); unit_on: int64 [units], in how many samples of the task each unit was on.
+    """
+
+    task: int = 0
+    epoch: int = 0
+    step: int = 0
+    phase: str = BEFORE
+    order: Tensor | None = None
+    unit_on: np.ndarray | None = None
+
+    @property
+    def begun(self) -> bool:
+        """Whether a step has been taken."""
+        return bool(self.task) or self.phase != BEFORE
