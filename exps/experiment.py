@@ -134,7 +134,7 @@ class Experiment:
     )
     padding: int = key(
         0,
-        Whole(0, 64, "pixels"),
+        Whole(0, 8, "pixels"),
         "zeros on each side of an MNIST picture: 2 make 32 × 32 of 28 × 28, as van de Ven & Tolias "
         "(2019) permute them",
         MNIST,
