@@ -121,7 +121,8 @@ def look_at_data(args: Namespace) -> int:
     from models import ModelError, require_fit
 
     keys = ("benchmark", "mnist_mode", "num_batch", "class_order", "validation", "data", "data_dir")
-    kinds = {tuple(getattr(one.exp, k) for k in keys): one for one in reversed(plan(args)[0])}
+    planned = plan(args)[0]
+    kinds = {tuple(getattr(one.exp, k) for k in keys): one for one in reversed(planned)}
     status, shapes = 0, {}
     for one in reversed(kinds.values()):
         try:
@@ -132,7 +133,7 @@ def look_at_data(args: Namespace) -> int:
         except (DataError, config.ConfigError) as error:
             wrong = isinstance(error, config.ConfigError)
             status = max(status, fail(f"{one.label}: {error}", status=2 if wrong else 1))
-    groups = {one.group: one.exp for one in plan(args)[0]}
+    groups = {one.group: one.exp for one in planned}
     for exp in groups.values():
         try:
             require_fit(exp, shapes.get(tuple(getattr(exp, k) for k in keys)))
