@@ -1,5 +1,6 @@
 # make run [ARGS="--name SplitMNIST"]   install what is needed, then run an experiment (the default one)
 # make test                             install what tests need, then lint, types and tests
+# make test-fast                        the same without what takes long: while you work
 # make bench [ARGS="--whole"]           time the reference and the fast engines (docs/performance.md)
 # make fuzz [FUZZ_SECONDS=600]         fuzz every reader of foreign files for so long (docs/reliability.md)
 # make clean                            remove what was installed and the caches; results stay
@@ -11,7 +12,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := configuration override result checkpoint npz copy
 BIN := $(VENV)/bin
 
-.PHONY: run test bench fuzz fuzz-install clean
+.PHONY: run test test-fast bench fuzz fuzz-install clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -22,6 +23,11 @@ test: $(VENV)/test.stamp
 	$(BIN)/python -m ruff check .
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest -n auto --dist loadfile
+
+test-fast: $(VENV)/test.stamp
+	$(BIN)/python -m ruff check .
+	$(BIN)/python -m mypy
+	$(BIN)/python -m pytest -n auto --dist loadfile -m "not slow"
 
 bench: $(VENV)/run.stamp
 	$(BIN)/python tests/speed/bench.py $(ARGS)

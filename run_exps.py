@@ -7,7 +7,7 @@ from argparse import Namespace
 from contextlib import ExitStack
 from pathlib import Path
 
-from exps import cli, config
+from exps import cli, config, plugins
 from utils.system.failures import OutOfMemory, memory_explained, unexpected
 from utils.system.log import RunLog
 from utils.system.signals import Signals, Stopped, end_with_input
@@ -120,14 +120,18 @@ def look_at_data(args: Namespace) -> int:
     from exps.plan import plan
     from models import ModelError, require_fit
 
-    keys = ("benchmark", "mnist_mode", "num_batch", "class_order", "validation", "data", "data_dir")
+    def kind(exp: config.Experiment) -> tuple[object, ...]:
+        own = plugins.keys(plugins.BENCHMARK, exp.benchmark)
+        keys = ("benchmark", *own, "num_batch", "class_order", "validation", "data", "data_dir")
+        return tuple(getattr(exp, key) for key in keys)
+
     planned = plan(args)[0]
-    kinds = {tuple(getattr(one.exp, k) for k in keys): one for one in reversed(planned)}
+    kinds = {kind(one.exp): one for one in reversed(planned)}
     status, shapes = 0, {}
     for one in reversed(kinds.values()):
         try:
             stream = make_stream(one.exp)
-            shapes[tuple(getattr(one.exp, k) for k in keys)] = stream.input_shape
+            shapes[kind(one.exp)] = stream.input_shape
             for text in stream.warnings:
                 warn(f"{one.label}: {text}")
         except (DataError, config.ConfigError) as error:
@@ -136,7 +140,7 @@ def look_at_data(args: Namespace) -> int:
     groups = {one.group: one.exp for one in planned}
     for exp in groups.values():
         try:
-            require_fit(exp, shapes.get(tuple(getattr(exp, k) for k in keys)))
+            require_fit(exp, shapes.get(kind(exp)))
         except ModelError as error:
             status = max(status, fail(error, status=1))
     return status
@@ -192,14 +196,15 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
                 warn(text)
             order = seed_everything(exp.seed)
             model = make_model(exp, stream.input_shape, stream.head_sizes)
-            if args.dry_run:
-                say(summary.plan(exp, stream, model))
-                return 0
-            check_writable(args.results_dir)
-            check_live(args, model, len(stream.tasks))
+            if not args.dry_run:
+                check_writable(args.results_dir)
+                check_live(args, model, len(stream.tasks))
             stream = stream.to(data_device(device, stream.train.x.nbytes + stream.test.x.nbytes))
             methods = make_methods(exp, stream)
             engine = make_engine(exp, model, stream, device, methods)
+            if args.dry_run:
+                say(summary.plan(exp, stream, engine))
+                return 0
         for text in slow_precision(exp, device):
             warn(text)
         session = Session(exp, stream, engine, methods, order, args)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from importlib import import_module
 from typing import TYPE_CHECKING
+
+from exps import plugins
 
 if TYPE_CHECKING:
     from benchmarks.stream import TaskStream
@@ -14,7 +15,7 @@ __all__ = ["make_stream"]
 
 
 def make_stream(exp: Experiment) -> TaskStream:
-    """The stream that benchmarks/<exp.benchmark>.py makes for an experiment, joint if exp.cumul.
+    """The stream that the file of exp.benchmark makes for an experiment, joint if exp.cumul.
 
     With exp.validation a part of the training pictures takes the place of the test pictures.
 
@@ -26,8 +27,8 @@ def make_stream(exp: Experiment) -> TaskStream:
     from benchmarks.stream import held_out, joint
 
     exp = exp.in_effect
-    stream: TaskStream = import_module(f"{__name__}.{exp.benchmark}").make_stream(exp)
-    stream = replace(stream, data=of_stream(stream, exp.padding))
+    stream: TaskStream = plugins.call(plugins.BENCHMARK, exp.benchmark, "make_stream", exp)
+    stream = stream if stream.data else replace(stream, data=of_stream(stream))
     stream = held_out(stream, exp.validation, exp.seed) if exp.validation else stream
     stream = replace(stream, warnings=missing_classes(stream))
     return joint(stream) if exp.cumul else stream

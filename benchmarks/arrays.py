@@ -32,15 +32,17 @@ class DataError(Exception):
 class Dataset:
     """What is known of a data set in advance.
 
-    `channels` is 1 for pictures [n, height, width], 3 for [n, height, width, 3]. `torchvision` is
-    the name of torchvision's class, `folder` where that class keeps its copy, `train` and `test`
+    `picture` is the usual shape of one, (channels, height, width): 1 channel for arrays [n, height,
+    width], 3 for [n, height, width, 3]; `pictures` is how many there are to train on. `torchvision`
+    is the name of torchvision's class, `folder` where that class keeps its copy, `train` and `test`
     the files there, `archive` what it unpacks to get them. `bundled` (all of the data set) and
     `sample` (a few pictures) are in benchmarks/data.
     """
 
     name: str
     classes: int
-    channels: int
+    picture: tuple[int, int, int]
+    pictures: int
     torchvision: str
     folder: str
     train: tuple[str, ...]
@@ -48,6 +50,11 @@ class Dataset:
     archive: str | None = None
     bundled: str | None = None
     sample: str | None = None
+
+    @property
+    def channels(self) -> int:
+        """1 or 3."""
+        return self.picture[0]
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.datasets import load_arrays
-from benchmarks.split import split_stream
-from benchmarks.stream import TaskStream
+from benchmarks.datasets import DATASETS, load_arrays
+from exps.facts import Facts, shared_out
 
 if TYPE_CHECKING:
+    from benchmarks.stream import TaskStream
     from exps.config import Experiment
 
+DATASET = DATASETS["cifar10"]
 LABELS = (
     "airplane",
     "automobile",
@@ -29,17 +30,23 @@ MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
 
 
+def facts(exp: Experiment) -> Facts:
+    """Its classes, shared out."""
+    return shared_out(DATASET.picture, DATASET.classes, DATASET.pictures, exp.num_batch)
+
+
 def make_stream(exp: Experiment) -> TaskStream:
     """exp.num_batch tasks with 10 / num_batch classes each, from the sample if exp.data says so.
 
     Raises DataError where the pictures cannot be had.
     """
-    arrays = load_arrays("cifar10", Path(exp.data_dir), sample=exp.data == "sample")
+    from benchmarks.split import split_stream  # torch comes with it, and facts are asked without
+
+    arrays = load_arrays(DATASET, Path(exp.data_dir), sample=exp.data == "sample")
     return split_stream(
         exp,
         arrays,
-        classes=len(LABELS),
-        per_task=len(LABELS) // exp.num_batch,
+        facts(exp),
         kind="classes",
         mean=MEAN,
         std=STD,

@@ -5,17 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.datasets import load_arrays
-from benchmarks.split import split_stream
-from benchmarks.stream import TaskStream
+from benchmarks.datasets import DATASETS, load_arrays
+from exps.facts import Facts, shared_out
 
 if TYPE_CHECKING:
+    from benchmarks.stream import TaskStream
     from exps.config import Experiment
 
-CLASSES = 100
+DATASET = DATASETS["cifar100"]
 # Per channel over the 50,000 training pictures.
 MEAN = (0.5071, 0.4865, 0.4409)
 STD = (0.2673, 0.2564, 0.2762)
+
+
+def facts(exp: Experiment) -> Facts:
+    """Its classes, shared out."""
+    return shared_out(DATASET.picture, DATASET.classes, DATASET.pictures, exp.num_batch)
 
 
 def make_stream(exp: Experiment) -> TaskStream:
@@ -23,12 +28,13 @@ def make_stream(exp: Experiment) -> TaskStream:
 
     Raises DataError where the pictures cannot be had.
     """
-    arrays = load_arrays("cifar100", Path(exp.data_dir), sample=exp.data == "sample")
+    from benchmarks.split import split_stream  # torch comes with it, and facts are asked without
+
+    arrays = load_arrays(DATASET, Path(exp.data_dir), sample=exp.data == "sample")
     return split_stream(
         exp,
         arrays,
-        classes=CLASSES,
-        per_task=CLASSES // exp.num_batch,
+        facts(exp),
         kind="classes",
         mean=MEAN,
         std=STD,

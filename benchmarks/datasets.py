@@ -12,7 +12,7 @@ from benchmarks.torchvision_copy import download, exists, find_copy, found_in, i
 from exps.experiment import KEYS
 from exps.messages import ConfigError, three_lines
 
-__all__ = ["Arrays", "DataError", "load_arrays"]
+__all__ = ["Arrays", "DataError", "Dataset", "load_arrays"]
 
 BUNDLED = Path(__file__).parent / "data"
 DEFAULT_DIR = Path(str(KEYS["data_dir"].default))  # any other was set by hand
@@ -32,7 +32,8 @@ DATASETS = {
     "mnist": Dataset(
         name="mnist",
         classes=10,
-        channels=1,
+        picture=(1, 28, 28),
+        pictures=60_000,
         torchvision="MNIST",
         folder="MNIST/raw",
         train=("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -42,7 +43,8 @@ DATASETS = {
     "cifar10": Dataset(
         name="cifar10",
         classes=10,
-        channels=3,
+        picture=(3, 32, 32),
+        pictures=50_000,
         torchvision="CIFAR10",
         folder="cifar-10-batches-py",
         train=tuple(f"data_batch_{i}" for i in range(1, 6)),
@@ -53,7 +55,8 @@ DATASETS = {
     "cifar100": Dataset(
         name="cifar100",
         classes=100,
-        channels=3,
+        picture=(3, 32, 32),
+        pictures=50_000,
         torchvision="CIFAR100",
         folder="cifar-100-python",
         train=("train",),
@@ -64,11 +67,12 @@ DATASETS = {
 
 
 def load_arrays(
-    dataset: str, data_dir: Path, sample: bool = False, *, fetch: bool = True
+    dataset: str | Dataset, data_dir: Path, sample: bool = False, *, fetch: bool = True
 ) -> Arrays:
-    """The pictures and labels of mnist, cifar10 or cifar100, from the first place that has any:
+    """The pictures and labels of a data set (of DATASETS, by name, or another), from the first
+    place that has any:
 
-    data_dir/<dataset>.npz, the copy that torchvision keeps in data_dir or the archive of it, the
+    data_dir/<its name>.npz, the copy that torchvision keeps in data_dir or the archive of it, the
     bundled file, a download by torchvision into data_dir unless `fetch` is false. With `sample`,
     only the bundled sample.
 
@@ -76,11 +80,11 @@ def load_arrays(
     has anything; ConfigError for a data_dir that cannot be read, and for one that is not the
     default and has nothing of a data set that would then be taken from the bundled file.
     """
-    wanted = DATASETS[dataset]
+    wanted = DATASETS[dataset] if isinstance(dataset, str) else dataset
     if sample:
         return _sample(wanted)
     data_dir = _checked_folder(data_dir)
-    npz = data_dir / f"{dataset}.npz"
+    npz = data_dir / f"{wanted.name}.npz"
     if is_there(npz):
         return read_npz(npz, wanted, source=str(npz))
     copy = find_copy(data_dir, wanted)

@@ -16,27 +16,23 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.arrays import Arrays, DataError
-from benchmarks.datasets import BUNDLED_DATA, DATASETS, DEFAULT_DIR, load_arrays
+from benchmarks.arrays import Arrays, DataError, Dataset
+from benchmarks.datasets import BUNDLED_DATA, DEFAULT_DIR, load_arrays
 
 if TYPE_CHECKING:
     from benchmarks.stream import TaskStream
     from exps.config import Experiment
 
-DATASET_OF = {"mnist": "mnist", "cifar": "cifar10", "cifar100": "cifar100"}  # by benchmark
 CACHE = ".sparse-syn-digests.json"  # beside the data
 _STEP = 1000  # pictures at a time
 _MOST = 1000  # files that are looked at to see that nothing has changed
 _SETTLED = 2 * 10**9  # nanoseconds after which a change must show in the times of a file
 
 
-def of_stream(stream: TaskStream, padding: int = 0) -> str:
-    """SHA-256 over all pictures, without so many pixels on each side, and labels of a stream whose
-    pictures are on the CPU."""
+def of_stream(stream: TaskStream) -> str:
+    """SHA-256 over all pictures and labels of a stream whose pictures are on the CPU."""
     train, test = stream.train, stream.test
-    inner = slice(padding, -padding or None)
-    x_train, x_test = (p.x[:, :, inner, inner].numpy() for p in (train, test))
-    return _digest(x_train, train.y.numpy(), x_test, test.y.numpy())
+    return _digest(train.x.numpy(), train.y.numpy(), test.x.numpy(), test.y.numpy())
 
 
 def of_arrays(arrays: Arrays) -> str:
@@ -49,18 +45,18 @@ def of_arrays(arrays: Arrays) -> str:
 
 
 def of_experiment(exp: Experiment) -> str:
-    """The same for the data of an experiment, without torch where its benchmark is one of
-    DATASET_OF; '' where they are not here (nothing is downloaded) or cannot be used.
+    """The same for the data of an experiment, without torch where its benchmark says by DATASET
+    which they are; '' where they are not here (nothing is downloaded) or cannot be used.
     """
     try:
-        if exp.benchmark not in DATASET_OF:
+        dataset: Dataset | None = exp.dataset
+        if dataset is None:
             from benchmarks import make_stream
 
             return make_stream(exp).data
-        dataset = DATASETS[DATASET_OF[exp.benchmark]]
         if exp.data == "sample" and dataset.sample:
             return BUNDLED_DATA[dataset.sample]
-        return _kept(dataset.name, Path(exp.data_dir).expanduser())
+        return _kept(dataset, Path(exp.data_dir).expanduser())
     except (DataError, OSError, RuntimeError, ValueError):  # the run itself says what is wrong
         return ""
 
@@ -87,26 +83,26 @@ def _digest(*arrays: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _kept(dataset: str, folder: Path) -> str:
+def _kept(dataset: Dataset, folder: Path) -> str:
     """The digest of a data set below `folder`, taken anew only when any file there has changed."""
-    bundled, before = DATASETS[dataset].bundled, _looks(folder, dataset)
+    bundled, before, name = dataset.bundled, _looks(folder, dataset), dataset.name
     if bundled and before == [] and folder == DEFAULT_DIR:
         return BUNDLED_DATA[bundled]  # no place comes before it
     kept = _read(folder / CACHE)
-    if before and kept.get(dataset, [None])[0] == before:
-        return str(kept[dataset][1])
+    if before and kept.get(name, [None])[0] == before:
+        return str(kept[name][1])
     digest = of_arrays(load_arrays(dataset, folder, fetch=False))
     settled = before and time.time_ns() - max(max(times) for *_, times in before) > _SETTLED
     if settled and _looks(folder, dataset) == before:
         with contextlib.suppress(OSError):
-            _write(folder / CACHE, kept | {dataset: [before, digest]})
+            _write(folder / CACHE, kept | {name: [before, digest]})
     return digest
 
 
-def _looks(folder: Path, dataset: str) -> list[Any] | None:
+def _looks(folder: Path, dataset: Dataset) -> list[Any] | None:
     """Every file that the data may be read from, with what changes when it does: [] where there are
     none, None where they cannot be looked at, or are too many."""
-    copy, found = Path(DATASETS[dataset].folder), list[Any]()
+    copy, found = Path(dataset.folder), list[Any]()
     try:
         tops = [folder / name for name in dict.fromkeys((copy.parts[0], copy.name))]
         places = [folder, *tops, *(path for top in tops for path in sorted(top.rglob("*")))]

@@ -7,19 +7,43 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from benchmarks.datasets import Arrays, load_arrays
-from benchmarks.seeding import generator
-from benchmarks.split import pictures, split_stream
-from benchmarks.stream import TaskStream, build_stream
+from benchmarks.datasets import DATASETS, Arrays, load_arrays
+from benchmarks.digest import of_arrays
+from exps.facts import Facts
+from exps.keys import Key
+from exps.kinds import Choice, Whole
 
 if TYPE_CHECKING:
+    from benchmarks.stream import TaskStream
     from exps.config import Experiment
 
-CLASSES = 10
+DATASET = DATASETS["mnist"]
 MEAN, STD = (0.0,), (1.0,)  # pixels stay on the scale of 0 to 1
+KEYS = {
+    "mnist_mode": Key(
+        "perm",
+        Choice(("perm", "split")),
+        "perm: a pixel permutation a task; split: two digits a task",
+        tests=True,
+    ),
+    "padding": Key(
+        0,
+        Whole(0, 8, "pixels"),
+        "zeros on each side of a picture: 2 make 32 × 32 of 28 × 28, as van de Ven & Tolias "
+        "(2019) permute them",
+        tests=True,
+    ),
+}
+
+
+def facts(exp: Experiment) -> Facts:
+    """Ten digits in every permutation, or two a task."""
+    channels, height, width = DATASET.picture
+    picture = channels, height + 2 * exp.padding, width + 2 * exp.padding
+    if exp.mnist_mode == "perm":
+        return Facts(picture, DATASET.classes, DATASET.pictures)
+    return Facts(picture, DATASET.classes, DATASET.pictures, "task", 2, (1, 2, 3, 4, 5))
 
 
 def make_stream(exp: Experiment) -> TaskStream:
@@ -30,11 +54,16 @@ def make_stream(exp: Experiment) -> TaskStream:
     digits a task (Zenke et al., 2017, "Continual learning through synaptic intelligence"). Raises
     DataError where the pictures cannot be had.
     """
-    arrays = load_arrays("mnist", Path(exp.data_dir), sample=exp.data == "sample")
-    arrays = _padded(arrays, exp.padding)
+    from benchmarks.split import split_stream  # torch comes with it, and facts are asked without
+    from benchmarks.views import permuted_stream
+
+    arrays = load_arrays(DATASET, Path(exp.data_dir), sample=exp.data == "sample")
+    data, arrays = of_arrays(arrays), _padded(arrays, exp.padding)
     if exp.mnist_mode == "perm":
-        return _permuted(exp, arrays)
-    return split_stream(exp, arrays, classes=CLASSES, per_task=2, kind="digits", mean=MEAN, std=STD)
+        stream = permuted_stream(exp, arrays, facts(exp), mean=MEAN, std=STD)
+    else:
+        stream = split_stream(exp, arrays, facts(exp), kind="digits", mean=MEAN, std=STD)
+    return replace(stream, data=data)
 
 
 def _padded(arrays: Arrays, zeros: int) -> Arrays:
@@ -44,27 +73,3 @@ def _padded(arrays: Arrays, zeros: int) -> Arrays:
     edges = ((0, 0), (zeros, zeros), (zeros, zeros))
     x_train, x_test = (np.pad(x, edges) for x in (arrays.x_train, arrays.x_test))
     return replace(arrays, x_train=x_train, x_test=x_test)
-
-
-def permutations(tasks: int, pixels: int, seed: int) -> Tensor:
-    """int64 [tasks, pixels], a random order of the pixels for every task.
-
-    The seed alone decides it: with more tasks, the first ones keep theirs.
-    """
-    source = generator(seed, "pixel permutations")
-    return torch.stack([torch.randperm(pixels, generator=source) for _ in range(tasks)])
-
-
-def _permuted(exp: Experiment, arrays: Arrays) -> TaskStream:
-    train, test = pictures(arrays)
-    return build_stream(
-        train,
-        test,
-        [tuple(range(CLASSES))] * exp.num_batch,
-        scenario=exp.scenario,
-        mean=MEAN,
-        std=STD,
-        source=arrays.source,
-        names=[f"permutation {i + 1}" for i in range(exp.num_batch)],
-        permutations=permutations(exp.num_batch, train.x[0].numel(), exp.seed),
-    )

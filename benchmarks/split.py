@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from benchmarks.arrays import Arrays
 from benchmarks.seeding import generator
 from benchmarks.stream import Pictures, TaskStream, build_stream
+from exps.facts import Facts
 
 if TYPE_CHECKING:
     from exps.config import Experiment
@@ -20,19 +21,19 @@ if TYPE_CHECKING:
 def split_stream(
     exp: Experiment,
     arrays: Arrays,
+    facts: Facts,
     *,
-    classes: int,
-    per_task: int,
     kind: str,
     mean: tuple[float, ...],
     std: tuple[float, ...],
     labels: Sequence[str] | None = None,
 ) -> TaskStream:
-    """exp.num_batch tasks of `per_task` classes each, in exp.class_order and exp.scenario.
+    """exp.num_batch tasks that share out the classes in exp.class_order and exp.scenario.
 
     A task is named after its classes: by `labels`, or by number after `kind` ("digits 0, 1").
     """
-    order = class_order(exp.class_order, classes, exp.seed)
+    per_task = facts.task_classes
+    order = class_order(exp.class_order, facts.classes, exp.seed)
     views = [order[i * per_task : (i + 1) * per_task] for i in range(exp.num_batch)]
     names = [_name(view, kind, labels) for view in views]
     train, test = pictures(arrays)

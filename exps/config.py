@@ -1,19 +1,21 @@
 """From a section of a configuration file to a typed, checked `Experiment`.
 
-Nothing behind this module sees a parser or casts a value. It imports no torch, so that `--help`,
-`--list` and `--explain` answer at once.
+Nothing behind this module sees a parser or casts a value. It imports no torch, so that `--help` and
+`--list` answer at once; methods do, where a section has any.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from exps.experiment import ABOUT, KEYS, REPEATS, Experiment
+from exps import plugins
+from exps.experiment import ABOUT, KEYS, REPEATS, Experiment, definition
+from exps.keys import Key
 from exps.kinds import Value
-from exps.manual import as_text, explain, markdown_table
+from exps.manual import all_keys, as_text, explain, markdown_table
 from exps.messages import ConfigError, all_of, did_you_mean, quoted, shown, shown_path
 from exps.reader import Entry, Sections, parse_override, read
 from exps.rules import Finding, contradictions, doubts, never_due, usual_steps
@@ -37,6 +39,7 @@ __all__ = [
     "warnings",
 ]
 
+PLUGGED = tuple(kind.key for kind in plugins.KINDS)  # keys that name plug-ins
 DEFAULT_FILE = Path(__file__).with_name("exps_params.cfg")
 
 
@@ -107,7 +110,7 @@ def warnings(found: Sequence[Resolved], *, usual: bool = True) -> list[str]:
     return _once(
         text
         for one in found
-        for text in (*_idle(idle(one)), *one.doubts, *(one.never if usual else ()))
+        for text in (*_idle(one.experiment, idle(one)), *one.doubts, *(one.never if usual else ()))
     )
 
 
@@ -169,7 +172,7 @@ def _require_section(name: str, file: Sections, path: Path | str) -> None:
 
 def as_dict(exp: Experiment) -> dict[str, Any]:
     """The name and every key with its value, in plain Python."""
-    return {name: value for name, value in asdict(exp).items() if name in ("name", *KEYS)}
+    return {name: getattr(exp, name) for name in ("name", *exp.keys)}
 
 
 def _resolve(
@@ -184,23 +187,15 @@ def _resolve(
     inherited = [e for e in default if e.key not in ABOUT]
     section = list(file[name].values())
 
-    errors: list[str] = []
-    values: dict[str, Any] = {}
-    for entry in (*inherited, *section, *given):
-        try:
-            values[entry.key] = _value(entry)
-        except ConfigError as e:
-            errors.append(str(e))
+    exp, errors = _experiment(name, (*inherited, *section, *given))
+    if exp is None:
+        return None, errors
+    said = _Said(name, inherited, section, given)
+    errors = [said.at(finding) for finding in (*_left_out(exp, said), *contradictions(exp))]
     if errors:
         return None, errors
-
-    exp = Experiment(name=name, **values)
-    said = _Said(inherited, section, given)
-    errors = [said.at(finding) for finding in contradictions(exp)]
-    if errors:
-        return None, errors
-    without: dict[str, Any] = {e.key: _value(e) for e in (*inherited, *section)}
-    alone = Experiment(name=name, **without)
+    alone = exp if not given else _experiment(name, (*inherited, *section))[0]
+    assert alone is not None
     exp = replace(exp, changed=_changed(alone, given, exp))
     own = [e for e in section if not (ours and alone.counts(e.key))]
     return Resolved(
@@ -209,6 +204,52 @@ def _resolve(
         [said.at(finding) for finding in doubts(exp)],
         [said.at(finding) for finding in never_due(exp, usual_steps(exp))],
     ), []
+
+
+def _experiment(name: str, entries: Sequence[Entry]) -> tuple[Experiment | None, list[str]]:
+    """What these entries make, or why not. What all experiments have comes first: it says which
+    plug-ins there are, whose keys the others are."""
+    values: dict[str, Any] = {}
+    errors: dict[Entry, str] = {}
+
+    def take(entry: Entry, definition: Key) -> None:
+        try:
+            values[entry.key] = _value(entry, definition)
+        except ConfigError as e:
+            errors[entry] = str(e)
+
+    for entry in entries:
+        if entry.key in KEYS:
+            take(entry, KEYS[entry.key])
+    try:
+        exp = Experiment(name=name, **({} if errors else values))
+    except plugins.PluginError as error:
+        named = [e for e in entries if e.key in PLUGGED and plugins.is_path(e.text)]
+        return None, [f"{named[-1].written}: {error}" if named else str(error)]
+    for entry in entries:
+        if entry.key not in KEYS:
+            found = exp.keys.get(entry.key) or definition(entry.key)
+            if found is None:
+                guess = did_you_mean(entry.key, {**all_keys(), **exp.keys})
+                errors[entry] = (
+                    f"{entry.written}: there is no key {quoted(entry.key)}{guess} "
+                    "(--explain lists them all)"
+                )
+            else:
+                take(entry, found)
+    if errors:
+        return None, [errors[entry] for entry in entries if entry in errors]
+    return Experiment(name=name, **values), []
+
+
+def _left_out(exp: Experiment, said: _Said) -> Iterator[Finding]:
+    """Methods that are named and that what else is set does not let be."""
+    entry = said.entry("methods")
+    named = KEYS["methods"].kind.parse(entry.text) if entry else ()
+    assert isinstance(named, tuple)
+    for name in named:
+        if name not in exp.all_methods:
+            yield ("methods",), f"{name} needs {plugins.IMPLIED[str(name)]}"
 
 
 def _changed(alone: Experiment, given: Sequence[Entry], exp: Experiment) -> tuple[str, ...]:
@@ -222,20 +263,14 @@ def _changed(alone: Experiment, given: Sequence[Entry], exp: Experiment) -> tupl
     return tuple(
         key
         for key in keys
-        if key not in REPEATS and exp.counts(key) and getattr(alone, key) != getattr(exp, key)
+        if key not in REPEATS and exp.counts(key) and getattr(alone, key, None) != getattr(exp, key)
     )
 
 
-def _value(entry: Entry) -> Value:
+def _value(entry: Entry, definition: Key) -> Value:
     """The typed value of an entry."""
-    if entry.key not in KEYS:
-        guess = did_you_mean(entry.key, KEYS)
-        raise ConfigError(
-            f"{entry.written}: there is no key {quoted(entry.key)}{guess} "
-            "(--explain lists them all)"
-        )
     try:
-        return KEYS[entry.key].kind.parse(entry.text)
+        return definition.kind.parse(entry.text)
     except ValueError as e:
         hint = ""
         if "\n" in entry.text:
@@ -248,29 +283,34 @@ def _value(entry: Entry) -> Value:
 class _Said:
     """Which entry set each key of an experiment, for messages about it."""
 
-    def __init__(self, *places: Iterable[Entry]) -> None:
+    def __init__(self, name: str, *places: Iterable[Entry]) -> None:
         """places: where keys are set, the one that counts most last."""
+        self._name = name
         self._places = [{e.key: e for e in entries} for entries in reversed(places)]
 
+    def entry(self, *keys: str) -> Entry | None:
+        """The first of these keys that is set in the nearest place that sets any."""
+        return next((said[k] for said in self._places for k in keys if k in said), None)
+
     def at(self, finding: Finding) -> str:
-        """The finding, at the first of its keys that is set in the nearest place that sets any."""
+        """The finding, at the first of its keys that is set."""
         keys, reason = finding
-        entry = next(said[k] for said in self._places for k in keys if k in said)
-        return f"{entry.written}: {reason}"
+        entry = self.entry(*keys)
+        return f"{entry.written if entry else f'[{shown(self._name)}]'}: {reason}"
 
 
-def _idle(idle: Sequence[Entry]) -> Iterator[str]:
+def _idle(exp: Experiment, idle: Sequence[Entry]) -> Iterator[str]:
     """A warning that names all of these, which do nothing, if there are any."""
     if not idle:
         return
     first, *others = (entry.key for entry in idle)
     nor = f" (nor {'do' if len(others) > 1 else 'does'} {all_of(others)})" if others else ""
     counts = "they count" if others else "it counts"
-    reason = KEYS[first].when.text
+    reason = exp.why_idle(first)
     text = f"{idle[0].written}: does nothing here{nor}; {counts} only with {reason}"
-    for other in dict.fromkeys(KEYS[name].when.text for name in others):
+    for other in dict.fromkeys(exp.why_idle(name) for name in others):
         if other != reason:
-            names = [name for name in others if KEYS[name].when.text == other]
+            names = [name for name in others if exp.why_idle(name) == other]
             text += f"; {all_of(names)} only with {other}"
     yield text
 

@@ -1,15 +1,14 @@
-"""The one definition of every key: its kind, default, meaning and when it counts.
-
-The loader, `--explain`, the parameter table of README and the error messages are all made from it.
-"""
+"""The one definition of every key that all experiments have, and the experiment made of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
+from exps import plugins
+from exps.facts import Facts, Layer, Shape
+from exps.keys import ALWAYS, Key, When
 from exps.kinds import (
     Choice,
     ClassOrder,
@@ -17,72 +16,42 @@ from exps.kinds import (
     Folder,
     Kind,
     Line,
-    Names,
     Number,
     OrNone,
     Switch,
     Value,
     Whole,
 )
+from exps.plugins import BENCHMARK, IMPLIED, METHOD, MODEL, OPTIMIZER, One, Some
 
-
-@dataclass(frozen=True)
-class When:
-    """The experiments in which a key does something; `text` completes 'counts only with ...'."""
-
-    text: str
-    holds: Callable[[Experiment], bool]
-
-
-@dataclass(frozen=True)
-class Key:
-    """tests: whether it decides what is tested: accuracies at different values of it are those of
-    different tasks, which are never compared run by run or ranked."""
-
-    default: Value
-    kind: Kind
-    meaning: str
-    when: When
-    tests: bool
-
-
-METHODS = ("ewc", "er")
-ALWAYS = When("", lambda e: True)
-CNN = When("cnn", lambda e: e.cnn)
-MLP = When("an MLP (cnn = false)", lambda e: not e.cnn)
 SPARSE = When("sparsify", lambda e: e.sparsify)
-SPARSE_CNN = When("cnn and sparsify", lambda e: e.cnn and e.sparsify)
 BOOSTED = When(
     "sparsify and a boost_strength above 0", lambda e: e.sparsify and e.boost_strength > 0
 )
-MNIST = When("benchmark = mnist", lambda e: e.benchmark == "mnist")
-CIFAR = When("benchmark = cifar", lambda e: e.benchmark == "cifar")
-FULL = When("data = full", lambda e: e.data == "full")
-CLASSES_SPLIT = When("split MNIST, cifar or cifar100", lambda e: not e.permuted)
-EXPECTING = When("expected_acc", lambda e: e.expected_acc is not None)
-DYNAMIC = When("a dynamic other than none", lambda e: e.dynamic != "none")
-STATIC = When("sparsify and dynamic = none", lambda e: e.sparsify and e.dynamic == "none")
-GROWING = When("dynamic = grow", lambda e: e.dynamic == "grow")
-SLOWED = When("an old_synapse_lr below 1", lambda e: e.old_synapse_lr < 1)
-CONTEXTS = When("context = prototype", lambda e: e.context != "none")
-SHARED = When(
-    "context = prototype and more than one task",
-    lambda e: e.context != "none" and e.num_batch > 1,
+SAMPLED = When(
+    "benchmark = cifar",
+    lambda e: bool(e.dataset and e.dataset.sample),
 )
+FULL = When("data = full", lambda e: e.data == "full")
+SHARED_OUT = When("a benchmark whose tasks share out the classes", lambda e: e.facts.split)
+EXPECTING = When("expected_acc", lambda e: e.expected_acc is not None)
+STATIC = When("sparsify and dynamic = none", lambda e: e.sparsify and e.dynamic == "none")
 LATER_TASKS = When(
     "more than one task and without cumul", lambda e: e.num_batch > 1 and not e.cumul
 )
-EWC = When("methods = ewc", lambda e: "ewc" in e.methods)
-EWC_ONLINE = When("ewc and ewc_online", lambda e: "ewc" in e.methods and e.ewc_online)
-ER = When("methods = er", lambda e: "er" in e.methods)
-SGD = When("optimizer = sgd", lambda e: e.optimizer == "sgd")
-ADAM = When("optimizer = adam or adamw", lambda e: e.optimizer != "sgd")
 IN_EPOCHS = When("train_steps = 0", lambda e: not e.train_steps)
 LATER_IN_EPOCHS = When(
     "more than one task, without cumul and with train_steps_inc = 0",
     lambda e: e.num_batch > 1 and not e.cumul and not e.train_steps_inc,
 )
 IN_TURN = When("cumul = false", lambda e: not e.cumul)
+DYNAMIC = When("a dynamic other than none", lambda e: e.dynamic != "none")
+LAYERED = When("a model of several such layers (mlp)", lambda e: e.uses("hidden_layers"))
+FILTERS = When(
+    "a model with convolutions (cnn), and sparsify",
+    lambda e: e.sparsify and e.uses("percent_on_conv"),
+)
+FILTER_WEIGHTS = When(FILTERS.text, lambda e: e.sparsify and e.uses("weight_sparsity_conv"))
 
 
 def key(
@@ -123,22 +92,7 @@ class Experiment:
     )
 
     benchmark: str = key(
-        "mnist", Choice(("mnist", "cifar", "cifar100")), "the data set", tests=True
-    )
-    mnist_mode: str = key(
-        "perm",
-        Choice(("perm", "split")),
-        "perm: a pixel permutation a task; split: two digits a task",
-        MNIST,
-        tests=True,
-    )
-    padding: int = key(
-        0,
-        Whole(0, 8, "pixels"),
-        "zeros on each side of an MNIST picture: 2 make 32 × 32 of 28 × 28, as van de Ven & Tolias "
-        "(2019) permute them",
-        MNIST,
-        tests=True,
+        "mnist", One(BENCHMARK), "the data set, and how it becomes tasks", tests=True
     )
     num_batch: int = key(
         10,
@@ -154,21 +108,21 @@ class Experiment:
         Choice(("auto", "domain", "task", "class")),
         "what is known at test time (van de Ven & Tolias, 2019): task: which task it is, a head "
         "each; domain: nothing, one head that the tasks share; class: nothing, one head over the "
-        "classes of all tasks; auto: domain for permuted MNIST, else task",
+        "classes of all tasks; auto: domain where every task has all classes, else task",
         tests=True,
     )
     class_order: str | tuple[int, ...] = key(
         "sorted",
         ClassOrder(),
         "the order in which classes are dealt out to tasks; random is drawn from the seed",
-        CLASSES_SPLIT,
+        SHARED_OUT,
         tests=True,
     )
     data: str = key(
         "full",
         Choice(("full", "sample")),
         "sample: the bundled 1,000 training and 200 test pictures of CIFAR-10",
-        CIFAR,
+        SAMPLED,
         tests=True,
     )
     data_dir: str = key(
@@ -188,14 +142,19 @@ class Experiment:
         tests=True,
     )
 
-    model: str = key("mlp", Choice(("mlp", "cnn")), "the network")
-    cnn: bool = key(False, Switch(), "the older spelling of model = cnn")
+    model: str = key("mlp", One(MODEL), "the network")
+    cnn: bool = key(
+        False,
+        Switch(),
+        "the older spelling of model = cnn",
+        When("model = mlp or cnn", lambda e: e.model in ("mlp", "cnn")),
+    )
     hidden_units: int = key(
         4000,
         Whole(1, 1_000_000, "units"),
         "width of each hidden layer of the MLP, or of the CNN's fully connected layer",
     )
-    hidden_layers: int = key(1, Whole(1, 100, "layers"), "number of hidden layers", MLP)
+    hidden_layers: int = key(1, Whole(1, 100, "layers"), "number of hidden layers", LAYERED)
     dropout: float = key(
         0.5, Number(0, 1, below=True), "probability that a unit is dropped in training"
     )
@@ -214,7 +173,7 @@ class Experiment:
         0.05,
         _FRACTION,
         "fraction of channels that win at each position of a convolution",
-        SPARSE_CNN,
+        FILTERS,
     )
     k_inference_factor: float = key(
         1.0, Number(0, 1000, above=True), "winners in evaluation per winner in training", SPARSE
@@ -245,7 +204,7 @@ class Experiment:
         1.0,
         _FRACTION,
         "fraction of weights that are not zero in convolutions; 1: no mask",
-        SPARSE_CNN,
+        FILTER_WEIGHTS,
     )
 
     dynamic: str = key(
@@ -262,36 +221,6 @@ class Experiment:
         "fraction of weights that are not zero in fully connected layers at first",
         DYNAMIC,
     )
-    grow_per_task: float = key(
-        0.02,
-        Number(0, 1),
-        "what is added to the density of a layer in a task",
-        GROWING,
-    )
-    grow_units: str = key(
-        "all",
-        Choice(("all", "fresh")),
-        "which units new synapses are given to; all: to each as many; fresh: for every task to "
-        "others, those with the fewest synapses that win least, to each as many as "
-        "max_density_fc allows, with weights above zero",
-        GROWING,
-    )
-    grow_every: int = key(
-        0,
-        Whole(0, 1_000_000, "steps"),
-        "steps between two growths within the first three quarters of a task; 0: all of it grows "
-        "at the start",
-        GROWING,
-    )
-    max_density_fc: float = key(0.5, _FRACTION, "density at which growth ends", GROWING)
-    grow_by: str = key(
-        "gradient",
-        Choice(("gradient", "coactivation", "random")),
-        "where synapses grow: where the gradient is largest, where input and unit are active "
-        "together most, or anywhere; fresh units take part as if they were always active, and "
-        "their places are drawn in proportion to it",
-        GROWING,
-    )
 
     context: str = key(
         "none",
@@ -300,18 +229,6 @@ class Experiment:
         "the task whose training pictures have the nearest mean; in training, the current task",
         SPARSE,
     )
-    context_units: int = key(
-        400,
-        Whole(1, 1_000_000, "units"),
-        "units of each hidden layer that may win in a context",
-        CONTEXTS,
-    )
-    context_overlap: float = key(
-        0.0,
-        Number(0, 1),
-        "share of them taken over from earlier contexts; the others are those used least so far",
-        SHARED,
-    )
 
     old_synapse_lr: float = key(
         1.0,
@@ -319,63 +236,18 @@ class Experiment:
         "learning rate of synapses that earlier tasks used, as a fraction of lr; 0: they are "
         "frozen; 1: they learn like all others",
     )
-    old_synapse_rule: str = key(
-        "usage",
-        Choice(("used", "usage", "importance")),
-        "which synapses are old: used: all that were ever active; usage: the more the more often "
-        "they were active, fully from the average on; importance: the same by how much they "
-        "lowered the loss (path integral, Zenke et al., 2017)",
-        SLOWED,
-    )
 
     methods: tuple[str, ...] = key(
         (),
-        Names(METHODS),
-        "methods of continual learning beside those that the keys above stand for: ewc holds what "
-        "earlier tasks needed (Kirkpatrick et al., 2017), er replays pictures of them (Chaudhry et "
-        "al., 2019)",
-    )
-    ewc_strength: float = key(
-        100.0, Number(0, 1e15), "how strongly earlier values are held (λ)", EWC
-    )
-    ewc_fisher: str = key(
-        "exact",
-        Choice(("exact", "empirical")),
-        "Fisher information: exact: expected over the labels that the network gives a picture; "
-        "empirical: of the pictures' own labels",
-        EWC,
-    )
-    ewc_pictures: int = key(
-        0,
-        Whole(0, 10_000_000, "pictures"),
-        "training pictures of a task that it is measured on, drawn from the seed; 0: all",
-        EWC,
-    )
-    ewc_online: bool = key(
-        False,
-        Switch(),
-        "one pull, to the newest values (Schwarz et al., 2018), in place of one for every task",
-        EWC,
-    )
-    ewc_decay: float = key(
-        1.0,
-        Number(0, 1),
-        "what the strength of earlier tasks is multiplied with after each (γ)",
-        EWC_ONLINE,
-    )
-    buffer_size: int = key(
-        500, Whole(1, 10_000_000, "pictures"), "how many earlier pictures are kept in memory", ER
-    )
-    er_batch: int = key(
-        0,
-        Whole(0, 1_000_000, "pictures"),
-        "how many of them every step trains on too; 0: as many as mb_size",
-        ER,
+        Some(METHOD),
+        "methods of continual learning: contexts, grow, rewire and old_synapses are those that the "
+        "keys above stand for, census counts their synapses; ewc holds what earlier tasks needed "
+        "(Kirkpatrick et al., 2017), er replays pictures of them (Chaudhry et al., 2019)",
     )
 
     optimizer: str = key(
         "sgd",
-        Choice(("sgd", "adam", "adamw")),
+        One(OPTIMIZER),
         "sgd; adam (Kingma & Ba, 2015); adamw, whose weight decay is no part of the gradient "
         "(Loshchilov & Hutter, 2019)",
     )
@@ -386,17 +258,6 @@ class Experiment:
         LATER_TASKS,
     )
     lr: float = key(0.1, Number(0, 100, above=True), "learning rate")
-    momentum: float = key(0.9, Number(0, 1, below=True), "momentum; 0: none", SGD)
-    nesterov: bool = key(True, Switch(), "Nesterov's form of momentum; needs momentum above 0", SGD)
-    adam_beta1: float = key(
-        0.9, Number(0, 1, below=True), "decay of Adam's mean of the gradients", ADAM
-    )
-    adam_beta2: float = key(
-        0.999, Number(0, 1, below=True), "decay of Adam's mean of their squares", ADAM
-    )
-    adam_eps: float = key(
-        1e-8, Number(0, 1, above=True), "what is added to the root of that mean", ADAM
-    )
     weight_decay: float = key(1e-4, Number(0, 10), "weight decay (L2 penalty)")
     mb_size: int = key(128, Whole(1, 1_000_000, "samples"), "size of a mini-batch")
     train_ep: int = key(
@@ -453,33 +314,81 @@ class Experiment:
     )
 
     changed: tuple[str, ...] = field(default=(), compare=False)
+    own: tuple[tuple[str, Value], ...] = ()
 
-    def __post_init__(self) -> None:
+    def __init__(self, name: str, **values: Any) -> None:
+        """Of the keys that are not given, the defaults. Those of plug-ins that are not chosen are
+        dropped; TypeError for one that there is nowhere, PluginError for a file that is none.
+        """
+        mine = self.__dict__  # frozen: this is the only place that writes
+        mine |= _DEFAULTS | {"name": name}
+        own = dict(values.pop("own", ()))
+        for key, value in values.items():
+            (mine if key in _DEFAULTS else own)[key] = value
+        # One spelling of what has two.
+        if self.cnn and self.model == "mlp":
+            mine["model"] = "cnn"
+        mine["cnn"] = self.model == "cnn"
+        if "contexts" in self.methods:
+            mine["context"] = "prototype"
+        if "grow" in self.methods:
+            mine["dynamic"] = "grow"
+        mine["methods"] = tuple(m for m in self.methods if m not in IMPLIED)
+        declared = {k: key for k, key in self.keys.items() if k not in KEYS}
+        for foreign in values.keys() - _DEFAULTS.keys() - declared.keys():
+            if plugins.elsewhere(foreign) is None:
+                raise TypeError(f"there is no key {foreign!r}")
+        mine["own"] = tuple((k, own.get(k, key.default)) for k, key in declared.items())
         if self.scenario == "auto":
-            object.__setattr__(self, "scenario", "domain" if self.permuted else "task")
-        cnn = self.cnn or self.model == "cnn"
-        object.__setattr__(self, "cnn", cnn)
-        object.__setattr__(self, "model", "cnn" if cnn else self.model)
+            mine["scenario"] = self.facts.scenario
+
+    def __getattr__(self, name: str) -> Any:
+        """The value of a key that one of its plug-ins declares."""
+        for key, value in self.__dict__.get("own", ()):
+            if key == name:
+                return value
+        raise AttributeError(f"no file that this experiment is made of declares a key {name}")
 
     @property
     def all_methods(self) -> tuple[str, ...]:
         """The methods, those that keys of their own stand for first, in the order of their work."""
-        exp = self.in_effect
+        return self.in_effect._methods
+
+    @property
+    def _methods(self) -> tuple[str, ...]:
         on = {
-            "contexts": exp.context != "none",
-            "grow": exp.dynamic == "grow",
-            "rewire": exp.dynamic in ("set", "rigl"),
-            "old_synapses": exp.old_synapse_lr < 1,
+            "contexts": self.context != "none",
+            "grow": self.dynamic == "grow",
+            "rewire": self.dynamic in ("set", "rigl"),
+            "old_synapses": self.old_synapse_lr < 1,
         }
         found = [name for name, holds in on.items() if holds]
         if found:  # what changes is counted, before anything grows older
             found.insert(found[0] == "contexts", "census")
-        return (*found, *self.methods)
+        return (*found, *(m for m in self.methods if m not in found))
 
     @property
-    def permuted(self) -> bool:
-        """Whether the tasks are permutations of MNIST, each with all ten digits."""
-        return self.benchmark == "mnist" and self.mnist_mode == "perm"
+    def _chosen(self) -> tuple[tuple[plugins.Kind, str], ...]:
+        methods = ((METHOD, name) for name in self._methods)
+        return (
+            (BENCHMARK, self.benchmark),
+            (MODEL, self.model),
+            *methods,
+            (OPTIMIZER, self.optimizer),
+        )
+
+    @property
+    def plug_ins(self) -> list[tuple[plugins.Kind, str]]:
+        """Its benchmark, its network, its methods and its optimiser, by kind and name."""
+        return list(self.in_effect._chosen)
+
+    @cached_property
+    def keys(self) -> dict[str, Key]:
+        """Every key that it has: those of all experiments, each of its plug-ins' behind the one
+        that names the plug-in."""
+        chosen = self._chosen
+        own = any(plugins.is_path(value) for _, value in chosen)
+        return _keys(chosen) if own else _known_keys(chosen)
 
     @cached_property
     def in_effect(self) -> Experiment:
@@ -489,23 +398,102 @@ class Experiment:
         whose `when` does not hold cannot change a number, whatever it is.
         """
         idle: dict[str, Any] = {
-            name: key.default
-            for name, key in KEYS.items()
-            if not key.when.holds(self) and getattr(self, name) != key.default
+            name: definition.default
+            for name, definition in self.keys.items()
+            if not definition.when.holds(self) and getattr(self, name) != definition.default
         }
         return replace(self, **idle).in_effect if idle else self
 
+    def steps(self, task: int, epoch: int) -> int:
+        """For how many steps a task (from 0) is trained, `epoch` of them an epoch."""
+        given = self.train_steps if task == 0 else self.train_steps_inc
+        return given or epoch * (self.train_ep if task == 0 else self.train_ep_inc)
+
     def counts(self, key: str) -> bool:
         """Whether this key does anything in this experiment."""
-        return KEYS[key].when.holds(self.in_effect)
+        exp = self.in_effect
+        return key in exp.keys and exp.keys[key].when.holds(exp)
+
+    def why_idle(self, key: str) -> str:
+        """What a key counts with that does nothing in it: completes 'counts only with ...'."""
+        if key in self.keys:
+            return self.keys[key].when.text
+        definition, choosing = plugins.elsewhere(key) or (None, "")
+        also = definition.when.text if definition else ""
+        return f"{choosing} and {also}" if also else choosing
+
+    @property
+    def facts(self) -> Facts:
+        """What its benchmark says of itself."""
+        found: Facts = plugins.call(BENCHMARK, self.benchmark, "facts", self)
+        return found
+
+    @property
+    def dataset(self) -> Any:
+        """The data set (`benchmarks.arrays.Dataset`) whose pictures its benchmark takes as they
+        are; None where it has others."""
+        return getattr(plugins.load(BENCHMARK, self.benchmark), "DATASET", None)
+
+    def uses(self, key: str) -> bool:
+        """Whether its network uses one of the keys that some networks have; one that does not say
+        which uses all."""
+        used = getattr(plugins.load(MODEL, self.model), "USES", None)
+        return used is None or key in used
+
+    @property
+    def fully_connected(self) -> bool:
+        """Whether its network has fully connected hidden layers alone, from the pictures on."""
+        return getattr(plugins.load(MODEL, self.model), "FULLY_CONNECTED", False)
+
+    def layers(self, picture: Shape) -> list[Layer] | None:
+        """The hidden layers that its network has for such pictures, None where it does not say.
+
+        Raises ValueError where it cannot have any.
+        """
+        describe = getattr(plugins.load(MODEL, self.model), "layers", None)
+        return None if describe is None else list(describe(self, picture))
+
+    def __reduce__(self) -> Any:
+        """For other processes: what is cached stays here."""
+        return _again, ({f.name: getattr(self, f.name) for f in fields(self)},)
+
+
+def _again(values: dict[str, Any]) -> Experiment:
+    return Experiment(**values)
 
 
 KEYS: dict[str, Key] = {
     f.name: f.metadata["key"] for f in fields(Experiment) if "key" in f.metadata
 }
 
+
+def _keys(chosen: tuple[tuple[plugins.Kind, str], ...]) -> dict[str, Key]:
+    """Those of all experiments, and of these plug-ins. Raises PluginError where two declare one."""
+    declared: dict[str, tuple[Key, plugins.Kind]] = {}
+    for kind, value in chosen:
+        for name, key in plugins.keys(kind, value).items():
+            if name in KEYS or declared.get(name, (key,))[0] != key:
+                raise plugins.taken(name, value)
+            declared[name] = key, kind
+    found: dict[str, Key] = {}
+    for name, key in KEYS.items():
+        found[name] = key
+        found |= {own: its for own, (its, kind) in declared.items() if kind.key == name}
+    return found
+
+
+_known_keys = cache(_keys)  # of the project's files, which do not change
+
+
+def definition(key: str) -> Key | None:
+    """That of a key of all experiments, or of a file of the project; None where there is none."""
+    return KEYS.get(key) or (plugins.elsewhere(key) or (None, ""))[0]
+
+
+_DEFAULTS = {f.name: f.default for f in fields(Experiment) if f.name != "name"}
+
 # Keys whose value is text: in it # and ; are characters like any other.
-TEXTS = tuple(name for name, k in KEYS.items() if isinstance(k.kind, Line | Folder))
+TEXTS = tuple(name for name, k in KEYS.items() if isinstance(k.kind, Line | Folder | One | Some))
 
 # Keys that tell about a section, which alone has them: other sections do not inherit them.
 ABOUT = ("description", "expected_acc", "expected_tol", "expected_source")

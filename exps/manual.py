@@ -3,20 +3,37 @@
 from __future__ import annotations
 
 import textwrap
+from dataclasses import replace
 
-from exps.experiment import KEYS, Key
+from exps import plugins
+from exps.experiment import KEYS
+from exps.keys import Key
 from exps.kinds import Value
 from exps.messages import ConfigError, did_you_mean, quoted
 
 
 def explain(key: str | None = None) -> str:
     """What a key is, as plain text; without a key, all of them. ConfigError for an unknown one."""
+    keys = KEYS if key in KEYS else all_keys()
     if key is None:
-        return "\n\n".join(_paragraph(name, k) for name, k in KEYS.items())
-    if key not in KEYS:
-        guess = did_you_mean(key, KEYS)
+        return "\n\n".join(_paragraph(name, k) for name, k in keys.items())
+    if key not in keys:
+        guess = did_you_mean(key, keys)
         raise ConfigError(f"there is no key {quoted(key)}{guess} (--explain lists them all)")
-    return _paragraph(key, KEYS[key])
+    return _paragraph(key, keys[key])
+
+
+def all_keys() -> dict[str, Key]:
+    """Every key that the project has, those that a file declares behind the key that names it."""
+    found: dict[str, Key] = {}
+    declared = list(plugins.declared())
+    for name, key in KEYS.items():
+        found[name] = key
+        for kind, own, its, choosing in declared:
+            if kind.key == name:
+                also = f" and {its.when.text}" if its.when.text else ""
+                found[own] = replace(its, when=replace(its.when, text=choosing + also))
+    return found
 
 
 def markdown_table() -> str:
@@ -25,7 +42,7 @@ def markdown_table() -> str:
         "| key | value | default | meaning | counts only with |",
         "| --- | --- | --- | --- | --- |",
     ]
-    for name, key in KEYS.items():
+    for name, key in all_keys().items():
         default = f"`{as_text(key.default)}`" if key.default != "" else ""
         cells = (f"`{name}`", key.kind.expects, default, key.meaning, key.when.text)
         rows.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))

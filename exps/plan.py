@@ -168,7 +168,7 @@ def _idle(points: Sequence[Point], found: Sequence[config.Resolved]) -> Iterator
             if not any(exp.counts(key) for exp in here):
                 yield (
                     f"--grid {key}: does nothing in [{shown(name)}], which is not repeated for its"
-                    f" values; it counts only with {KEYS[key].when.text}"
+                    f" values; it counts only with {here[0].why_idle(key)}"
                 )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from exps import schedule
 from exps.experiment import Experiment
+from exps.facts import Findings
 
 MAX_RESULT = 512 * 2**20  # bytes of a result file
 # Of the parts that can be so large: the keys that they grow with, and what to do.
@@ -33,19 +31,19 @@ def result_bytes(exp: Experiment, pictures: int) -> dict[str, int]:
     exp = exp.in_effect
     tasks, trained = exp.num_batch, 1 if exp.cumul else exp.num_batch
     epoch = max(-(-pictures // exp.mb_size), 1)
-    each = [-(-schedule.steps(exp, task, epoch) // epoch) for task in (0, 1)]  # epochs
+    each = [-(-exp.steps(task, epoch) // epoch) for task in (0, 1)]  # epochs
     epochs = each[0] + (trained - 1) * each[1]
-    hidden = 1 if exp.cnn else exp.hidden_layers
-    winners = exp.sparsify * (hidden + 2 * exp.cnn)
+    hidden = exp.hidden_layers if exp.uses("hidden_layers") else 1
+    winners = exp.sparsify * (hidden + 2 * exp.uses("percent_on_conv"))
     layers = hidden + (tasks if exp.scenario == "task" and not exp.cumul else 1)
-    contexts, old = exp.context != "none", exp.old_synapse_lr < 1
+    contexts, old = (name in exp.all_methods for name in ("contexts", "old_synapses"))
     count = 4 if pictures * max(each) < 2**31 else 8
     numbers = {
         "accs": trained * tasks * (1 + contexts) + tasks,
         "entropy": epochs * (4 + winners) + winners,
         "synapses_by_birth": layers + trained * (layers * (tasks + 5 + 6 * old) + hidden),
     }
-    if not (contexts or old or exp.dynamic != "none"):
+    if "census" not in exp.all_methods:
         del numbers["synapses_by_birth"]
     return {
         "on_idxs": count * trained * exp.hidden_units * exp.record_stats,
@@ -54,7 +52,7 @@ def result_bytes(exp: Experiment, pictures: int) -> dict[str, int]:
     }
 
 
-def too_large(exp: Experiment, pictures: int) -> Iterator[tuple[tuple[str, ...], str]]:
+def too_large(exp: Experiment, pictures: int) -> Findings:
     """The keys that make a result larger than it may be, and why, if they do."""
     parts = result_bytes(exp, pictures)
     size = sum(parts.values())

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import TYPE_CHECKING
 
+from exps import plugins
+from exps.facts import Shape
 from exps.messages import three_lines
 from exps.rules import misfits
 from models.errors import ModelError
@@ -14,31 +15,26 @@ if TYPE_CHECKING:
     from exps.config import Experiment
     from models.network import Network
 
-__all__ = ["ModelError", "make_model", "module_of", "require_fit"]
+__all__ = ["ModelError", "make_model", "require_fit"]
 
 
-def module_of(exp: Experiment) -> str:
-    """The module that has the network of an experiment; no other model is part of its run."""
-    return f"models.{exp.model}"
-
-
-def make_model(
-    exp: Experiment, input_shape: tuple[int, int, int], head_sizes: Sequence[int]
-) -> Network:
+def make_model(exp: Experiment, input_shape: Shape, head_sizes: Sequence[int]) -> Network:
     """The network of an experiment, on the CPU.
 
     input_shape: (channels, height, width) of a picture; head_sizes: the classes of each head.
     Initial weights and masks come from torch's global generator. Raises ModelError where the
     network does not fit the pictures, and where the sparse layers that the experiment names are not
-    installed.
+    installed; exps.plugins.PluginError where a user's file fails.
     """
     exp = exp.in_effect
     require_fit(exp, input_shape)
-    model: Network = import_module(module_of(exp)).make_model(exp, input_shape, head_sizes)
+    model: Network = plugins.call(
+        plugins.MODEL, exp.model, "make_model", exp, input_shape, head_sizes
+    )
     return model
 
 
-def require_fit(exp: Experiment, picture: tuple[int, int, int] | None) -> None:
+def require_fit(exp: Experiment, picture: Shape | None) -> None:
     """Raise ModelError where the network of an experiment cannot be one for such pictures; None:
     they are not known."""
     if picture is None:

@@ -2,64 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
-
-from models.blocks import Block, convolution, k_winners, k_winners_2d, linear
-from models.mlp import MLP
+from exps.facts import Layer, Shape
 
 if TYPE_CHECKING:
-    from exps.config import Experiment
+    from torch import nn
 
+    from exps.config import Experiment
+    from models.feedforward import Feedforward
+
+USES = ("percent_on_conv", "weight_sparsity_conv")
 KERNEL = 5
 CHANNELS = (64, 128)
 
 
-class CNN(MLP):
-    """Convolution blocks, then what an MLP does."""
-
-    kind = "CNN"
-
-    def __init__(
-        self,
-        convolutions: Iterable[Block],
-        hidden: Iterable[Block],
-        units: int,
-        head_sizes: Sequence[int],
-    ) -> None:
-        super().__init__(hidden, units, head_sizes)
-        self.convolutions = nn.ModuleList(convolutions)
-
-    @property
-    def all_blocks(self) -> list[Block]:
-        """The convolutions, then the hidden blocks."""
-        return [block for block in self.convolutions if isinstance(block, Block)] + self.blocks
-
-    def features(self, x: Tensor) -> Tensor:
-        """The input of the classifiers [batch, units], after dropout; x as in forward."""
-        for block in self.convolutions:
-            x = block(x)  # [batch, 64 then 128, 4 less high, 4 less wide]
-        return super().features(x)
+def layers(exp: Experiment, picture: Shape) -> list[Layer]:
+    """The convolutions, without padding, then hidden_units. ValueError for too small pictures."""
+    (channels, *sides), found = picture, []
+    for units in CHANNELS:
+        found.append(Layer(KERNEL**2 * channels, units, convolution=True))
+        channels, sides = units, [side - KERNEL + 1 for side in sides]
+    if min(sides) < 1:
+        smallest = len(CHANNELS) * (KERNEL - 1) + 1
+        raise ValueError(
+            f"two convolutions of {KERNEL} × {KERNEL} leave nothing of pictures of {picture[1]} × "
+            f"{picture[2]}; the CNN needs {smallest} × {smallest} at least"
+        )
+    return [*found, Layer(channels * sides[0] * sides[1], exp.hidden_units)]
 
 
-def make_model(
-    exp: Experiment, input_shape: tuple[int, int, int], head_sizes: Sequence[int]
-) -> CNN:
+def make_model(exp: Experiment, input_shape: Shape, head_sizes: Sequence[int]) -> Feedforward:
     """Every layer has a ReLU and dropout; in between k-winners where the experiment is sparse."""
-    channels, height, width = input_shape
+    from torch import nn  # which `layers` is asked without
+
+    from models.blocks import Block, convolution, k_winners, k_winners_2d, linear
+    from models.feedforward import Feedforward
+
+    def rectified(winners: nn.Module | None) -> nn.Module:
+        return nn.ReLU() if winners is None else nn.Sequential(nn.ReLU(), winners)
+
+    *filters, (inputs, units, _) = layers(exp, input_shape)
     convolutions = []
-    for outputs in CHANNELS:
-        weights = convolution(exp, channels, outputs, KERNEL)
+    for inputs_of_a_filter, outputs, _ in filters:
+        weights = convolution(exp, inputs_of_a_filter // KERNEL**2, outputs, KERNEL)
         sparse = k_winners_2d(exp, outputs) if exp.sparsify else None
-        convolutions.append(Block(weights, _rectified(sparse), exp.dropout))
-        channels, height, width = outputs, height - KERNEL + 1, width - KERNEL + 1
-    weights = linear(exp, channels * height * width, exp.hidden_units)
-    sparse = k_winners(exp, exp.hidden_units) if exp.sparsify else None
-    hidden = [Block(weights, _rectified(sparse), exp.dropout)]
-    return CNN(convolutions, hidden, exp.hidden_units, head_sizes)
-
-
-def _rectified(winners: nn.Module | None) -> nn.Module:
-    return nn.ReLU() if winners is None else nn.Sequential(nn.ReLU(), winners)
+        convolutions.append(Block(weights, rectified(sparse), exp.dropout))
+    weights = linear(exp, inputs, units)
+    sparse = k_winners(exp, units) if exp.sparsify else None
+    hidden = [Block(weights, rectified(sparse), exp.dropout)]
+    return Feedforward(hidden, units, head_sizes, convolutions)

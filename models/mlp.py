@@ -1,55 +1,41 @@
-"""Fully connected network with one classifier per head."""
+"""Fully connected network."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from torch import Tensor, nn
-
-from models.blocks import Block, k_winners, linear
-from models.network import Network
+from exps.facts import Layer, Shape
 
 if TYPE_CHECKING:
     from exps.config import Experiment
+    from models.feedforward import Feedforward
+
+FULLY_CONNECTED = True
+USES = ("hidden_layers",)
 
 
-class MLP(Network):
-    """Hidden blocks on the flattened input, then a linear classifier per head."""
-
-    kind = "MLP"
-
-    def __init__(self, hidden: Iterable[Block], units: int, head_sizes: Sequence[int]) -> None:
-        super().__init__()
-        self.hidden = nn.ModuleList(hidden)
-        self.add_heads(units, head_sizes)
-
-    @property
-    def blocks(self) -> list[Block]:
-        """The hidden blocks."""
-        return [block for block in self.hidden if isinstance(block, Block)]
-
-    def features(self, x: Tensor) -> Tensor:
-        """The input of the classifiers [batch, units], after dropout; x as in forward."""
-        x = x.flatten(1)  # [batch, channels * height * width]
-        for block in self.hidden:
-            x = block(x)
-        return x
+def layers(exp: Experiment, picture: Shape) -> list[Layer]:
+    """hidden_layers of hidden_units."""
+    widths = [math.prod(picture)] + [exp.hidden_units] * exp.hidden_layers
+    return [Layer(inputs, units) for inputs, units in pairwise(widths)]
 
 
-def make_model(
-    exp: Experiment, input_shape: tuple[int, int, int], head_sizes: Sequence[int]
-) -> MLP:
-    """hidden_layers of hidden_units; sparse: weights, k-winners, dropout; dense: ReLU instead."""
-    widths = [math.prod(input_shape)] + [exp.hidden_units] * exp.hidden_layers
+def make_model(exp: Experiment, input_shape: Shape, head_sizes: Sequence[int]) -> Feedforward:
+    """Sparse: weights, k-winners, dropout; dense: ReLU instead."""
+    from torch import nn  # which `layers` is asked without
+
+    from models.blocks import Block, k_winners, linear
+    from models.feedforward import Feedforward
+
     hidden = [
         Block(
-            linear(exp, inputs, outputs),
-            k_winners(exp, outputs) if exp.sparsify else nn.ReLU(),
+            linear(exp, inputs, units),
+            k_winners(exp, units) if exp.sparsify else nn.ReLU(),
             exp.dropout,
         )
-        for inputs, outputs in pairwise(widths)
+        for inputs, units, _ in layers(exp, input_shape)
     ]
-    return MLP(hidden, widths[-1], head_sizes)
+    return Feedforward(hidden, exp.hidden_units, head_sizes)

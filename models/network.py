@@ -18,8 +18,6 @@ class Network(KeepsTypes):
     layers from the flattened input on. Any other leaves both lists empty.
     """
 
-    kind = "network"  # for people, and for what counts only in some kinds
-
     units: int
     heads: nn.ModuleList
 
@@ -44,6 +42,11 @@ class Network(KeepsTypes):
     def blocks(self) -> list[Block]:
         """The fully connected hidden layers in the order of computation."""
         return []
+
+    @property
+    def plain(self) -> bool:
+        """Whether `features` is these blocks one after the other, and nothing else."""
+        return False
 
     @property
     def all_blocks(self) -> list[Block]:

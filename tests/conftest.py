@@ -15,6 +15,22 @@ import run_exps
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
 
+# Files that start the program again and again, or try thousands of cases: `make test-fast` leaves
+# them out.
+SLOW = {
+    *("test_command.py", "test_on_ray.py", "test_every_key.py", "test_targets.py"),
+    *("test_faults.py", "test_talk.py", "test_run_exps.py", "test_live.py", "test_pairs.py"),
+    *("test_what_counts.py", "test_data.py", "test_cores.py", "test_ranking.py"),
+    *("test_report.py", "test_extending.py", "test_grow.py", "test_no_bias.py"),
+}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what takes long."""
+    for item in items:
+        if item.path.name in SLOW:
+            item.add_marker(pytest.mark.slow)
+
 
 @pytest.fixture
 def call(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., tuple[int, str, str]]:

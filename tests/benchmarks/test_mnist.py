@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.mnist import make_stream, permutations
+from benchmarks.mnist import make_stream
+from benchmarks.views import permutations
 
 
 @pytest.fixture

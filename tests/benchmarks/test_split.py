@@ -6,6 +6,7 @@ import torch
 
 from benchmarks.arrays import Arrays
 from benchmarks.split import class_order, pictures, split_stream
+from exps.facts import Facts
 
 
 @pytest.fixture
@@ -17,8 +18,7 @@ def make_stream(make_exp, small):
         return split_stream(
             exp,
             Arrays(**arrays, source="small.npz"),
-            classes=10,
-            per_task=per_task,
+            Facts((1, 28, 28), 10, 60_000, per_task=per_task),
             kind="digits",
             mean=(0.0,),
             std=(1.0,),

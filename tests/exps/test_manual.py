@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from exps.experiment import KEYS
-from exps.manual import as_text, explain, markdown_table
+from exps.manual import all_keys, as_text, explain, markdown_table
 from exps.messages import ConfigError
 
 README = Path(__file__).parents[2] / "README.md"
@@ -18,13 +17,13 @@ def test_explain_a_key() -> None:
         "percent_on_conv = 0.05\n"
         "    fraction of channels that win at each position of a convolution\n"
         "    value: number above 0, at most 1\n"
-        "    counts only with cnn and sparsify"
+        "    counts only with a model with convolutions (cnn), and sparsify"
     )
 
 
 def test_explain_all_keys() -> None:
     everything = explain()
-    for name in KEYS:
+    for name in all_keys():
         assert explain(name) in everything
     assert max(map(len, everything.splitlines())) <= 100
 
@@ -38,7 +37,7 @@ def test_explain_an_unknown_key() -> None:
 
 def test_table() -> None:
     head, rule, *rows = markdown_table().splitlines()
-    assert len(rows) == len(KEYS)
+    assert len(rows) == len(all_keys())
     assert {line.count("|") for line in (head, rule, *rows)} == {6}
     assert (
         "| `train_ep` | whole number from 1 to 100000 (epochs) | `2` | "
@@ -65,5 +64,5 @@ def test_values_as_text() -> None:
         "2, 0, 1",
         "auto",
     ]
-    for key in KEYS.values():
+    for key in all_keys().values():
         assert key.kind.parse(as_text(key.default)) == key.default

@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from exps import rules, schedule
-from exps.experiment import KEYS, Experiment
+from exps import rules
+from exps.experiment import Experiment
+from exps.manual import all_keys
 from models.sparse import SparseWeights
 from utils.methods import grow, rewire
 from utils.methods.base import Moment
@@ -51,8 +52,8 @@ def test_number_of_tasks(exp: Experiment, allowed: set[int]) -> None:
         (PERM, {"engine": "sparse", "cnn": True}, "engine", "engine = auto"),
         (PERM, {"engine": "sparse", "sparsify": False}, "engine", "engine = auto"),
         (PERM, {"engine": "sparse", "sparse_layers": "nupic"}, "engine", "engine = auto"),
-        (PERM, {"data": "sample"}, "data", "with benchmark = mnist choose data = full"),
-        (CIFAR100, {"data": "sample"}, "data", "with benchmark = cifar100"),
+        (PERM, {"data": "sample"}, "data", "there is no sample of mnist"),
+        (CIFAR100, {"data": "sample"}, "data", "there is no sample of cifar100"),
         (SPLIT, {"class_order": (1, 0)}, "class_order", "it has 2 of the 10 classes"),
         (SPLIT, {"class_order": (*range(9), 8)}, "class_order", "class 8 comes more than once"),
         (CIFAR, {"class_order": (*range(9), 10)}, "class_order", "there is no class 10"),
@@ -114,7 +115,7 @@ def test_contradictions(exp: Experiment, change: dict[str, Any], key: str, reaso
     [(keys, why)] = rules.contradictions(replace(exp, **change))
     assert keys[0] == key
     assert reason in why
-    assert set(keys) <= set(KEYS)
+    assert set(keys) <= set(all_keys())
 
 
 def test_pictures_of_ones_own_have_their_own_sizes() -> None:
@@ -186,11 +187,11 @@ def test_doubts() -> None:
         ({"weight_sparsity_fc": 0.9999}, "weight_sparsity_fc", "leaves out no weight of a unit of"),
         ({"dynamic": "rigl", "initial_density_fc": 0.9999}, "initial_density_fc", "none can move"),
         (CONTEXT | {"context_overlap": 0.001}, "context_overlap", "of 400 units is none"),
-        (CONTEXT | {"train_ep_inc": 0}, "train_ep_inc", "not trained, so they have no context"),
+        (CONTEXT | {"train_ep_inc": 0}, "train_ep_inc", "not trained, so contexts can do nothing"),
         (
             GROW | SLOW | {"train_ep_inc": 0},
             "train_ep_inc",
-            "so they change no synapse and slow no old synapse",
+            "so grow and old_synapses can do nothing",
         ),
     ],
 )
@@ -239,7 +240,7 @@ def test_what_never_happens_is_what_the_run_never_does(
     """By asking before every step, as a run does."""
     keys = {"train_ep": first, "train_ep_inc": later, "grow_every": every}
     exp = replace(PERM, dynamic=dynamic, num_batch=len(steps), **keys)
-    tasks = [(n, schedule.steps(exp, i, n)) for i, n in enumerate(steps)]
+    tasks = [(n, exp.steps(i, n)) for i, n in enumerate(steps)]
     layer = SparseWeights(nn.Linear(784, 4000), weight_sparsity=exp.initial_density_fc)
     count = int((~layer.zero_mask).sum())
     method = (grow if dynamic == "grow" else rewire).Method(exp, None)
@@ -253,9 +254,3 @@ def test_what_never_happens_is_what_the_run_never_does(
         assert found == ["grow_every"] * (every > 0 and grown < 2)
     else:
         assert found == ["dynamic"] * (moved == 0)
-
-
-def test_the_network_is_the_one_that_the_rules_speak_of() -> None:
-    """exps may not import models, so both name these sizes."""
-    cnn = pytest.importorskip("models.cnn", reason="needs torch")
-    assert (cnn.CHANNELS, cnn.KERNEL) == (rules.CONV_CHANNELS, rules.CONV_KERNEL)

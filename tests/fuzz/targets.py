@@ -22,6 +22,7 @@ from benchmarks.npz import read_npz
 from benchmarks.torchvision_copy import read_copy
 from exps import config
 from exps.config import ConfigError
+from exps.manual import all_keys
 from utils.results.files import ResultsError, load_results
 from utils.runs import checkpoint_file
 from utils.runs.checkpoint_file import CheckpointError
@@ -118,7 +119,7 @@ def seeds(name: str) -> list[bytes]:
     return {
         "configuration": [config.DEFAULT_FILE.read_bytes()[:6000], b"[DEFAULT]\nlr = 0.1\n[A]\n"],
         "override": [
-            f"{k}={config.as_text(key.default)}".encode() for k, key in config.KEYS.items()
+            f"{k}={config.as_text(key.default)}".encode() for k, key in all_keys().items()
         ],
         "result": _results(),
         "checkpoint": [json.dumps(h).encode() for h in _headers()] + [_checkpoint()],

@@ -10,8 +10,8 @@ from torch import nn
 
 from exps.config import Experiment
 from models import make_model
-from models.cnn import CNN
 from models.dropout import Dropout
+from models.feedforward import Feedforward
 from models.sparse import KWinners, KWinners2d, SparseWeights, SparseWeights2d
 
 Make = Callable[..., Experiment]
@@ -31,7 +31,7 @@ def kinds(module: nn.Module) -> list[type]:
 def test_shapes(experiment: Make, shape: tuple[int, int, int], flat: int, sparsify: bool) -> None:
     exp = experiment(cnn=True, hidden_units=10, percent_on_fc=0.2, sparsify=sparsify)
     model = make_model(exp, shape, [10, 4])
-    assert isinstance(model, CNN)
+    assert isinstance(model, Feedforward) and not model.plain
     assert model.hidden[0].linear.weight.shape == (10, flat)
     assert model.features(torch.rand(2, *shape)).shape == (2, 10)
     assert model(torch.rand(2, *shape), head=1).shape == (2, 4)

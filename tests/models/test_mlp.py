@@ -11,7 +11,7 @@ from torch import nn
 from exps.config import Experiment
 from models import make_model
 from models.dropout import Dropout
-from models.mlp import MLP
+from models.feedforward import Feedforward
 from models.sparse import KWinners, SparseWeights
 
 Make = Callable[..., Experiment]
@@ -21,7 +21,7 @@ Make = Callable[..., Experiment]
 @pytest.mark.parametrize("layers", [1, 2])
 def test_shapes(experiment: Make, shape: tuple[int, int, int], layers: int) -> None:
     model = make_model(experiment(hidden_layers=layers), shape, [2, 3])
-    assert type(model) is MLP
+    assert model.plain and isinstance(model, Feedforward)
     assert (len(model.hidden), model.units) == (layers, 60)
     x = torch.rand(5, *shape)
     assert model.features(x).shape == (5, 60)

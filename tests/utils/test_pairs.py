@@ -33,6 +33,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "ewc": {"methods": ("ewc",)},
     "ewc, online": {"methods": ("ewc",), "ewc_online": True, "ewc_decay": 0.9},
     "er": {"methods": ("er",), "buffer_size": 40, "er_batch": 8},
+    "census": {"methods": ("census",)},
     "contexts and ewc": {**CONTEXTS, "methods": ("ewc",)},
     "old_synapses and er": {**OLD, "methods": ("er",), "buffer_size": 40, "er_batch": 8},
 }

@@ -19,8 +19,10 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from benchmarks import make_stream
-from exps.experiment import ABOUT, KEYS, Experiment
+from exps.experiment import ABOUT, Experiment
 from exps.kinds import Choice, Switch
+from exps.manual import all_keys
+from exps.plugins import One
 from exps.rules import contradictions
 from exps.sizes import result_bytes
 from models import make_model
@@ -32,9 +34,10 @@ from utils.training.loop import run_stream
 from utils.training.record import empty_record
 
 # What runs read outside of what is called here, and what needs another machine or library.
-ELSEWHERE = {*ABOUT, "device", "checkpoint_every"}
+ELSEWHERE = {*ABOUT, "cnn", "device", "checkpoint_every"}
 TASKS = {"cifar": [1, 2, 5], "cifar100": [2, 5], "split": [1, 2], "perm": [1, 2, 3]}
-NAMED = {key: list(k.kind.names) for key, k in KEYS.items() if isinstance(k.kind, Choice)}
+KEYS = all_keys()
+NAMED = {key: list(k.kind.names) for key, k in KEYS.items() if isinstance(k.kind, Choice | One)}
 SWITCHES = {key: [False, True] for key, k in KEYS.items() if isinstance(k.kind, Switch)}
 CHOICES: dict[str, list[Any]] = {
     **NAMED,
@@ -66,7 +69,7 @@ CHOICES: dict[str, list[Any]] = {
     "context_units": [8, 10],
     "context_overlap": [0.0, 0.5],
     "old_synapse_lr": [1.0, 0.3, 0.0],
-    "methods": [(), (), ("ewc",), ("er",), ("ewc", "er")],
+    "methods": [(), (), ("ewc",), ("er",), ("er", "ewc", "census")],
     "ewc_strength": [10.0, 20.0],
     "ewc_pictures": [0, 5],
     "ewc_decay": [1.0, 0.5],
@@ -110,11 +113,11 @@ class Seen(Experiment):
     """An experiment whose values the code sees as they are, whether they count or not; it notes
     which are read, but by what copies it. Mechanisms that a dense network lacks stay out of it."""
 
-    keys: ClassVar[set[str]] = set()
+    noted: ClassVar[set[str]] = set()
 
     def __getattribute__(self, name: str) -> Any:
         if name in KEYS and sys._getframe(1).f_globals["__name__"] != "dataclasses":
-            Seen.keys.add(name)
+            Seen.noted.add(name)
         return super().__getattribute__(name)
 
     @property
@@ -158,7 +161,7 @@ def seen(exp: Experiment) -> Seen:
 
 
 def test_every_key_is_drawn() -> None:
-    assert set(CHOICES) == set(KEYS) - ELSEWHERE - {"num_batch", "data_dir"}
+    assert set(CHOICES) == set(KEYS) - (ELSEWHERE - {"cnn"}) - {"num_batch", "data_dir"}
 
 
 @settings(max_examples=30)
@@ -168,9 +171,9 @@ def test_what_does_nothing_changes_no_number_and_what_counts_is_read(
 ) -> None:
     exp = replace(exp, data_dir=str(folder))
     before = seen(exp)
-    Seen.keys.clear()
+    Seen.noted.clear()
     found = measured(before)
-    unread = {key for key in KEYS if exp.counts(key)} - Seen.keys - ELSEWHERE
+    unread = {key for key in KEYS if exp.counts(key)} - Seen.noted - ELSEWHERE
     assert not unread, "they count only where they are read"
 
     arrays = sum(a.nbytes for a in found.values() if isinstance(a, np.ndarray))

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.stream import Pictures, Samples, TaskStream
+from exps import plugins
 from exps.config import Experiment
 from models.costs import entropies
 from models.network import Network
@@ -40,8 +40,9 @@ class AutogradEngine:
         self.net = self.model  # what is computed
         self.springs: dict[str, dict[Tensor, Spring]] = {}
         self.parameters = list(self.model.parameters())
-        make = import_module(f"utils.optimizers.{exp.optimizer}").make
-        self.optimizer: Optimizer = make(exp, self.parameters, fused=self.fused)
+        with plugins.blamed(exp.optimizer):
+            make = plugins.load(plugins.OPTIMIZER, exp.optimizer).make
+            self.optimizer: Optimizer = make(exp, self.parameters, fused=self.fused)
 
     @property
     def active(self) -> Network:

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from benchmarks import digest
-from exps import cli
+from exps import cli, plugins
 from exps.messages import ConfigError, shown_path
 from exps.paths import word
 from exps.plan import Planned, plan
@@ -144,6 +144,7 @@ def make_orders(args: Namespace, jobs: list[Job]) -> list[Order]:
             device=job.planned.exp.device,
             words=tuple(_words(job.planned)) + tuple(cli.handed_on(args)),
             config=contents,
+            files={f: plugins.source(f) for f in plugins.own_files(job.planned.exp)},
             results_dir=args.results_dir,
             folder=Path.cwd(),
             again=args.again,

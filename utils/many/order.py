@@ -24,9 +24,9 @@ class Order:
     """What is to be run. `words` are the options of run_exps.py that describe it.
 
     claim: a name that the same run has in every command, and no other run has. config: contents of
-    the configuration file; a worker gets a copy, so that changing the file meanwhile changes no
-    run. folder: where it works, if that is there. patience: seconds to wait for another process to
-    let go of the run.
+    the configuration file; files: those of the user that the run is made of, by their paths; a
+    worker gets copies, so that changing a file meanwhile changes no run. folder: where it works, if
+    that is there. patience: seconds to wait for another process to let go of the run.
     """
 
     number: int
@@ -41,6 +41,7 @@ class Order:
     folder: Path
     again: bool = False
     patience: float = 5.0
+    files: dict[str, bytes] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from exps import plugins
 from exps.messages import shown
 from exps.paths import word
 from utils.many.order import (
@@ -148,6 +149,7 @@ def _process(order: Order, environment: Mapping[str, str], urgency: Urgency, sta
         folder = Path(name)
         config = folder / "exps.cfg"
         config.write_bytes(order.config)
+        files = plugins.send(order.files, folder)
         command = [sys.executable, str(ROOT / "run_exps.py"), *order.words]
         command += [word("--config", config), word("--results-dir", order.results_dir)]
         command += [word("--resume", state.run.name)] if state.run else []
@@ -161,7 +163,7 @@ def _process(order: Order, environment: Mapping[str, str], urgency: Urgency, sta
                 stdin=input_,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
-                env={**os.environ, **environment},
+                env={**os.environ, **environment, **files},
                 start_new_session=True,
             )
             input_.close()

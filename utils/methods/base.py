@@ -37,7 +37,7 @@ class Method:
     @property
     def name(self) -> str:
         """That of its file."""
-        return type(self).__module__.rpartition(".")[2]
+        return type(self).__module__.rpartition(".")[2].split("@")[0]
 
     @property
     def needs(self) -> frozenset[Need]:

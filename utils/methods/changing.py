@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from exps.config import Experiment
+from exps.facts import Findings, Layer
 from models.blocks import Block
 from models.network import Network
 from models.sparse import SparseWeights
@@ -21,8 +23,28 @@ from utils.methods.base import Moment, draws
 NEVER = 1e-6  # the part of the highest score that chance alone has
 DRAW = 3  # sets the draws of places apart from whatever else is drawn from the seed
 
+# What says how long tasks are, beside `dynamic`.
+LENGTH = (
+    *("train_ep", "train_ep_inc", "mb_size", "num_batch", "validation", "benchmark"),
+    *("mnist_mode", "data"),
+)
+UNTIL = 0.75  # of the steps of a task synapses grow, or move with rigl
 
-class Method(base.Method):
+
+def contradictions(exp: Experiment) -> Findings:
+    """Why no synapse can change."""
+    if exp.sparse_layers != "own":
+        yield ("dynamic", "sparse_layers"), "synapses that change need sparse_layers = own"
+    if exp.cumul:
+        yield ("dynamic", "cumul"), "synapses change from task to task; not with cumul"
+
+
+def inputs(layers: list[Layer]) -> list[int]:
+    """The inputs of a unit of each layer whose synapses change."""
+    return [layer.inputs for layer in layers if not layer.convolution]
+
+
+class Changing(base.Method):
     """Changes the synapses of the hidden layers before the steps that `due` names."""
 
     score = "random"  # see `scores`

@@ -15,13 +15,64 @@ from torch import Tensor
 
 from benchmarks.stream import TaskStream
 from exps.config import Experiment
+from exps.facts import Findings
+from exps.keys import Key, When
+from exps.kinds import Number, Whole
 from models.synapses import winner_layers
 from utils.engines.base import Engine
 from utils.engines.batch import Batch
 from utils.methods import base
 from utils.methods.base import Moment
 
+KEYS = {
+    "context_units": Key(
+        400,
+        Whole(1, 1_000_000, "units"),
+        "units of each hidden layer that may win in a context",
+    ),
+    "context_overlap": Key(
+        0.0,
+        Number(0, 1),
+        "share of them taken over from earlier contexts; the others are those used least so far",
+        When("more than one task", lambda exp: exp.num_batch > 1),
+    ),
+}
 DRAW = 2  # sets the draws of units apart from whatever else is drawn from the seed
+
+
+def contradictions(exp: Experiment) -> Findings:
+    """Why tasks cannot have contexts."""
+    size, k = exp.context_units, round(exp.hidden_units * exp.percent_on_fc)
+    if not exp.fully_connected:
+        yield (
+            ("context", "cnn", "model", "methods"),
+            "contexts are for MLPs; choose model = mlp or context = none",
+        )
+    if exp.cumul:
+        yield ("context", "cumul"), "contexts are tasks that come one after the other; not cumul"
+    if exp.sparse_layers != "own":
+        yield ("context", "sparse_layers"), "contexts need sparse_layers = own"
+    if size > exp.hidden_units:
+        yield (
+            ("context_units", "hidden_units"),
+            f"{size} units of a context are more than the {exp.hidden_units} that there are",
+        )
+    if size < k:
+        yield (
+            ("context_units", "percent_on_fc", "hidden_units"),
+            f"{k} units win, but only the {size} of a context may; "
+            "choose more context_units or a smaller percent_on_fc",
+        )
+
+
+def doubts(exp: Experiment) -> Findings:
+    """Why contexts might not be what was meant."""
+    share = exp.context_overlap
+    if share > 0 and round(exp.context_units * share) < 1:
+        yield (
+            ("context_overlap", "context_units"),
+            f"context_overlap = {share:g} of {exp.context_units} units is none",
+        )
 
 
 class Method(base.Method):

@@ -12,12 +12,36 @@ import torch
 from torch import Tensor
 
 from benchmarks.stream import TaskStream
-from exps.experiment import Experiment
+from exps.config import Experiment
+from exps.facts import Findings
+from exps.keys import Key
+from exps.kinds import Whole
 from utils.engines.base import Engine
 from utils.engines.batch import Batch, Part
 from utils.methods import base
 from utils.methods.base import Moment
 from utils.methods.memory import Reservoir
+
+KEYS = {
+    "buffer_size": Key(
+        500, Whole(1, 10_000_000, "pictures"), "how many earlier pictures are kept in memory"
+    ),
+    "er_batch": Key(
+        0,
+        Whole(0, 1_000_000, "pictures"),
+        "how many of them every step trains on too; 0: as many as mb_size",
+    ),
+}
+
+
+def contradictions(exp: Experiment) -> Findings:
+    """Why pictures of earlier tasks cannot be trained on."""
+    if "contexts" in exp.all_methods:
+        yield (
+            ("methods", "context"),
+            "a step in a context trains its units alone, and pictures of earlier tasks have "
+            "others; choose er or contexts",
+        )
 
 
 class Method(base.Method):

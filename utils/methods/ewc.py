@@ -14,14 +14,54 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from exps.config import Experiment
+from exps.facts import Findings
+from exps.keys import Key, When
+from exps.kinds import Choice, Number, Switch, Whole
+from models.errors import ModelError
 from models.network import Network
 from models.synapses import attach, attached
 from utils.engines.base import Engine, Need, Spring
 from utils.methods import base
 from utils.methods.base import draws
 
+KEYS = {
+    "ewc_strength": Key(100.0, Number(0, 1e15), "how strongly earlier values are held (λ)"),
+    "ewc_fisher": Key(
+        "exact",
+        Choice(("exact", "empirical")),
+        "Fisher information: exact: expected over the labels that the network gives a picture; "
+        "empirical: of the pictures' own labels",
+    ),
+    "ewc_pictures": Key(
+        0,
+        Whole(0, 10_000_000, "pictures"),
+        "training pictures of a task that it is measured on, drawn from the seed; 0: all",
+    ),
+    "ewc_online": Key(
+        False,
+        Switch(),
+        "one pull, to the newest values (Schwarz et al., 2018), in place of one for every task",
+    ),
+    "ewc_decay": Key(
+        1.0,
+        Number(0, 1),
+        "what the strength of earlier tasks is multiplied with after each (γ)",
+        When("ewc_online", lambda exp: exp.ewc_online),
+    ),
+}
 AT_A_TIME = 500  # pictures
 DRAW = 5  # sets the draws of pictures apart from whatever else is drawn from the seed
+
+
+def contradictions(exp: Experiment) -> Findings:
+    """Why nothing can be held."""
+    if exp.engine == "sparse":
+        yield (
+            ("engine", "methods"),
+            "ewc pulls every weight in every step, and engine = sparse touches few; choose "
+            "engine = auto",
+        )
 
 
 class Method(base.Method):
@@ -33,7 +73,13 @@ class Method(base.Method):
         return frozenset({Need.PULL})
 
     def prepare(self, model: Network) -> None:
-        """Nothing is held yet."""
+        """Nothing is held yet. Raises ModelError for layers whose gradients are not known here."""
+        known = {id(p) for layer in _layers(model) for p in layer.parameters(recurse=False)}
+        for name, p in model.named_parameters():
+            if id(p) not in known:
+                raise ModelError(
+                    f"ewc knows linear layers, convolutions and batch norm, not {name}"
+                )
         attach(model, "ewc_strength")
         attach(model, "ewc_anchor")
 
@@ -97,10 +143,7 @@ def squared_gradients(
     δᵢ·aⱼ, so the sum of its squares is one product of squares; no picture needs a pass of its own.
     """
     seen: list[tuple[nn.Module, Tensor, Tensor]] = []
-    layers = [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d)]
-    known = {id(p) for layer in layers for p in layer.parameters()}
-    if others := [n for n, p in model.named_parameters() if id(p) not in known]:
-        raise NotImplementedError(f"ewc knows linear layers and convolutions, not {others[0]}")
+    layers = _layers(model)
 
     def note(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         seen.append((layer, args[0].detach(), output))
@@ -114,6 +157,11 @@ def squared_gradients(
         gradients = torch.autograd.grad(logits, outputs, towards, retain_graph=True)
         for (layer, before, _), gradient in zip(seen, gradients, strict=True):
             yield from _squares(layer, before, gradient)
+
+
+def _layers(model: Network) -> list[nn.Module]:
+    """Those that have weights of a kind that `_squares` knows."""
+    return [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.BatchNorm2d)]
 
 
 def _towards(logits: Tensor, labels: Tensor | None) -> Iterator[Tensor]:
@@ -134,6 +182,10 @@ def _squares(layer: nn.Module, x: Tensor, gradient: Tensor) -> Iterator[tuple[Te
     if isinstance(layer, nn.Linear):
         yield weight, gradient.square().t() @ x.square()
         each = gradient
+    elif isinstance(layer, nn.BatchNorm2d):  # of testing: it multiplies what it has normalised
+        normal = nn.functional.batch_norm(x, layer.running_mean, layer.running_var, eps=layer.eps)
+        yield weight, (gradient * normal).sum((2, 3)).square().sum(0)
+        each = gradient.sum((2, 3))
     else:
         assert isinstance(layer, nn.Conv2d)
         assert not isinstance(layer.padding, str) and layer.groups == 1

@@ -2,7 +2,7 @@
 quarters of it.
 
 Either every unit gets the same number of new synapses, or every task wires up fresh units, each in
-full, and leaves the others as they are; in the end fan-in is even in both. When: `exps.schedule`.
+full, and leaves the others as they are; in the end fan-in is even in both.
 """
 
 from __future__ import annotations
@@ -14,17 +14,95 @@ import torch
 from torch import Tensor
 
 from benchmarks.stream import TaskStream
-from exps import schedule
 from exps.config import Experiment
+from exps.facts import Findings, Layer
+from exps.keys import Key
+from exps.kinds import Choice, Number, Whole
 from models.blocks import Block
 from models.k_winners import KWinners
 from models.sparse import SparseWeights
 from utils.methods import changing
 from utils.methods.base import Moment
-from utils.methods.changing import NEVER, masked
+from utils.methods.changing import LENGTH, NEVER, UNTIL, inputs, masked
+
+KEYS = {
+    "grow_per_task": Key(0.02, Number(0, 1), "what is added to the density of a layer in a task"),
+    "grow_units": Key(
+        "all",
+        Choice(("all", "fresh")),
+        "which units new synapses are given to; all: to each as many; fresh: for every task to "
+        "others, those with the fewest synapses that win least, to each as many as "
+        "max_density_fc allows, with weights above zero",
+    ),
+    "grow_every": Key(
+        0,
+        Whole(0, 1_000_000, "steps"),
+        "steps between two growths within the first three quarters of a task; 0: all of it grows "
+        "at the start",
+    ),
+    "max_density_fc": Key(0.5, Number(0, 1, above=True), "density at which growth ends"),
+    "grow_by": Key(
+        "gradient",
+        Choice(("gradient", "coactivation", "random")),
+        "where synapses grow: where the gradient is largest, where input and unit are active "
+        "together most, or anywhere; fresh units take part as if they were always active, and "
+        "their places are drawn in proportion to it",
+    ),
+}
 
 
-class Method(changing.Method):
+def contradictions(exp: Experiment) -> Findings:
+    """Why nothing can grow."""
+    yield from changing.contradictions(exp)
+    if exp.max_density_fc <= exp.initial_density_fc:
+        yield (
+            ("max_density_fc", "initial_density_fc"),
+            f"max_density_fc = {exp.max_density_fc:g} is not above initial_density_fc = "
+            f"{exp.initial_density_fc:g}, so nothing could grow",
+        )
+
+
+def misfits(exp: Experiment, layers: list[Layer]) -> Findings:
+    """Why nothing can grow in layers of this size."""
+    first, last, each = exp.initial_density_fc, exp.max_density_fc, inputs(layers)
+    if last <= first:
+        return
+    if all(round(n * last) == round(n * first) for n in each):
+        yield (
+            ("max_density_fc", "initial_density_fc"),
+            f"max_density_fc = {last:g} and initial_density_fc = {first:g} are as many synapses of "
+            f"a unit of {max(each)} inputs, so nothing could grow",
+        )
+        return
+    fewest = min(each)
+    count, what = fewest * exp.grow_per_task, f"no synapse to a unit of {fewest} inputs"
+    if exp.grow_units == "fresh":
+        count = layers[-1].units * exp.grow_per_task / (last - first)
+        what = "no fresh unit to a task"
+    if round(count) < 1:
+        yield (
+            ("grow_per_task", "hidden_units", "max_density_fc"),
+            f"grow_per_task = {exp.grow_per_task:g} gives {what}",
+        )
+
+
+def never_due(exp: Experiment, tasks: list[tuple[int, int]], layers: list[Layer]) -> Findings:
+    """What is not long enough for a second growth."""
+    longest = max(total for _, total in tasks)
+    if exp.grow_every and max(len(times(exp, total)) for _, total in tasks) == 1:
+        yield (
+            ("grow_every", *LENGTH),
+            f"no task is long enough for a second growth before three quarters of its {longest:,} "
+            "steps at most, so all grows at the start, as with grow_every = 0",
+        )
+
+
+def times(exp: Experiment, total: int) -> range:
+    """The steps (from 0) before which synapses grow in a task of `total` steps."""
+    return range(0, math.ceil(UNTIL * total), exp.grow_every or max(total, 1))
+
+
+class Method(changing.Changing):
     """Lets synapses grow as the keys of `dynamic = grow` say."""
 
     def __init__(self, exp: Experiment, stream: TaskStream) -> None:
@@ -35,15 +113,15 @@ class Method(changing.Method):
         """How many synapses every unit is to be given before this step, or how many units are to be
         wired up, as grow_units says."""
         exp = self.exp
-        times = schedule.times(exp, now.epoch, now.total)
-        if now.step not in times:
+        moments = times(exp, now.total)
+        if now.step not in moments:
             return 0
         units, inputs = layer.zero_mask.shape
         whole = inputs * exp.grow_per_task
         if self.fresh:
             whole = units * exp.grow_per_task / (exp.max_density_fc - exp.initial_density_fc)
-        done = times.index(now.step)
-        so_far = [round(whole * n / len(times)) for n in (done, done + 1)]
+        done = moments.index(now.step)
+        so_far = [round(whole * n / len(moments)) for n in (done, done + 1)]
         return so_far[1] - so_far[0]
 
     @torch.no_grad()

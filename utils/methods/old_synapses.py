@@ -11,7 +11,6 @@ a learning rate of its own for every synapse. Momentum starts from zero in every
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,52 +18,84 @@ from torch.nn.grad import conv2d_weight
 
 from benchmarks.stream import TaskStream
 from exps.config import Experiment
+from exps.facts import Findings
+from exps.keys import Key
+from exps.kinds import Choice
 from models.errors import ModelError
 from models.network import Network
 from models.synapses import Weights, attach, attached
 from utils.engines.base import Engine, Need
-from utils.engines.batch import Batch
-from utils.methods import base
-from utils.methods.path_integral import PathIntegral
+from utils.methods.path_integral import Following
 
+KEYS = {
+    "old_synapse_rule": Key(
+        "usage",
+        Choice(("used", "usage", "importance")),
+        "which synapses are old: used: all that were ever active; usage: the more the more often "
+        "they were active, fully from the average on; importance: the same by how much they "
+        "lowered the loss (path integral, Zenke et al., 2017)",
+    ),
+}
 PICTURES = 2560  # of a task, by which its use of synapses is measured
 AT_A_TIME = 512  # of them
 
 
-class Method(base.Method):
-    """Lets synapses grow old. path: with old_synapse_rule = importance."""
+def contradictions(exp: Experiment) -> Findings:
+    """Why no synapse can be slowed down."""
+    if exp.weight_decay > 0:
+        yield (
+            ("weight_decay", "old_synapse_lr"),
+            "weight decay would move the old synapses too; set weight_decay = 0",
+        )
+    if exp.cumul:
+        yield ("old_synapse_lr", "cumul"), "with cumul there is one task, and no synapse is old"
+    if exp.old_synapse_rule == "importance" and exp.engine == "sparse":
+        yield (
+            ("engine", "old_synapse_rule"),
+            "importance needs the gradient of every synapse in every step, which engine = sparse "
+            "does not compute; choose engine = auto",
+        )
 
-    path: PathIntegral | None = None
+
+def doubts(exp: Experiment) -> Findings:
+    """Why no synapse is ever old."""
+    contexts = "contexts" in exp.all_methods and exp.context_overlap == 0
+    if exp.num_batch == 1:
+        yield ("old_synapse_lr", "num_batch"), "there is one task, and no synapse is ever old"
+    elif contexts and exp.context_units * exp.num_batch <= exp.hidden_units:
+        yield (
+            ("old_synapse_lr", "context_overlap", "context_units"),
+            "contexts share no unit here, so no task trains a synapse of an earlier one; "
+            "set context_overlap above 0 for old synapses to matter",
+        )
+
+
+class Method(Following):
+    """Lets synapses grow old. path: with old_synapse_rule = importance."""
 
     @property
     def needs(self) -> frozenset[Need]:
         """Of importance, the gradient of every synapse in every step too."""
-        return frozenset({Need.SCALE, Need.GRADIENTS} if self.by_path else {Need.SCALE})
+        return frozenset({Need.SCALE, Need.GRADIENTS} if self.follows else {Need.SCALE})
 
     def __init__(self, exp: Experiment, stream: TaskStream) -> None:
         super().__init__(exp, stream)
-        self.by_path = exp.old_synapse_rule == "importance"
+        self.follows = exp.old_synapse_rule == "importance"
 
     def prepare(self, model: Network) -> None:
         """Every synapse is new."""
-        if not self.by_path and not model.all_blocks:
+        if not self.follows and not model.all_blocks:
             raise ModelError(
-                f"old_synapse_rule = {self.exp.old_synapse_rule}: a {model.kind} does not say which"
-                " of its units are on; choose old_synapse_rule = importance"
+                f"old_synapse_rule = {self.exp.old_synapse_rule}: {self.exp.model} does not say"
+                " which of its units are on; choose old_synapse_rule = importance"
             )
         attach(model, "used")
 
     def begin_task(self, engine: Engine, task: int) -> None:
         """Slow down what is old."""
+        super().begin_task(engine, task)
         engine.restart()
         self.resume(engine)
-        if self.by_path:
-            self.path = PathIntegral(engine.active.parameters())
-
-    def after_step(self, engine: Engine, batch: Batch, logits: list[Tensor]) -> None:
-        """Count the step in the path integral."""
-        if self.path is not None:
-            self.path.add()
 
     def end_task(self, engine: Engine, task: int) -> None:
         """What the task has used is old from now on."""
@@ -76,20 +107,10 @@ class Method(base.Method):
             use = activity(model, x, self.stream.training[task].head)
         grow_older(model, use, self.exp.old_synapse_rule)
 
-    def state(self) -> dict[str, Any]:
-        """The path integral; ages are in the network."""
-        return {} if self.path is None else self.path.state()
-
-    def restore(self, state: dict[str, Any]) -> None:
-        """The path is of parameters that come with the engine: see `resume`."""
-        self.saved = state
-
     def resume(self, engine: Engine) -> None:
         """Slow down what is old."""
+        super().resume(engine)
         engine.scale(factors(engine.active, self.exp.old_synapse_lr))
-        if saved := vars(self).pop("saved", None):
-            self.path = PathIntegral(engine.active.parameters())
-            self.path.restore(saved)
 
 
 def ages(model: Network) -> dict[Tensor, Tensor]:

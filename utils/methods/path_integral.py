@@ -5,9 +5,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import Tensor
+
+from utils.engines.base import Engine
+from utils.engines.batch import Batch
+from utils.methods import base
 
 DAMPING = 1e-3  # what the square of a parameter's way is damped by
 
@@ -45,3 +50,35 @@ class PathIntegral:
         for name, tensors in self.state().items():
             for mine, saved in zip(tensors, state[name], strict=True):
                 mine.copy_(saved)
+
+
+class Following(base.Method):
+    """Has the path integral of the task that is trained as `path`, in checkpoints too; it needs
+    Need.GRADIENTS. follows: whether it does."""
+
+    follows = True
+    path: PathIntegral | None = None
+
+    def begin_task(self, engine: Engine, task: int) -> None:
+        """Begin to follow."""
+        if self.follows:
+            self.path = PathIntegral(engine.active.parameters())
+
+    def after_step(self, engine: Engine, batch: Batch, logits: list[Tensor]) -> None:
+        """Count the step."""
+        if self.path is not None:
+            self.path.add()
+
+    def state(self) -> dict[str, Any]:
+        """The path integral."""
+        return {} if self.path is None else self.path.state()
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The path is of parameters that come with the engine: see `resume`."""
+        self.saved = state
+
+    def resume(self, engine: Engine) -> None:
+        """Follow on."""
+        if saved := vars(self).pop("saved", None):
+            self.path = PathIntegral(engine.active.parameters())
+            self.path.restore(saved)

@@ -6,26 +6,38 @@ Weight decay is an L2 penalty, added to the gradient; `adamw` takes it from the 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from exps.keys import Key
+from exps.kinds import Number
 
-from exps.config import Experiment
-from utils.optimizers.base import Optimizer, TorchOptimizer
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from exps.config import Experiment
+    from utils.optimizers.base import Optimizer
+
+KEYS = {
+    "adam_beta1": Key(0.9, Number(0, 1, below=True), "decay of Adam's mean of the gradients"),
+    "adam_beta2": Key(0.999, Number(0, 1, below=True), "decay of Adam's mean of their squares"),
+    "adam_eps": Key(1e-8, Number(0, 1, above=True), "what is added to the root of that mean"),
+}
 
 
 def make(exp: Experiment, parameters: Sequence[Tensor], *, fused: bool) -> Optimizer:
     """torch.optim.Adam; fused: in one pass, which a CUDA graph can record."""
-    return of(torch.optim.Adam, exp, parameters, fused=fused)
+    return of("Adam", exp, parameters, fused=fused)
 
 
-def of(
-    kind: type[torch.optim.Adam], exp: Experiment, parameters: Sequence[Tensor], *, fused: bool
-) -> Optimizer:
+def of(kind: str, exp: Experiment, parameters: Sequence[Tensor], *, fused: bool) -> Optimizer:
     """One of torch's Adams with the keys of this experiment."""
+    from torch import optim  # which rules are asked without
+
+    from utils.optimizers.base import TorchOptimizer
+
     recorded = fused and parameters[0].device.type == "cuda"
     return TorchOptimizer(
-        kind(
+        getattr(optim, kind)(
             parameters,
             lr=exp.lr,
             betas=(exp.adam_beta1, exp.adam_beta2),

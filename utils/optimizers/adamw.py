@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
-
-from exps.config import Experiment
 from utils.optimizers import adam
-from utils.optimizers.base import Optimizer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from exps.config import Experiment
+    from utils.optimizers.base import Optimizer
+
+KEYS = {key: adam.KEYS[key] for key in ("adam_beta1", "adam_beta2", "adam_eps")}
 
 
 def make(exp: Experiment, parameters: Sequence[Tensor], *, fused: bool) -> Optimizer:
     """torch.optim.AdamW, as `adam` makes Adam."""
-    return adam.of(torch.optim.AdamW, exp, parameters, fused=fused)
+    return adam.of("AdamW", exp, parameters, fused=fused)

@@ -15,127 +15,40 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from exps.facts import Findings
+from exps.keys import Key
+from exps.kinds import Number, Switch
 
-from exps.config import Experiment
-from utils.optimizers.base import MOMENTUM, Optimizer, TorchOptimizer
+if TYPE_CHECKING:
+    from torch import Tensor
 
+    from exps.config import Experiment
+    from utils.optimizers.base import Optimizer
+
+KEYS = {
+    "momentum": Key(0.9, Number(0, 1, below=True), "momentum; 0: none"),
+    "nesterov": Key(True, Switch(), "Nesterov's form of momentum; needs momentum above 0"),
+}
 LEAST_PULL = 1e-30  # of momentum on a weight; less is as good as none, and slopes stay in range
 APART = 1e-3  # eigenvalues closer than twice this share make p and q large, to nearly cancel
 
 
+def contradictions(exp: Experiment) -> Findings:
+    """Why there is no such SGD."""
+    if exp.nesterov and exp.momentum == 0:
+        yield (
+            ("nesterov", "momentum"),
+            "nesterov needs momentum; set momentum above 0 or nesterov = false",
+        )
+
+
 def make(exp: Experiment, parameters: Sequence[Tensor], *, fused: bool) -> Optimizer:
     """torch.optim.SGD, or the same arithmetic in one pass."""
-    if fused:
-        sgd = SGD(exp)
-        if exp.momentum:
-            for p in parameters:
-                sgd.momentum(p)  # recorded steps need the memory beforehand
-        return sgd
-    optimizer = torch.optim.SGD(
-        parameters,
-        lr=exp.lr,
-        momentum=exp.momentum,
-        nesterov=exp.nesterov,
-        weight_decay=exp.weight_decay,
-    )
-    if exp.momentum:  # from zero, as torch's first step does it
-        for p in parameters:
-            optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
-    return _Plain(optimizer)
+    from utils.optimizers import momentum  # torch comes with it, and rules are asked without
 
-
-class _Plain(TorchOptimizer):
-    """torch's SGD. A step is linear in the gradient, so to scale an update that is without decay
-    and began with zero momentum is to scale the gradient, at a third of the memory traffic."""
-
-    def apply(self, steps: list[tuple[Tensor, Tensor]]) -> None:
-        """Step parameters by their gradients."""
-        for parameter, gradient in steps:
-            if parameter in self.factors:
-                gradient.mul_(self.factors[parameter])
-            parameter.grad = gradient
-        self.optimizer.step()
-
-    def state(self, parameter: Tensor) -> dict[str, Tensor]:
-        """The momentum of a parameter, if it has any."""
-        momentum = super().state(parameter).get("momentum_buffer")
-        return {} if momentum is None else {MOMENTUM: momentum}
-
-    def restore(self, parameter: Tensor, state: dict[str, Tensor]) -> None:
-        """Continue where `state` was taken."""
-        momentum = state[MOMENTUM].to(parameter.device, copy=True)
-        self.optimizer.state[parameter]["momentum_buffer"] = momentum
-
-
-class SGD:
-    """The arithmetic of torch.optim.SGD, fused, without its bookkeeping and its time to load.
-
-    Either on gradients that are kept and written in place (`gradient`, then `step`), or on those
-    given to `apply`. factors: as in `Optimizer`; gradients are multiplied with them, see `_Plain`.
-    """
-
-    def __init__(self, exp: Experiment) -> None:
-        self.settings: dict[str, Any] = {
-            "lr": exp.lr,
-            "momentum": exp.momentum,
-            "weight_decay": exp.weight_decay,
-            "dampening": 0.0,
-            "nesterov": exp.nesterov,
-            "maximize": False,
-            "is_first_step": False,
-        }
-        self.gradients: dict[Tensor, Tensor] = {}
-        self.momenta: dict[Tensor, Tensor] = {}
-        self.factors: dict[Tensor, Tensor] = {}
-        self.due: list[Tensor] = []
-
-    def gradient(self, parameter: Tensor) -> Tensor:
-        """The gradient to be filled in for the next step, in the parameter's shape."""
-        if parameter not in self.gradients:
-            self.gradients[parameter] = torch.zeros_like(parameter)
-        self.due.append(parameter)
-        return self.gradients[parameter]
-
-    def momentum(self, parameter: Tensor) -> Tensor:
-        """The momentum of a parameter, in its shape; to be written to if it is to be another."""
-        if parameter not in self.momenta:
-            self.momenta[parameter] = torch.zeros_like(parameter)
-        return self.momenta[parameter]
-
-    def restart(self) -> None:
-        """Momentum starts from zero."""
-        for momentum in self.momenta.values():
-            momentum.zero_()
-
-    def memory(self, parameter: Tensor) -> list[Tensor]:
-        """The momentum of a parameter, if it has any."""
-        return [self.momenta[parameter]] if parameter in self.momenta else []
-
-    def state(self, parameter: Tensor) -> dict[str, Tensor]:
-        """The same by name."""
-        return {MOMENTUM: self.momenta[parameter]} if parameter in self.momenta else {}
-
-    def restore(self, parameter: Tensor, state: dict[str, Tensor]) -> None:
-        """Continue where `state` was taken."""
-        for momentum in state.values():
-            self.momentum(parameter).copy_(momentum)
-
-    def step(self) -> None:
-        """Step all parameters that `gradient` was asked for."""
-        self.apply([(p, self.gradients[p]) for p in self.due])
-        self.due.clear()
-
-    @torch.no_grad()
-    def apply(self, steps: list[tuple[Tensor, Tensor]]) -> None:
-        """Step parameters by their gradients."""
-        parameters = [p for p, _ in steps]
-        momenta = [self.momentum(p) for p in parameters] if self.settings["momentum"] else []
-        gradients = [g.mul_(self.factors[p]) if p in self.factors else g for p, g in steps]
-        torch._fused_sgd_(parameters, gradients, momenta, **self.settings)
+    return momentum.made(exp, parameters, fused=fused)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from exps.experiment import KEYS
+from exps.experiment import definition
 from exps.messages import all_of, shown
 from utils.report.ranking import MAIN, Ranking, rank
 from utils.report.statistics import Comparison, compare, estimate, holm
@@ -22,8 +22,6 @@ from utils.results.groups import (
 )
 from utils.results.metrics import ACCURACY, METRICS
 from utils.results.runs import Run, program
-
-_TESTED = tuple(name for name, key in KEYS.items() if key.tests)
 
 
 @dataclass(frozen=True)
@@ -145,9 +143,15 @@ def _summary(pairs: Sequence[Pair]) -> list[str]:
     ]
 
 
+def _decides(key: str, group: Group) -> bool:
+    """Whether a key decides what is tested; of one of a user's benchmark the result says it."""
+    known = definition(key)
+    return known.tests if known else key in group.runs[0].meta.get("tested", ())
+
+
 def _tasks(group: Group) -> tuple[object, ...]:
     """What it is trained and tested on."""
-    return (group.tasks, *(group.config.get(name, "") for name in _TESTED))
+    return (group.tasks, *((k, v) for k, v in group.config.items() if _decides(k, group)))
 
 
 def _by_tasks(groups: Sequence[Group]) -> list[list[Group]]:
@@ -175,7 +179,7 @@ def _notes_on_tasks(groups: Sequence[Group]) -> Iterator[str]:
     for name in dict.fromkeys(group.name for group in groups):
         same = [group for group in groups if group.name == name]
         if len(_by_tasks(same)) > 1:
-            keys = [key for key in differences(same) if key in _TESTED]
+            keys = [k for k in differences(same) if any(_decides(k, group) for group in same)]
             yield (
                 f"the groups of {shown(name)} are not all on the same tasks (they differ in"
                 f" {all_of(keys or ['their number'])}): those on others are neither compared seed"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from exps.experiment import KEYS
+from exps.experiment import definition
 from utils.results.groups import MISSING, Group, differences
 from utils.results.runs import as_if
 
@@ -56,8 +56,9 @@ def _of_key(key: str, groups: Sequence[Group]) -> list[Line]:
 
 def _number(key: str, text: str | None) -> float | None:
     """The value of a key, where it counts and is a number."""
+    known = definition(key)
     try:
-        value = None if key not in KEYS or text is None else KEYS[key].kind.parse(text)
+        value = None if text is None else known.kind.parse(text) if known else float(text)
     except ValueError:
         return None
     return value if isinstance(value, int | float) and not isinstance(value, bool) else None

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.digest import of_meta
-from exps.experiment import FREE, KEYS, Experiment
+from exps.experiment import FREE, KEYS, Experiment, definition
 from exps.manual import as_text
 from exps.messages import shown, three_lines
+from exps.plugins import is_path
 from utils.results import metrics
 from utils.results.files import ResultsError, load_results
 
@@ -142,15 +143,15 @@ def make_run(path: Path, config: Mapping[Any, Any], stats: Mapping[str, Any]) ->
     exp, seed = _experiment(name, texts), texts.get("seed", "")
     if exp is not None and "meta" in stats:  # this program made it, as it was at some time
         # A key that it lacks is younger, and does by default what was done without it.
-        texts = {key: _text(key, getattr(exp, key)) for key in KEYS} | texts
+        texts = {key: _text(key, getattr(exp, key)) for key in exp.keys} | texts
     counting = {k: v for k, v in texts.items() if k not in LOOSE and counts(k, exp)}
     number = int(seed) if re.fullmatch(r"\d{1,20}", seed) else None
-    return Run(path, name, number, dict(sorted(counting.items(), key=_place)), exp, stats)
+    return Run(path, name, number, _in_order(counting, exp), exp, stats)
 
 
 def counts(key: str, exp: Experiment | None) -> bool:
     """Whether the key does anything in the experiment; one that is not known is taken to."""
-    return exp is None or key not in KEYS or exp.counts(key)
+    return exp is None or exp.counts(key) or (key not in exp.keys and definition(key) is None)
 
 
 def as_if(run: Run, **changes: Any) -> dict[str, str] | None:
@@ -165,7 +166,7 @@ def as_if(run: Run, **changes: Any) -> dict[str, str] | None:
 
 def with_key(run: Run, key: str, text: str) -> Run:
     """The run with one more key in its configuration."""
-    return replace(run, config=dict(sorted([*run.config.items(), (key, text)], key=_place)))
+    return replace(run, config=_in_order({**run.config, key: text}, run.exp))
 
 
 def data_name(run: Run) -> str:
@@ -175,10 +176,11 @@ def data_name(run: Run) -> str:
     return shown(run.exp.data_dir if run.exp else "data", MAX_TEXT)
 
 
-def _place(item: tuple[str, str]) -> tuple[int, str]:
+def _in_order(texts: Mapping[str, str], exp: Experiment | None) -> dict[str, str]:
     """Keys in the order of their definition, others behind them."""
-    names = list(KEYS)
-    return (names.index(item[0]) if item[0] in names else len(names), item[0])
+    names = list(KEYS if exp is None else exp.keys)
+    place = {name: i for i, name in enumerate(names)}
+    return dict(sorted(texts.items(), key=lambda item: (place.get(item[0], len(names)), item[0])))
 
 
 def _text(key: str, value: Any) -> str:
@@ -186,16 +188,26 @@ def _text(key: str, value: Any) -> str:
     if isinstance(value, np.generic):
         value = value.item()
     text = as_text(value) if isinstance(value, str | bool | int | float | tuple) else repr(value)
-    with contextlib.suppress(ValueError, KeyError):  # 1e-4 and 0.0001 are the same
-        text = as_text(KEYS[key].kind.parse(text))
+    known = definition(key)
+    with contextlib.suppress(ValueError):  # 1e-4 and 0.0001 are the same
+        text = as_text(known.kind.parse(text)) if known else text
     return shown(text, MAX_TEXT)
 
 
 def _experiment(name: str, texts: Mapping[str, str]) -> Experiment | None:
-    """The typed configuration; None where a value is not one of today's."""
-    known = {key: text for key, text in texts.items() if key in KEYS}
+    """The typed configuration; None where a value is not one of today's, and where its benchmark or
+    network is a user's: a result is not trusted to name a file that is run. Without methods and an
+    optimiser that are."""
+    if is_path(texts.get("benchmark", "")) or is_path(texts.get("model", "")):
+        return None
+    named = texts.get("methods", "").split(",")
+    ours = {"methods": ",".join(name for name in named if not is_path(name.strip()))}
+    texts = {k: ours.get(k, v) for k, v in texts.items() if k != "optimizer" or not is_path(v)}
+    values: dict[str, Any] = {}
     try:
-        values: dict[str, Any] = {key: KEYS[key].kind.parse(text) for key, text in known.items()}
+        for key, text in texts.items():
+            if known := definition(key):
+                values[key] = known.kind.parse(text)
     except ValueError:
         return None
     return Experiment(name=name, **values) if values else None

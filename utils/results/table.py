@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from exps.experiment import KEYS
+from exps.experiment import definition
 from utils.results.groups import MISSING, Group, differences
 from utils.results.metrics import METRICS
 from utils.results.runs import Run, program
@@ -49,9 +49,10 @@ def _typed(key: str, text: str) -> object:
     """The value of a key as a number or a truth value, where it is one; None for none."""
     if text == MISSING:
         return None
+    known = definition(key)
     try:
-        value = KEYS[key].kind.parse(text)
-    except (KeyError, ValueError):
+        value = known.kind.parse(text) if known else float(text)
+    except ValueError:
         return text
     return text if isinstance(value, tuple) else value
 

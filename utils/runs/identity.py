@@ -13,10 +13,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from exps import plugins
 from exps.config import Experiment, as_dict, as_text
 from exps.experiment import FREE
 from exps.messages import shown
-from models import module_of
 
 ROOT = Path(__file__).parents[2]
 # Parts that only look at runs, talk of them, or start them: no result depends on them.
@@ -98,10 +98,10 @@ def torch_version() -> str:
 
 
 def uses(exp: Experiment) -> tuple[str, ...]:
-    """The modules that a run of this experiment begins with; all else is imported by them."""
-    parts = *(f"methods.{name}" for name in exp.all_methods), f"optimizers.{exp.optimizer}"
-    by_name = (f"utils.{part}" for part in parts)
-    return "run_exps", f"benchmarks.{exp.benchmark}", module_of(exp), *by_name
+    """The modules that a run of this experiment begins with, users' files by their paths; all else
+    is imported by them."""
+    parts = (v if plugins.is_path(v) else f"{kind.package}.{v}" for kind, v in exp.plug_ins)
+    return "run_exps", *parts
 
 
 def code_digest(roots: tuple[str, ...]) -> str:
@@ -111,7 +111,10 @@ def code_digest(roots: tuple[str, ...]) -> str:
     digest, found, waiting = hashlib.sha256(), dict[str, bytes](), list(roots)
     while waiting:
         name = waiting.pop()
-        path = _file(name)
+        path = None if plugins.is_path(name) else _file(name)
+        if plugins.is_path(name):
+            found[Path(name).name], imports = _meaning(plugins.source(name), "")
+            waiting += imports
         if path is None or name in found or _apart(name):
             continue
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]

@@ -16,6 +16,7 @@ from benchmarks.stream import TaskStream
 from exps import VERSION, config
 from exps.config import Experiment
 from exps.paths import near, typed
+from exps.plugins import is_path
 from utils.engines.base import Engine
 from utils.live.live import Live, live, options
 from utils.live.progress import Progress
@@ -62,6 +63,8 @@ class Session:
         self.meta = facts(engine.device, exp.seed, stream.source, times.now())
         self.meta |= {"engine": engine.name, "code": code_digest(uses(exp)), "data": stream.data}
         self.meta["changed"] = list(exp.changed)
+        if is_path(exp.benchmark):
+            self.meta["tested"] = [key for key, its in exp.keys.items() if its.tests]
         self.resumed, self.serial, self.status = 0, 0, "running"
         self.identity = {
             "config": configuration(exp),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ import torch
 from benchmarks.stream import TaskStream
 from exps.config import Experiment, as_dict, as_text
 from exps.messages import shown
+from exps.plugins import is_path
 from models.costs import LayerCost, layer_costs
 from models.k_winners import KWinners, KWinners2d
 from models.network import Network
@@ -50,11 +52,15 @@ def headline(exp: Experiment, stream: TaskStream, engine: Engine) -> str:
     """What is about to run, in a line."""
     return (
         f"{shown(exp.name)}: {len(stream.tasks)} tasks, {stream.scenario}-incremental,"
-        f" {'sparse' if exp.sparsify else 'dense'} {engine.model.kind},"
+        f" {'sparse' if exp.sparsify else 'dense'} {_network(exp)},"
         f" seed {exp.seed}, {engine.name} engine in {exp.precision} on {engine.device}"
         f" ({torch.get_num_threads()} thread(s)),"
         f" data: {shown(stream.source, 400)}"
     )
+
+
+def _network(exp: Experiment) -> str:
+    return shown(Path(exp.model).stem if is_path(exp.model) else exp.model.upper())
 
 
 def run_summary(record: RunRecord) -> str:
@@ -80,9 +86,11 @@ def run_summary(record: RunRecord) -> str:
     return "\n".join(lines)
 
 
-def plan(exp: Experiment, stream: TaskStream, model: Network) -> str:
-    """The resolved configuration, the model and its costs, the tasks, and the work."""
+def plan(exp: Experiment, stream: TaskStream, engine: Engine) -> str:
+    """The resolved configuration, the model and its costs, the tasks, the work and the engine."""
+    model = engine.model
     costs = layer_costs(model, stream.input_shape)
+    slower = f" (not faster: {engine.why_not_faster})" if engine.why_not_faster else ""
     return "\n".join(
         [
             f"[{shown(exp.name)}]",
@@ -97,6 +105,7 @@ def plan(exp: Experiment, stream: TaskStream, model: Network) -> str:
             *_task_lines(stream),
             "",
             *_work_lines(exp, stream, costs),
+            f"engine: {engine.name} in {exp.precision} on {engine.device}{slower}",
         ]
     )
 
@@ -140,7 +149,7 @@ def _winner_line(model: Network) -> str:
 
 
 def _context_lines(exp: Experiment) -> list[str]:
-    if exp.in_effect.context == "none":
+    if "contexts" not in exp.all_methods:
         return []
     return [
         f"(contexts: a task has {exp.context_units:,} of the {exp.hidden_units:,} units of each"

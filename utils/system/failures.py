@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from exps import plugins
 from exps.config import Experiment
 from exps.messages import shown, three_lines
 from utils.system.log import RunLog
@@ -52,6 +53,8 @@ def unexpected(error: Exception, log: RunLog, results_dir: Path) -> str:
     seen = f"see the traceback in {path}" if path else "repeat it where a log can be written"
     if is_out_of_memory(error):
         return three_lines("memory ran out", reason_of(error), "free memory on this machine")
+    if told := plugins.culprit(error):
+        return three_lines("an error in a file of yours", told, seen)
     return three_lines(
         "an error in the program",
         f"{type(error).__name__}: {reason_of(error)}",

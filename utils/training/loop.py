@@ -135,7 +135,9 @@ class _Run:
         self._count()
         for method in self.methods:
             method.end_task(self.engine, place.task)
-        record.measured = {k: v for m in self.methods for k, v in m.result().items()}
+        record.measured = {}
+        for method in self.methods:
+            record.add_measured(method.name, method.result())
         place.phase = TESTING
 
     def _train_epoch(self, task: Task, length: Length, label: str) -> None:

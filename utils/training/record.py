@@ -9,7 +9,6 @@ import numpy as np
 from torch import Tensor
 
 from benchmarks.stream import TaskStream
-from exps import schedule
 from exps.config import Experiment
 from models.costs import k_winner_layers
 from models.network import Network
@@ -41,7 +40,7 @@ def lengths(exp: Experiment, stream: TaskStream) -> list[Length]:
     found = []
     for i, task in enumerate(stream.training):
         epoch = -(-len(task.train) // exp.mb_size)
-        found.append(Length(epoch, schedule.steps(exp, i, epoch)))
+        found.append(Length(epoch, exp.steps(i, epoch)))
     return found
 
 
@@ -74,6 +73,13 @@ class RunRecord:
         """float64 [epochs, layers], see `sparsity.entropies`."""
         bits = [e.entropy for e in self.epochs]
         return np.array(bits, np.float64).reshape(len(bits), len(self.layers))
+
+    def add_measured(self, by: str, found: dict[str, np.ndarray]) -> None:
+        """Take note of what a method has to say. ValueError for a name that is taken."""
+        for name, array in found.items():
+            if name in self.stats():
+                raise ValueError(f"{by}: its result calls {name!r} what is measured already")
+            self.measured[name] = array
 
     def stats(self) -> dict[str, object]:
         """Plain Python and numpy, under the names of the 2019 results where they had one."""

@@ -24,7 +24,7 @@ from torch import Tensor
 from benchmarks import make_stream
 from benchmarks.datasets import BUNDLED
 from benchmarks.stream import Task, TaskStream
-from exps.config import ABOUT, KEYS, Experiment, as_text, from_texts
+from exps.config import ABOUT, Experiment, as_text, from_texts
 from exps.kinds import (
     Choice,
     ClassOrder,
@@ -32,12 +32,13 @@ from exps.kinds import (
     Folder,
     Kind,
     Line,
-    Names,
     Number,
     OrNone,
     Switch,
     Whole,
 )
+from exps.manual import all_keys
+from exps.plugins import IMPLIED, One, Some
 from exps.rules import contradictions
 from models import make_model
 from models.dropout import Dropout
@@ -59,6 +60,7 @@ from utils.system.runtime import seed_everything
 from utils.training.loop import DivergedError, run_stream
 from utils.training.record import Place, RunRecord, empty_record, lengths
 
+KEYS = all_keys()
 COUNT = int(os.environ.get("EVERY_KEY", "64"))  # experiments
 LARGEST = {
     "hidden_units": 128,
@@ -88,12 +90,13 @@ def values(name: str, kind: Kind, default: Any) -> list[Any]:
             return [default]
         case Switch():
             return [False, True]
-        case Choice():
+        case Choice() | One():
             return list(kind.names)
         case ClassOrder():
             return ["sorted", "random", tuple(range(10))[::-1]]
-        case Names():
-            return [(), *((name,) for name in kind.names), kind.names]
+        case Some():
+            names = tuple(name for name in kind.names if name not in IMPLIED)
+            return [(), *((name,) for name in names), names]
         case OrNone():
             return [None, *values(name, kind.kind, kind.kind.high)]
         case Whole():
@@ -127,9 +130,9 @@ def anything(name: str, source: random.Random) -> Any:
 
 def too_large(exp: Experiment) -> Iterator[tuple[str, ...]]:
     """The keys that make the network too large for a test."""
-    if exp.cnn and exp.hidden_units > 8:
+    if exp.uses("percent_on_conv") and exp.hidden_units > 8:
         yield ("hidden_units",)
-    if exp.scenario != "domain" and exp.permuted and exp.num_batch > 100:
+    if exp.scenario != "domain" and not exp.facts.split and exp.num_batch > 100:
         yield ("num_batch",)
 
 
@@ -214,7 +217,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def small_stream(exp: Experiment) -> TaskStream:
     """The first two of its tasks, with a few pictures."""
-    train, test = (2, 1) if exp.cnn else (35, 6)
+    train, test = (2, 1) if exp.uses("percent_on_conv") else (35, 6)
 
     def cut(task: Task) -> Task:
         return replace(task, train=task.train.take(slice(train)), test=task.test.take(slice(test)))
@@ -434,7 +437,7 @@ def run_is_whole(exp: Experiment, stream: TaskStream) -> None:
     found = measure(stats)
     assert all(not found[name] > 1 for name in ("entropy_ratio", "active_percentage"))
     assert "time" in run_summary(whole)
-    assert "work" in plan(exp, stream, engine_of(exp, stream)[0].model)
+    assert "work" in plan(exp, stream, engine_of(exp, stream)[0])
 
 
 @pytest.mark.parametrize("number", range(COUNT))

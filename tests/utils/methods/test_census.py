@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from models import make_model
-from models.mlp import MLP
+from models.feedforward import Feedforward
 from models.synapses import attach
 from utils.methods import census, old_synapses
 from utils.methods.census import Method, in_use
@@ -24,7 +24,7 @@ CONTEXT: dict[str, Any] = {"context": "prototype", "context_units": 24, "context
 CNN: dict[str, Any] = {"cnn": True, "percent_on_conv": 0.2, "hidden_units": 16}
 
 
-def tiny(experiment: Callable, **keys: Any) -> MLP:
+def tiny(experiment: Callable, **keys: Any) -> Feedforward:
     """One hidden layer of 4 units with 3 inputs, one of which each is masked at first."""
     exp = experiment(hidden_units=4, percent_on_fc=0.25, **GROW | keys)
     model = make_model(exp, (1, 1, 10), [2])
@@ -37,7 +37,7 @@ def tiny(experiment: Callable, **keys: Any) -> MLP:
 class Counted:
     """A census of a model, by an experiment of so many tasks, which are told what they use."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, exp: Any, model: MLP, tasks: int) -> None:
+    def __init__(self, patch: pytest.MonkeyPatch, exp: Any, model: Feedforward, tasks: int) -> None:
         self.patch = patch
         self.method = Method(exp, SimpleNamespace(training=[None] * tasks))
         self.engine = SimpleNamespace(

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from models import make_model
-from models.mlp import MLP
+from models.feedforward import Feedforward
 from models.synapses import attach
 from utils.engines.base import Engine
 from utils.engines.winners.first_layer import HalfLayer
@@ -21,7 +21,7 @@ from utils.methods.path_integral import DAMPING, PathIntegral
 SLOW: dict[str, Any] = {"old_synapse_lr": 0.0, "weight_decay": 0.0}
 
 
-def model_of(experiment: Callable, **changes: Any) -> MLP:
+def model_of(experiment: Callable, **changes: Any) -> Feedforward:
     torch.manual_seed(0)
     model = make_model(experiment(**SLOW | changes), (1, 28, 28), [10])
     attach(model, "used")

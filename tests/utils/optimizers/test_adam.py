@@ -28,7 +28,7 @@ def published(w: torch.Tensor, gradients: list[torch.Tensor], exp: Any, decouple
 @pytest.mark.parametrize("fused", [False, True])
 @pytest.mark.parametrize("decoupled", [False, True])
 def test_it_is_the_published_step(experiment: Callable, fused: bool, decoupled: bool) -> None:
-    exp = experiment(lr=0.01, weight_decay=0.1, adam_beta1=0.8)
+    exp = experiment(optimizer="adam", lr=0.01, weight_decay=0.1, adam_beta1=0.8)
     w = torch.nn.Parameter(torch.randn(5, 3))
     start = w.detach().clone()
     optimizer = (adamw if decoupled else adam).make(exp, [w], fused=fused)
@@ -45,27 +45,29 @@ def test_it_is_the_published_step(experiment: Callable, fused: bool, decoupled: 
     assert torch.equal(w, second)  # it goes on where it was, to the bit
 
 
-@pytest.mark.parametrize("make", [sgd.make, adam.make], ids=["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", [sgd, adam], ids=["sgd", "adam"])
 @pytest.mark.parametrize("fused", [False, True])
-def test_factors_scale_updates(experiment: Callable, make: Any, fused: bool) -> None:
+def test_factors_scale_updates(experiment: Callable, optimizer: Any, fused: bool) -> None:
     """An Adam whose gradients were scaled would move as far as without."""
-    exp = experiment(lr=0.1, weight_decay=0.0)
+    exp = experiment(optimizer=optimizer.__name__.split(".")[-1], lr=0.1, weight_decay=0.0)
+    make = optimizer.make
     g = torch.randn(4, 4)
     moved = []
     for factor in (1.0, 0.25, 0.0):
         w = torch.nn.Parameter(torch.ones(4, 4))
-        optimizer = make(exp, [w], fused=fused)
-        optimizer.factors = {w: torch.full((4, 4), factor)}
-        optimizer.apply([(w, g.clone())])
+        made = make(exp, [w], fused=fused)
+        made.factors = {w: torch.full((4, 4), factor)}
+        made.apply([(w, g.clone())])
         moved.append(1 - w.detach())
     torch.testing.assert_close(moved[1], 0.25 * moved[0], rtol=1e-4, atol=1e-6)
     assert not moved[2].any()
 
 
-@pytest.mark.parametrize("make", [sgd.make, adam.make], ids=["sgd", "adam"])
+@pytest.mark.parametrize("optimizer", [sgd, adam], ids=["sgd", "adam"])
 @pytest.mark.parametrize("fused", [False, True])
-def test_a_restart_forgets_all_steps(experiment: Callable, make: Any, fused: bool) -> None:
-    exp = experiment(lr=0.1, weight_decay=0.0)
+def test_a_restart_forgets_all_steps(experiment: Callable, optimizer: Any, fused: bool) -> None:
+    exp = experiment(optimizer=optimizer.__name__.split(".")[-1], lr=0.1, weight_decay=0.0)
+    make = optimizer.make
     g = torch.randn(3)
     w, fresh = (torch.nn.Parameter(torch.ones(3)) for _ in range(2))
     used, new = make(exp, [w], fused=fused), make(exp, [fresh], fused=fused)

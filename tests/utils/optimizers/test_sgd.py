@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from utils.optimizers.sgd import SGD
+from utils.optimizers.momentum import SGD
 
 SETTINGS = [
     {"momentum": 0.9, "nesterov": True, "weight_decay": 0.01},

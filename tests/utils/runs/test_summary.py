@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exps.config import KEYS
 from models import make_model
+from utils.engines.choose import make_engine
 from utils.engines.meter import EpochRecord
 from utils.runs.summary import accuracy_table, clock, headline, plan, run_summary
 from utils.training.record import NOT_KEPT, RunRecord, empty_record
@@ -129,7 +130,8 @@ def test_the_headline(experiment: Callable, stream_of: Callable, built: Callable
 
 
 def planned(exp: Any, stream: Any) -> str:
-    return plan(exp, stream, make_model(exp, stream.input_shape, stream.head_sizes))
+    model = make_model(exp, stream.input_shape, stream.head_sizes)
+    return plan(exp, stream, make_engine(exp, model, stream, torch.device("cpu")))
 
 
 def test_the_plan_shows_every_key_the_model_and_the_tasks(
@@ -137,7 +139,7 @@ def test_the_plan_shows_every_key_the_model_and_the_tasks(
 ) -> None:
     exp = experiment(mnist_mode="split", num_batch=3, scenario="task", weight_sparsity_fc=0.5)
     text = planned(exp, stream_of(exp, train=100, test=50))
-    for key in KEYS:
+    for key in exp.keys:
         assert f"\n  {key} = " in text
     assert "scenario = task" in text
     assert "SparseWeights" in text

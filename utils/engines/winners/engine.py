@@ -10,18 +10,17 @@ the reference engine computes, up to rounding.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from importlib import import_module
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.stream import Samples, TaskStream
+from exps import plugins
 from exps.config import Experiment
 from models.costs import entropies
 from models.dropout import dropout_factors
 from models.k_winners import KWinners
-from models.mlp import MLP
 from models.network import Network
 from models.sparse import update_boost_strength
 from models.synapses import Weights, winner_layers
@@ -33,7 +32,8 @@ from utils.engines.winners.choose import Winners, choose
 from utils.engines.winners.first_layer import first_layer
 from utils.engines.winners.hidden_layer import HiddenLayer
 from utils.engines.winners.lazy import LazyMatrix
-from utils.optimizers.sgd import SGD, Basis
+from utils.optimizers.momentum import SGD
+from utils.optimizers.sgd import Basis
 
 FEW = 16  # a layer is worth this engine when at most one unit in so many wins
 
@@ -76,7 +76,7 @@ class SparseEngine:
         """Why this engine cannot train the model, '' where it can."""
         if device.type != "cpu":
             return "sparse: it is for CPUs"
-        if type(model) is not MLP or len(winner_layers(model)) != len(model.blocks):
+        if not model.plain or len(winner_layers(model)) != len(model.blocks):
             return "sparse: it is for MLPs whose every hidden layer has own k-winners"
         if any(Weights.of(block.linear).any_bias is None for block in model.blocks):
             return "sparse: it is for layers with a bias"
@@ -304,7 +304,7 @@ def _errors(
 
 
 def _optimizer(exp: Experiment) -> Any:
-    return import_module(f"utils.optimizers.{exp.optimizer}")
+    return plugins.load(plugins.OPTIMIZER, exp.optimizer)
 
 
 def _basis(exp: Experiment) -> Basis | None:

@@ -17,7 +17,8 @@ from models.synapses import Weights
 from utils.engines.winners.choose import Winners, choose
 from utils.engines.winners.lazy import LazyMatrix
 from utils.engines.winners.screen import Screen
-from utils.optimizers.sgd import SGD, Basis
+from utils.optimizers.momentum import SGD
+from utils.optimizers.sgd import Basis
 from utils.system.runtime import has_fast_bf16
 
 SCREENED = 256  # exact values are cheap where at most one unit in so many wins

@@ -8,7 +8,8 @@ from torch import Tensor
 from models.synapses import Weights
 from utils.engines.winners.choose import Winners
 from utils.engines.winners.lazy import LazyMatrix
-from utils.optimizers.sgd import SGD, Basis
+from utils.optimizers.momentum import SGD
+from utils.optimizers.sgd import Basis
 
 
 class HiddenLayer:

@@ -1,0 +1,286 @@
+"""Benchmarks, networks, methods and optimisers: a file each, found by its name or by a path.
+
+The value of `benchmark`, `model`, `methods` and `optimizer` is the name of a file in a folder of
+the project, or the path of a file of the user's own, which ends in .py. Nothing is edited for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+from exps.facts import Findings
+from exps.keys import Key
+from exps.messages import ConfigError, did_you_mean, quoted, shown, shown_path
+from exps.paths import near, path
+
+if TYPE_CHECKING:
+    from exps.experiment import Experiment
+
+ROOT = Path(__file__).parents[1]
+SENT = "SPARSE_SYN_FILES"  # the folder of `send`, where a worker finds users' files
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of plug-in: the key that names it, its folder, and what a file must define."""
+
+    key: str
+    package: str
+    entry: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The files of the project that there are, by their names."""
+        return tuple(_texts(self))
+
+
+KINDS = (
+    Kind("benchmark", "benchmarks", "def make_stream("),
+    Kind("model", "models", "def make_model("),
+    Kind("methods", "utils.methods", "class Method("),
+    Kind("optimizer", "utils.optimizers", "def make("),
+)
+BENCHMARK, MODEL, METHOD, OPTIMIZER = KINDS
+# Methods that keys of all experiments stand for, and what these say then.
+IMPLIED = {
+    "contexts": "context = prototype, and sparsify",
+    "grow": "dynamic = grow, and sparsify",
+    "rewire": "dynamic = set or rigl, and sparsify",
+    "old_synapses": "an old_synapse_lr below 1",
+}
+
+
+@cache
+def _texts(kind: Kind) -> dict[str, str]:
+    """The files of the project of this kind, by name: to be looked at without being run."""
+    files = sorted(ROOT.joinpath(*kind.package.split(".")).glob("[!_]*.py"))
+    texts = {file.stem: file.read_text(encoding="utf-8") for file in files}
+    entry = re.compile(f"^{re.escape(kind.entry)}", re.MULTILINE)
+    return {name: text for name, text in texts.items() if entry.search(text)}
+
+
+class PluginError(ConfigError):
+    """A user's file cannot be used; the text names it, and the line."""
+
+
+@dataclass(frozen=True)
+class One:
+    """The kind of value that names one plug-in."""
+
+    of: Kind
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the project."""
+        return self.of.names
+
+    @property
+    def expects(self) -> str:
+        """For people."""
+        return f"{', '.join(self.names)} or the path of a file (.py)"
+
+    def parse(self, text: str) -> str:
+        """A name, or a path as `exps.paths.near` writes it."""
+        if is_path(text):
+            if not text.isprintable():
+                raise ValueError("choose a path without control characters")
+            return str(near(path(text)))
+        if text in self.names:
+            return text
+        raise ValueError(f"choose {self.expects}{did_you_mean(text, self.names)}")
+
+
+@dataclass(frozen=True)
+class Some:
+    """The kind of value that names several, separated by commas, each once; or none."""
+
+    of: Kind
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Those of the project."""
+        return self.of.names
+
+    @property
+    def expects(self) -> str:
+        """For people."""
+        return f"none, or some of {', '.join(self.names)} and paths of files (.py)"
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        """In one order, in which they do their work: those of the project first."""
+        if text.lower() in ("none", ""):
+            return ()
+        found = {One(self.of).parse(name.strip()) for name in text.split(",")}
+        names = [name for name in self.names if name in found]
+        return (*names, *sorted(found - {*names}))
+
+
+def is_path(value: str) -> bool:
+    """Whether it is the path of a user's own file, not the name of one of the project."""
+    return value.endswith(".py") or "/" in value
+
+
+def load(kind: Kind, value: str) -> ModuleType:
+    """The module of a plug-in. Raises PluginError for a user's file that is none."""
+    if not is_path(value):
+        return _ours(kind, value)
+    return _own(kind, value, source(value))
+
+
+_ours = cache(lambda kind, name: importlib.import_module(f"{kind.package}.{name}"))
+
+
+def source(value: str) -> bytes:
+    """The contents of a user's file: as they were sent to this worker, if they were. PluginError
+    where it cannot be read."""
+    sent = os.environ.get(SENT)
+    file = Path(sent, Path(value).name) if sent else path(value)
+    try:
+        return file.read_bytes()
+    except (OSError, ValueError) as error:
+        why = error.strerror if isinstance(error, OSError) else str(error)
+        raise PluginError(f"{shown_path(path(value))}: cannot be read: {why}") from None
+
+
+def own_files(exp: Experiment) -> list[str]:
+    """The paths of users' files that an experiment is made of. PluginError where two share a name,
+    by which workers know them."""
+    found = [value for _, value in exp.plug_ins if is_path(value)]
+    names = [Path(value).name for value in found]
+    if len({*names}) < len(names):
+        raise PluginError(f"{' and '.join(found)}: give these files different names")
+    return found
+
+
+def send(files: dict[str, bytes], folder: Path) -> dict[str, str]:
+    """Write users' files, by value, for a worker; what its environment is to have."""
+    for value, contents in files.items():
+        (folder / Path(value).name).write_bytes(contents)
+    return {SENT: str(folder)} if files else {}
+
+
+@cache
+def _own(kind: Kind, value: str, code: bytes) -> ModuleType:
+    """A user's file, run once a content."""
+    file = str(path(value))
+    module = ModuleType(f"{Path(value).stem}@{hashlib.sha256(file.encode()).hexdigest()[:8]}")
+    module.__file__ = file
+    sys.modules[module.__name__] = module  # dataclasses look there for what defines them
+    with blamed(value):
+        exec(compile(code, file, "exec", dont_inherit=True), vars(module))
+    entry = kind.entry.split()[1].rstrip("(")
+    if entry not in vars(module):
+        raise PluginError(f"{shown_path(Path(file))}: it has no {entry}, as a {_what(kind)} has")
+    keys = getattr(module, "KEYS", {})
+    if not isinstance(keys, dict) or not all(isinstance(k, Key) for k in keys.values()):
+        raise PluginError(f"{shown_path(Path(file))}: KEYS must be a dict of exps.keys.Key by name")
+    return module
+
+
+def _what(kind: Kind) -> str:
+    return {"methods": "method", "optimizer": "optimiser", "model": "network"}.get(
+        kind.key, kind.key
+    )
+
+
+def told(error: BaseException, file: str) -> str:
+    """An error in a user's file: the file, the last line of it on the way, and what it says."""
+    line = next((f.lineno for f in _frames(error) if f.filename == file), None)
+    if isinstance(error, SyntaxError) and error.filename == file:
+        line = error.lineno
+    where = f", line {line}" if line else ""
+    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    what = f"{type(error).__name__}: {' '.join(text.split())}".removesuffix(": ")
+    return f"{shown_path(Path(file))}{where}: {shown(what, 400)}"
+
+
+def _frames(error: BaseException) -> list[traceback.FrameSummary]:
+    return traceback.extract_tb(error.__traceback__)[::-1]
+
+
+def culprit(error: BaseException) -> str:
+    """Which of users' files an error comes from, as `told` says it; '' for none."""
+    own = {m.__file__ for m in sys.modules.values() if getattr(m, "__name__", "").find("@") > 0}
+    found = next((f.filename for f in _frames(error) if f.filename in own), None)
+    return told(error, found) if found else ""
+
+
+def keys(kind: Kind, value: str) -> dict[str, Key]:
+    """The keys that a plug-in declares."""
+    found: dict[str, Key] = getattr(load(kind, value), "KEYS", {})
+    return found
+
+
+@cache
+def elsewhere(key: str) -> tuple[Key, str] | None:
+    """A key that a file of the project declares, and what chooses that; None where none does."""
+    for kind in KINDS:
+        # Methods need torch, which takes a second: none is run that does not have the word.
+        having = [n for n, text in _texts(kind).items() if f'"{key}"' in text]
+        having = [name for name in having if key in keys(kind, name)]
+        if having:
+            return keys(kind, having[0])[key], choosing(kind, having)
+    return None
+
+
+def choosing(kind: Kind, names: list[str]) -> str:
+    """What a key of these plug-ins counts with."""
+    return IMPLIED.get(names[0], f"{kind.key} = {' or '.join(names)}")
+
+
+def declared() -> Iterator[tuple[Kind, str, Key, str]]:
+    """Every key that a file of the project declares, and what chooses it, kind after kind."""
+    for kind in KINDS:
+        by_key: dict[str, list[str]] = {}
+        for name in kind.names:
+            for key in keys(kind, name):
+                by_key.setdefault(key, []).append(name)
+        for key, having in by_key.items():
+            yield kind, key, keys(kind, having[0])[key], choosing(kind, having)
+
+
+def call(kind: Kind, value: str, name: str, *args: Any) -> Any:
+    """What a function of a plug-in's file returns. PluginError where it has none of this name."""
+    function = getattr(load(kind, value), name, None)
+    if function is None:
+        raise PluginError(f"{shown(value, 400)}: it has no function {name}")
+    with blamed(value):
+        return function(*args)
+
+
+def findings(plug_ins: list[tuple[Kind, str]], name: str, *args: Any) -> Findings:
+    """What functions of this name in their files yield, where they have one."""
+    for kind, value in plug_ins:
+        function = getattr(load(kind, value), name, None)
+        if function is not None:
+            with blamed(value):
+                found = list(function(*args))
+            yield from found
+
+
+@contextmanager
+def blamed(value: str) -> Iterator[None]:
+    """Any error in a user's file becomes a PluginError that names the line."""
+    try:
+        yield
+    except Exception as error:
+        if not is_path(value):
+            raise
+        raise PluginError(told(error, str(path(value)))) from error
+
+
+def taken(key: str, value: str) -> PluginError:
+    """Two definitions of one key."""
+    return PluginError(f"{shown(value, 400)}: there is a key {quoted(key)} already; rename it")
