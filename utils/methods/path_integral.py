@@ -58,9 +58,11 @@ class Following(base.Method):
 
     follows = True
     path: PathIntegral | None = None
+    saved: dict[str, Any] | None = None  # a path, until there is an engine
 
     def begin_task(self, engine: Engine, task: int) -> None:
-        """Begin to follow."""
+        """Begin to follow; what a checkpoint had was of the task before."""
+        self.saved = None
         if self.follows:
             self.path = PathIntegral(engine.active.parameters())
 
@@ -79,6 +81,7 @@ class Following(base.Method):
 
     def resume(self, engine: Engine) -> None:
         """Follow on."""
-        if saved := vars(self).pop("saved", None):
+        if self.saved:
             self.path = PathIntegral(engine.active.parameters())
-            self.path.restore(saved)
+            self.path.restore(self.saved)
+            self.saved = None
