@@ -24,6 +24,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns the exit status: 0 good, 1 failed, 2 wrong input, 130 Ctrl-C, 143 SIGTERM.
     """
     args = cli.parser(RESULTS).parse_args(argv)
+    plugins.source.cache_clear()  # of another command in this process
     args.kept = None
     try:
         if args.list:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exps.messages import three_lines
+from exps.messages import Told, three_lines
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -23,7 +23,7 @@ MAX_BYTES = 512 * 2**20
 REPLACE = "replace it, or remove it to use the next place in the order"
 
 
-class DataError(Exception):
+class DataError(Told):
     """The pictures cannot be had, or nothing can be learned from them; the message has three lines:
     what is wrong and where, why, and what to do."""
 

@@ -9,7 +9,11 @@ from pathlib import Path
 from exps.paths import near
 
 
-class ConfigError(Exception):
+class Told(Exception):
+    """A mistake or mishap that was thought of: its text is made for people."""
+
+
+class ConfigError(Told):
     """A configuration that cannot be used; the text says what is wrong, where, and what to do."""
 
 

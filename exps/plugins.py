@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from exps.facts import Findings
 from exps.keys import Key
-from exps.messages import ConfigError, did_you_mean, quoted, shown, shown_path
+from exps.messages import ConfigError, Told, did_you_mean, quoted, shown, shown_path
 from exps.paths import near, path
 
 if TYPE_CHECKING:
@@ -142,9 +142,11 @@ def load(kind: Kind, value: str) -> ModuleType:
 _ours = cache(lambda kind, name: importlib.import_module(f"{kind.package}.{name}"))
 
 
+@cache
 def source(value: str) -> bytes:
-    """The contents of a user's file: as they were sent to this worker, if they were. PluginError
-    where it cannot be read."""
+    """The contents of a user's file: as they were sent to this worker, if they were, or as they are
+    when a command first asks; to change it meanwhile changes no run. PluginError where it cannot be
+    read."""
     sent = os.environ.get(SENT)
     file = Path(sent, Path(value).name) if sent else path(value)
     try:
@@ -272,9 +274,12 @@ def findings(plug_ins: list[tuple[Kind, str]], name: str, *args: Any) -> Finding
 
 @contextmanager
 def blamed(value: str) -> Iterator[None]:
-    """Any error in a user's file becomes a PluginError that names the line."""
+    """An error that a user's file makes, and nobody thought of, becomes a PluginError that names
+    the line."""
     try:
         yield
+    except (Told, MemoryError):
+        raise
     except Exception as error:
         if not is_path(value):
             raise

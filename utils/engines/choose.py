@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.stream import TaskStream
 from exps.config import Experiment
-from exps.messages import three_lines
+from exps.messages import Told, three_lines
 from models.network import Network
 from utils.engines.autograd import AutogradEngine
 from utils.engines.base import Asking, Engine, Need, Router
@@ -19,7 +19,7 @@ from utils.engines.winners.engine import FEW, SparseEngine
 from utils.system.runtime import has_fast_bf16
 
 
-class EngineError(Exception):
+class EngineError(Told):
     """An engine that does not fit the network or a method."""
 
 
