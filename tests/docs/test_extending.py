@@ -130,6 +130,11 @@ def test_another_file_is_another_run(place: Path) -> None:
             "    def begin_task(self, engine, task):\n        1 / 0\n",
             "mine.py, line 5: ZeroDivisionError",
         ),
+        (
+            "from utils.methods import base\n\nclass Method(base.Method):\n"
+            "    def result(self):\n        return {'loss': 1}\n",
+            "'loss' is there already; give it another name",
+        ),
     ],
 )
 def test_a_fault_is_told_by_the_users_file_and_line(place: Path, text: str, told: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from exps import plugins
 from exps.config import Experiment
-from exps.messages import shown, three_lines
+from exps.messages import Told, shown, three_lines
 from utils.system.log import RunLog
 from utils.system.talk import LOG
 
@@ -48,6 +48,8 @@ def memory_explained(exp: Experiment, where: str = "setting up") -> Iterator[Non
 
 def unexpected(error: Exception, log: RunLog, results_dir: Path) -> str:
     """What people are told of an error that nobody thought of; the log has its traceback."""
+    if isinstance(error, Told):
+        return str(error)
     LOG.error("unexpected error", exc_info=error)
     path = log.path or log.open_anywhere(results_dir)
     seen = f"see the traceback in {path}" if path else "repeat it where a log can be written"

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from benchmarks.stream import TaskStream
 from exps.config import Experiment
+from exps.messages import Told
 from models.costs import k_winner_layers
 from models.network import Network
 from utils.engines.meter import EpochRecord
@@ -75,10 +76,11 @@ class RunRecord:
         return np.array(bits, np.float64).reshape(len(bits), len(self.layers))
 
     def add_measured(self, by: str, found: dict[str, np.ndarray]) -> None:
-        """Take note of what a method has to say. ValueError for a name that is taken."""
+        """Take note of what a method has to say. Told for a name that is taken."""
         for name, array in found.items():
             if name in self.stats():
-                raise ValueError(f"{by}: its result calls {name!r} what is measured already")
+                why = f"a result named {name!r} is there already; give it another name"
+                raise Told(f"methods = {by}: {why}")
             self.measured[name] = array
 
     def stats(self) -> dict[str, object]:

@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import log_softmax
 
+from models import ModelError
+from models.network import Network
 from models.synapses import attached
-from utils.methods.ewc import squared_gradients
+from utils.methods.ewc import Method, squared_gradients
 
 CPU = torch.device("cpu")
 
@@ -58,6 +61,40 @@ def test_the_fisher_information(
     for p, squares in by_hand(model, x, given).items():
         mine = found[p].masked_fill(masks[p], 0) if p in masks else found[p]
         torch.testing.assert_close(mine, squares, rtol=1e-3, atol=1e-7)
+
+
+class Normed(Network):
+    """A convolution without bias, batch norm that has seen pictures, and a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU())
+        self.add_heads(4, [3])
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x).mean((2, 3))
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_the_fisher_information_with_batch_norm(exact: bool) -> None:
+    torch.manual_seed(0)
+    model, x, labels = Normed(), torch.randn(6, 1, 7, 7), torch.tensor([0, 1, 2, 0, 1, 2])
+    for _ in range(3):
+        model(torch.randn(20, 1, 7, 7) * 2 + 1)
+    torch.nn.init.normal_(model.layers[1].weight)
+    given = None if exact else labels
+    found: dict[Any, torch.Tensor] = {}
+    for p, squares in squared_gradients(model.eval(), x, 0, given):
+        found[p] = found[p] + squares if p in found else squares
+    for p, squares in by_hand(model, x, given).items():
+        torch.testing.assert_close(found[p], squares, rtol=1e-4, atol=1e-8)
+
+
+def test_layers_that_it_does_not_know_are_refused_at_once(experiment: Callable) -> None:
+    model = Normed()
+    model.layers.append(nn.GroupNorm(2, 4))
+    with pytest.raises(ModelError, match=r"not layers\.3\.weight"):
+        Method(experiment(methods=("ewc",)), None).prepare(model)
 
 
 @pytest.mark.parametrize("online", [False, True])
