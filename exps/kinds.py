@@ -122,26 +122,6 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Names:
-    """Some of a few names, separated by commas, each once and in any order; or none."""
-
-    names: tuple[str, ...]
-
-    @property
-    def expects(self) -> str:
-        return f"none, or some of {', '.join(self.names)}"
-
-    def parse(self, text: str) -> tuple[str, ...]:
-        if text.lower() in ("none", ""):
-            return ()
-        found = [name.strip() for name in text.split(",")]
-        for name in found:
-            if name not in self.names:
-                raise ValueError(f"choose {self.expects}{did_you_mean(name, self.names)}")
-        return tuple(name for name in self.names if name in found)
-
-
-@dataclass(frozen=True)
 class Line:
     """Any text on one line, which may be empty."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
@@ -80,13 +79,6 @@ class TorchOptimizer:
         place = next(n for n, p in zip(numbers, order, strict=True) if p is parameter)
         whole["state"][place] = {name: value.clone() for name, value in state.items()}
         self.optimizer.load_state_dict(whole)
-
-
-class Maker(Protocol):
-    """What an optimiser's file has to have under the name `make`."""
-
-    def __call__(self, exp: Any, parameters: Sequence[Tensor], *, fused: bool) -> Optimizer:
-        """The optimiser of an experiment; fused: in few passes, else as published."""
 
 
 def _tensors(state: Any) -> dict[str, Tensor]:
