@@ -31,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
             say(cli.sections_table(args.config))
             return 0
         if args.explain is not None:
-            say(config.explain(args.explain or None))
+            say(cli.explain(args))
             return 0
         if args.check:
             return check_file(args)

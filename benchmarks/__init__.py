@@ -24,10 +24,12 @@ def make_stream(exp: Experiment) -> TaskStream:
     """
     from benchmarks.classes import missing_classes
     from benchmarks.digest import of_stream  # torch comes with them, and many runs begin without
-    from benchmarks.stream import held_out, joint
+    from benchmarks.stream import TaskStream, held_out, joint
 
     exp = exp.in_effect
-    stream: TaskStream = plugins.call(plugins.BENCHMARK, exp.benchmark, "make_stream", exp)
+    stream = plugins.call(plugins.BENCHMARK, exp.benchmark, "make_stream", exp)
+    if not isinstance(stream, TaskStream):
+        raise plugins.unlike(exp.benchmark, "make_stream", "a TaskStream", stream)
     stream = stream if stream.data else replace(stream, data=of_stream(stream))
     stream = held_out(stream, exp.validation, exp.seed) if exp.validation else stream
     stream = replace(stream, warnings=missing_classes(stream))

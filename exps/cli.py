@@ -252,6 +252,15 @@ def overrides(args: argparse.Namespace) -> list[str]:
     return given
 
 
+def explain(args: argparse.Namespace) -> str:
+    """What a key is, or all are: also those of the files that --name and --set ask for."""
+    own = None
+    if args.name or args.set:
+        name = (args.name or ["DEFAULT"])[0]
+        own = config.resolve(name, args.config, overrides(args)).experiment.keys
+    return config.explain(args.explain or None, own)
+
+
 def sections_table(path: Path) -> str:
     """The sections of a file, a line each. Raises ConfigError."""
     found = [(shown(name), text) for name, text in config.sections(path).items()]

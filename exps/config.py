@@ -14,8 +14,8 @@ from typing import Any
 from exps import plugins
 from exps.experiment import ABOUT, KEYS, REPEATS, Experiment, definition
 from exps.keys import Key
-from exps.kinds import Value
-from exps.manual import all_keys, as_text, explain, markdown_table
+from exps.kinds import Value, as_text
+from exps.manual import all_keys, explain, markdown_table
 from exps.messages import ConfigError, all_of, did_you_mean, quoted, shown, shown_path
 from exps.reader import Entry, Sections, parse_override, read
 from exps.rules import Finding, contradictions, doubts, never_due, usual_steps

@@ -425,7 +425,9 @@ class Experiment:
     @property
     def facts(self) -> Facts:
         """What its benchmark says of itself."""
-        found: Facts = plugins.call(BENCHMARK, self.benchmark, "facts", self)
+        found = plugins.call(BENCHMARK, self.benchmark, "facts", self)
+        if not isinstance(found, Facts):
+            raise plugins.unlike(self.benchmark, "facts", "exps.facts.Facts", found)
         return found
 
     @property
@@ -472,7 +474,7 @@ def _keys(chosen: tuple[tuple[plugins.Kind, str], ...]) -> dict[str, Key]:
     declared: dict[str, tuple[Key, plugins.Kind]] = {}
     for kind, value in chosen:
         for name, key in plugins.keys(kind, value).items():
-            if name in KEYS or declared.get(name, (key,))[0] != key:
+            if hasattr(Experiment, name) or declared.get(name, (key,))[0] != key or name == "name":
                 raise plugins.taken(name, value)
             declared[name] = key, kind
     found: dict[str, Key] = {}

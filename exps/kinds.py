@@ -175,5 +175,16 @@ class ClassOrder:
         raise ValueError(f"choose {self.expects}{guess}")
 
 
+def as_text(value: Value) -> str:
+    """The value as a configuration file writes it."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if value is None:
+        return "none"
+    if isinstance(value, tuple):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)
+
+
 def _unit(unit: str) -> str:
     return f" ({unit})" if unit else ""

@@ -8,13 +8,16 @@ from dataclasses import replace
 from exps import plugins
 from exps.experiment import KEYS
 from exps.keys import Key
-from exps.kinds import Value
+from exps.kinds import as_text
 from exps.messages import ConfigError, did_you_mean, quoted
 
 
-def explain(key: str | None = None) -> str:
-    """What a key is, as plain text; without a key, all of them. ConfigError for an unknown one."""
-    keys = KEYS if key in KEYS else all_keys()
+def explain(key: str | None = None, own: dict[str, Key] | None = None) -> str:
+    """What a key is, as plain text; without a key, all of them. ConfigError for an unknown one.
+
+    own: keys of an experiment, which may be of users' files.
+    """
+    keys = KEYS if key in KEYS else {**(own or {}), **all_keys()}
     if key is None:
         return "\n\n".join(_paragraph(name, k) for name, k in keys.items())
     if key not in keys:
@@ -47,17 +50,6 @@ def markdown_table() -> str:
         cells = (f"`{name}`", key.kind.expects, default, key.meaning, key.when.text)
         rows.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
     return "\n".join(rows)
-
-
-def as_text(value: Value) -> str:
-    """The value as a configuration file writes it."""
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if value is None:
-        return "none"
-    if isinstance(value, tuple):
-        return ", ".join(map(str, value)) or "none"
-    return str(value)
 
 
 def _paragraph(name: str, key: Key) -> str:

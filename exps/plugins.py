@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from exps.facts import Findings
 from exps.keys import Key
+from exps.kinds import as_text
 from exps.messages import ConfigError, Told, did_you_mean, quoted, shown, shown_path
 from exps.paths import near, path
 
@@ -96,7 +97,8 @@ class One:
         if is_path(text):
             if not text.isprintable():
                 raise ValueError("choose a path without control characters")
-            return str(near(path(text)))
+            found = str(near(path(text)))
+            return found if is_path(found) else f"./{found}"  # no name of the project's
         if text in self.names:
             return text
         raise ValueError(f"choose {self.expects}{did_you_mean(text, self.names)}")
@@ -132,6 +134,11 @@ def is_path(value: str) -> bool:
     return value.endswith(".py") or "/" in value
 
 
+def stem(value: str) -> str:
+    """A name for people, and for checkpoints: that of the file."""
+    return Path(value).stem if is_path(value) else value
+
+
 def load(kind: Kind, value: str) -> ModuleType:
     """The module of a plug-in. Raises PluginError for a user's file that is none."""
     if not is_path(value):
@@ -153,15 +160,15 @@ def source(value: str) -> bytes:
         return file.read_bytes()
     except (OSError, ValueError) as error:
         why = error.strerror if isinstance(error, OSError) else str(error)
-        raise PluginError(f"{shown_path(path(value))}: cannot be read: {why}") from None
+        where = "" if path(value).is_absolute() else f" (looked for it in {shown_path(Path.cwd())})"
+        raise PluginError(f"{shown_path(path(value))}: cannot be read: {why}{where}") from None
 
 
 def own_files(exp: Experiment) -> list[str]:
     """The paths of users' files that an experiment is made of. PluginError where two share a name,
     by which workers know them."""
     found = [value for _, value in exp.plug_ins if is_path(value)]
-    names = [Path(value).name for value in found]
-    if len({*names}) < len(names):
+    if len({Path(value).name for value in found}) < len(found):
         raise PluginError(f"{' and '.join(found)}: give these files different names")
     return found
 
@@ -182,19 +189,39 @@ def _own(kind: Kind, value: str, code: bytes) -> ModuleType:
     sys.modules[module.__name__] = module  # dataclasses look there for what defines them
     with blamed(value):
         exec(compile(code, file, "exec", dont_inherit=True), vars(module))
-    entry = kind.entry.split()[1].rstrip("(")
-    if entry not in vars(module):
-        raise PluginError(f"{shown_path(Path(file))}: it has no {entry}, as a {_what(kind)} has")
-    keys = getattr(module, "KEYS", {})
-    if not isinstance(keys, dict) or not all(isinstance(k, Key) for k in keys.values()):
-        raise PluginError(f"{shown_path(Path(file))}: KEYS must be a dict of exps.keys.Key by name")
+    word, entry = kind.entry.rstrip("(").split()
+    if not callable(getattr(module, entry, None)):
+        what = "class" if word == "class" else "function"
+        raise PluginError(
+            f"{shown_path(Path(file))}: it has no {what} {entry}, which {kind.key} needs"
+        )
+    _check_keys(getattr(module, "KEYS", {}), shown_path(Path(file)))
     return module
 
 
-def _what(kind: Kind) -> str:
-    return {"methods": "method", "optimizer": "optimiser", "model": "network"}.get(
-        kind.key, kind.key
-    )
+def _check_keys(keys: Any, file: str) -> None:
+    """Raise PluginError for what cannot be the keys of a user's file."""
+    if not isinstance(keys, dict) or not all(isinstance(k, Key) for k in keys.values()):
+        raise PluginError(f"{file}: KEYS must be a dict of exps.keys.Key by name")
+    for name, key in keys.items():
+        if not (isinstance(name, str) and re.fullmatch(r"[a-z][a-z0-9_]*", name)):
+            raise PluginError(f"{file}: a key is a name such as my_rate, not {name!r:.60}")
+        if not hasattr(key.kind, "parse") or isinstance(key.kind, type):
+            raise PluginError(f"{file}: {name} needs a kind such as Number(0, 1)")
+        try:
+            sound = key.kind.parse(as_text(key.default)) == key.default
+        except (TypeError, ValueError) as error:
+            raise PluginError(f"{file}: {name} = {key.default!r:.60}: {error}") from None
+        if not sound:
+            raise PluginError(f"{file}: {name} = {key.default!r:.60} is not read as it is written")
+        if elsewhere(name):
+            raise taken(name, file)
+
+
+def unlike(value: str, function: str, wanted: str, found: object) -> PluginError:
+    """What a user's function returned is not what it has to."""
+    what = f"{function} has to return {wanted}, not a {type(found).__name__}"
+    return PluginError(f"{shown(value, 400)}: {what}")
 
 
 def told(error: BaseException, file: str) -> str:
@@ -269,7 +296,8 @@ def findings(plug_ins: list[tuple[Kind, str]], name: str, *args: Any) -> Finding
         if function is not None:
             with blamed(value):
                 found = list(function(*args))
-            yield from found
+                for keys, reason in found:
+                    yield (keys,) if isinstance(keys, str) else keys, str(reason)
 
 
 @contextmanager
@@ -280,7 +308,7 @@ def blamed(value: str) -> Iterator[None]:
         yield
     except (Told, MemoryError):
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         if not is_path(value):
             raise
         raise PluginError(told(error, str(path(value)))) from error

@@ -39,6 +39,7 @@ def contradictions(exp: Experiment) -> Findings:
         yield from misfits(exp, exp.facts.picture)
     yield from _no_winner(exp)
     yield from _no_tolerance(exp)
+    yield from _one_name_each(exp)
     for name in exp.methods if exp.cumul else ():
         yield ("methods", "cumul"), f"with cumul there is no earlier task for {name}"
     yield from plugins.findings(exp.plug_ins, "contradictions", exp.in_effect)
@@ -145,6 +146,13 @@ def _single_class(exp: Experiment) -> Findings:
             f"with one class a task and scenario {exp.scenario} there is nothing to choose from, "
             "and the accuracy is always 100 %; take fewer tasks or scenario = class",
         )
+
+
+def _one_name_each(exp: Experiment) -> Findings:
+    names = [plugins.stem(name) for name in exp.all_methods]
+    for name in dict.fromkeys(names):
+        if names.count(name) > 1:
+            yield ("methods",), f"two methods are called {name}: give the files different names"
 
 
 def _number_of_tasks(exp: Experiment) -> Findings:

@@ -28,9 +28,11 @@ def make_model(exp: Experiment, input_shape: Shape, head_sizes: Sequence[int]) -
     """
     exp = exp.in_effect
     require_fit(exp, input_shape)
-    model: Network = plugins.call(
-        plugins.MODEL, exp.model, "make_model", exp, input_shape, head_sizes
-    )
+    from models.network import Network  # torch comes with it
+
+    model = plugins.call(plugins.MODEL, exp.model, "make_model", exp, input_shape, head_sizes)
+    if not isinstance(model, Network):
+        raise plugins.unlike(exp.model, "make_model", "a models.network.Network", model)
     return model
 
 

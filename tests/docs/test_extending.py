@@ -93,6 +93,11 @@ def test_what_si_says_of_itself(place: Path) -> None:
     assert wrong.returncode == 2 and "pruning needs masks: set it below 1" in wrong.stderr
 
 
+KEYED = (
+    "from exps.keys import Key\nfrom exps.kinds import Switch\nfrom utils.methods import base\n"
+    "KEYS = {{{}}}\nclass Method(base.Method): pass\n"
+)
+HOOK = "from utils.methods import base\n\nclass Method(base.Method):\n    def {}\n"
 SMALL = ("--name", "Smoke", "--set", "checkpoint_every=0.001", "--device", "cpu", "--quiet")
 
 
@@ -114,13 +119,10 @@ def test_another_file_is_another_run(place: Path) -> None:
     [
         ("import nothing_of_this_name\n", "mine.py, line 1: ModuleNotFoundError"),
         ("x = 1\n  y = 2\n", "mine.py, line 2: IndentationError"),
-        ("x = 1\n", "mine.py: it has no Method, as a method has"),
+        ("x = 1\n", "mine.py: it has no class Method, which methods needs"),
+        ("raise SystemExit(3)\n", "mine.py, line 1: SystemExit: 3"),
         ("KEYS = 3\nclass Method: pass\n", "KEYS must be a dict"),
-        (
-            "from exps.keys import Key\nfrom exps.kinds import Switch\n"
-            "KEYS = {'lr': Key(True, Switch(), '')}\nclass Method: pass\n",
-            "mine.py: there is a key 'lr' already",
-        ),
+        (KEYED.format("'lr': Key(True, Switch(), '')"), "mine.py: there is a key 'lr' already"),
         (
             "def contradictions(exp):\n    return exp.nope\nclass Method: pass\n",
             "line 2: Attribute",
@@ -130,6 +132,32 @@ def test_another_file_is_another_run(place: Path) -> None:
             "    def begin_task(self, engine, task):\n        1 / 0\n",
             "mine.py, line 5: ZeroDivisionError",
         ),
+        (
+            KEYED.format("'in_effect': Key(True, Switch(), '')"),
+            "there is a key 'in_effect' already",
+        ),
+        (
+            KEYED.format("'ewc_decay': Key(True, Switch(), '')"),
+            "there is a key 'ewc_decay' already",
+        ),
+        (KEYED.format("'my': Key(7, Switch(), '')"), "my = 7: choose true or false"),
+        (KEYED.format("'my': Key(True, Switch, '')"), "my needs a kind such as Number(0, 1)"),
+        (KEYED.format("'My Key': Key(True, Switch(), '')"), "a key is a name such as my_rate"),
+        ("class Method:\n    def __init__(self, *_): pass\n", "Method has to return one of utils"),
+        (HOOK.format("state(self):\n        return {1: 2}"), "its state cannot be kept in a check"),
+        (
+            HOOK.format("state(self):\n        return {'a': (1, 2)}"),
+            "its state['a'] cannot be kept",
+        ),
+        (
+            HOOK.format("loss(self, *_):\n        return 'x'"),
+            "its loss is no scalar tensor, but 'x'",
+        ),
+        (
+            HOOK.format("before_step(self, *_):\n        pass"),
+            "before_step has to return the Batch",
+        ),
+        (HOOK.format("result(self):\n        return {'a': 'b'}"), "'a' is no array of numbers"),
         (
             "from utils.methods import base\n\nclass Method(base.Method):\n"
             "    def result(self):\n        return {'loss': 1}\n",
@@ -146,6 +174,63 @@ def test_a_fault_is_told_by_the_users_file_and_line(place: Path, text: str, told
     assert (
         missing.returncode == 2 and "elsewhere.py: cannot be read: No such file" in missing.stderr
     )
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "told"),
+    [
+        (
+            "benchmark",
+            "def facts(exp):\n    return 5\ndef make_stream(exp): pass\n",
+            "exps.facts.Facts",
+        ),
+        (
+            "benchmark",
+            "from exps.facts import Facts\ndef facts(exp):\n    return Facts((1, 8, 8), 2, 9)\n"
+            "def make_stream(exp): pass\n",
+            "make_stream has to return a TaskStream, not a NoneType",
+        ),
+        (
+            "model",
+            "def make_model(*_): pass\n",
+            "make_model has to return a models.network.Network",
+        ),
+        ("optimizer", "def make(*_, fused): pass\n", "make has to return an optimiser of torch's"),
+        (
+            "optimizer",
+            "import torch\ndef make(exp, parameters, *, fused):\n"
+            "    made = torch.optim.SGD(parameters, lr=0.1)\n"
+            "    plan = torch.optim.lr_scheduler.CosineAnnealingLR(made, 9)\n"
+            "    made.register_step_post_hook(lambda *_: plan.step())\n    return made\n",
+            "the optimiser SGD changes its settings",
+        ),
+    ],
+)
+def test_what_is_no_file_of_its_kind(place: Path, key: str, text: str, told: str) -> None:
+    (place / "mine.py").write_text(text)
+    own = ("--set", "data=full") if key == "benchmark" else ()
+    done = run(place, *SMALL, *own, "--set", f"{key}=mine.py")
+    assert done.returncode in (1, 2)
+    assert told in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_path_is_never_a_name_of_the_project(place: Path) -> None:
+    for path in ("./er", "./sub", "./mlp"):
+        done = run(place, *SMALL, "--set", f"methods={path}")
+        assert done.returncode == 2 and "cannot be read: No such file" in done.stderr
+    (place / "er.py").write_text(FILES["small_logits.py"])
+    done = run(place, *SMALL, "--set", "methods=er, ./er.py")
+    assert done.returncode == 2 and "two methods are called er" in done.stderr
+
+
+def test_a_key_of_ones_own_that_was_swept_is_reported(place: Path) -> None:
+    words = (*SMALL, "--set", "methods=si.py", "--grid", "si_strength=0.1,1,5", "--report")
+    done = run(place, *words)
+    assert done.returncode == 0, done.stderr
+    page = (place / "results" / "report" / "report.html").read_text(encoding="utf-8")
+    assert "si_strength" in page
+    told = run(place, "--set", "methods=si.py", "--explain", "si_strength").stdout
+    assert "how strongly earlier values are held" in told and "counts only" not in told
 
 
 def test_a_result_is_not_trusted_to_name_a_file_that_is_run(place: Path) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from exps.manual import all_keys, as_text, explain, markdown_table
+from exps.kinds import as_text
+from exps.manual import all_keys, explain, markdown_table
 from exps.messages import ConfigError
 
 README = Path(__file__).parents[2] / "README.md"

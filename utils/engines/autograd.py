@@ -18,7 +18,7 @@ from utils.engines.base import Need, Spring
 from utils.engines.batch import Batch, Loss, joined, objective
 from utils.engines.meter import EpochRecord, Meter
 from utils.engines.mixed import PLAIN, plain
-from utils.optimizers.base import MOMENTUM, Optimizer
+from utils.optimizers.base import MOMENTUM, Optimizer, TorchOptimizer
 
 
 class AutogradEngine:
@@ -42,7 +42,12 @@ class AutogradEngine:
         self.parameters = list(self.model.parameters())
         with plugins.blamed(exp.optimizer):
             make = plugins.load(plugins.OPTIMIZER, exp.optimizer).make
-            self.optimizer: Optimizer = make(exp, self.parameters, fused=self.fused)
+            made = make(exp, self.parameters, fused=self.fused)
+        if isinstance(made, torch.optim.Optimizer):
+            made = TorchOptimizer(made)
+        if not hasattr(made, "apply"):
+            raise plugins.unlike(exp.optimizer, "make", "an optimiser of torch's kind", made)
+        self.optimizer: Optimizer = made
 
     @property
     def active(self) -> Network:

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from benchmarks.stream import Samples
+from exps.messages import Told
 
 
 class Part(NamedTuple):
@@ -64,6 +65,9 @@ def objective(
     for extra in losses:
         more = extra(logits, labels, batch)
         if more is not None:
+            if not isinstance(more, Tensor) or more.dim():
+                by = getattr(getattr(extra, "__self__", None), "name", "a method")
+                raise Told(f"methods = {by}: its loss is no scalar tensor, but {more!r:.60}")
             total = more if total is None else total + more
     assert total is not None, "a batch has a part"
     return total

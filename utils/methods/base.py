@@ -37,7 +37,8 @@ class Method:
     @property
     def name(self) -> str:
         """That of its file."""
-        return type(self).__module__.rpartition(".")[2].split("@")[0]
+        module = type(self).__module__
+        return module.rpartition("@")[0] or module.rpartition(".")[2]
 
     @property
     def needs(self) -> frozenset[Need]:

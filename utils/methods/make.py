@@ -13,5 +13,9 @@ def make_methods(exp: Experiment, stream: TaskStream) -> list[Method]:
     methods = []
     for name in exp.all_methods:
         with plugins.blamed(name):
-            methods.append(plugins.load(plugins.METHOD, name).Method(exp, stream))
+            method = plugins.load(plugins.METHOD, name).Method(exp, stream)
+        needs = getattr(method, "needs", None)
+        if not isinstance(method, Method) or not isinstance(needs, frozenset):
+            raise plugins.unlike(name, "Method", "one of utils.methods.base with Needs", method)
+        methods.append(method)
     return methods

@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from exps.messages import Told, three_lines
+
 MOMENTUM = "momentum"  # what every engine calls it in a state
 
 
@@ -37,12 +39,18 @@ class Optimizer(Protocol):
 class TorchOptimizer:
     """One of torch's optimisers, or one that is written like them, as an `Optimizer`.
 
-    It has to be made of all parameters, with groups that do not change.
+    It has to be made of all parameters. All that it remembers are tensors beside a parameter, its
+    `state`: groups that change, as by a schedule, are in no checkpoint. Told where it is otherwise.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
         self.factors: dict[Tensor, Tensor] = {}
+        self.settings = self._settings()
+
+    def _settings(self) -> list[dict[str, Any]]:
+        groups = self.optimizer.param_groups
+        return [{k: v for k, v in group.items() if k != "params"} for group in groups]
 
     @torch.no_grad()
     def apply(self, steps: list[tuple[Tensor, Tensor]]) -> None:
@@ -51,6 +59,14 @@ class TorchOptimizer:
         for parameter, gradient in steps:
             parameter.grad = gradient
         self.optimizer.step()
+        if self._settings() != self.settings:
+            raise Told(
+                three_lines(
+                    f"the optimiser {type(self.optimizer).__name__} changes its settings",
+                    "a checkpoint has what is in its `state` of every parameter, and nothing else",
+                    "compute what changes from a tensor in that state, such as the step",
+                )
+            )
         for p, was in before.items():
             # Updates are scaled, not gradients: what divides by the gradient's size, as Adam
             # does, would undo that.
@@ -82,4 +98,14 @@ class TorchOptimizer:
 
 
 def _tensors(state: Any) -> dict[str, Tensor]:
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    """What is remembered of a parameter. Told for what is no tensor."""
+    for name, value in state.items():
+        if not isinstance(value, Tensor) and value is not None:
+            raise Told(
+                three_lines(
+                    f"the optimiser remembers {name!r} as a {type(value).__name__}",
+                    "a checkpoint has tensors alone of what optimisers remember",
+                    "make it a tensor",
+                )
+            )
+    return {name: value for name, value in state.items() if value is not None}

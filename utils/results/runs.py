@@ -15,7 +15,7 @@ import numpy as np
 
 from benchmarks.digest import of_meta
 from exps.experiment import FREE, KEYS, Experiment, definition
-from exps.manual import as_text
+from exps.kinds import as_text
 from exps.messages import shown, three_lines
 from exps.plugins import is_path
 from utils.results import metrics
@@ -160,7 +160,7 @@ def as_if(run: Run, **changes: Any) -> dict[str, str] | None:
     """
     if run.exp is None:
         return None
-    exp = replace(run.exp, **changes)
+    exp = replace(run.exp, **{k: v for k, v in changes.items() if k in run.exp.keys})
     return {k: v for k, v in run.config.items() if k not in changes and counts(k, exp)}
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from exps.messages import Told, three_lines
 from exps.sizes import MAX_RESULT
 from models.costs import LayerCost
 from utils.engines.base import Engine
@@ -33,7 +34,7 @@ def take(
     return {
         "engine": _through(engine.state_dict(), _copied) if place.begun else None,
         "generators": _generators(engine.device) if place.begun else None,
-        "methods": {m.name: _through(m.state(), _copied) for m in methods} if place.begun else None,
+        "methods": {m.name: _state(m) for m in methods} if place.begun else None,
         "place": {
             "task": place.task,
             "epoch": place.epoch,
@@ -44,6 +45,34 @@ def take(
         },
         "record": _record_tree(record),
     }
+
+
+def _state(method: Method) -> dict[str, Any]:
+    """A copy of what a method remembers. Told for what would come back as something else."""
+    state = method.state()
+
+    def check(value: Any, where: str) -> None:
+        if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+            for key, item in value.items():
+                check(item, f"{where}[{key!r}]")
+        elif isinstance(value, list):
+            for item in value:
+                check(item, f"{where}[...]")
+        elif not (value is None or isinstance(value, Tensor | bool | int | float | str)):
+            raise Told(
+                three_lines(
+                    f"methods = {method.name}: {where} cannot be kept in a checkpoint",
+                    f"it is a {type(value).__name__}; kept are tensors, numbers, texts, lists, and "
+                    "dicts whose keys are texts",
+                    "let state return these, and restore make of them what you need",
+                )
+            )
+
+    check(state, "its state")
+    if not isinstance(state, dict):
+        raise Told(f"methods = {method.name}: its state is no dict, but a {type(state).__name__}")
+    kept: dict[str, Any] = _through(state, _copied)
+    return kept
 
 
 def put_back(tree: Any, engine: Engine, methods: Sequence[Method], record: RunRecord) -> Place:

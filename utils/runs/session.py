@@ -16,7 +16,7 @@ from benchmarks.stream import TaskStream
 from exps import VERSION, config
 from exps.config import Experiment
 from exps.paths import near, typed
-from exps.plugins import is_path
+from exps.plugins import is_path, own_files
 from utils.engines.base import Engine
 from utils.live.live import Live, live, options
 from utils.live.progress import Progress
@@ -75,6 +75,7 @@ class Session:
                 "torch": str(torch.__version__),
             },
             "data": {"data": stream.data},
+            "files": {file: code_digest((file,)) for file in own_files(exp)},
         }
 
     @contextlib.contextmanager

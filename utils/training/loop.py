@@ -11,9 +11,9 @@ import torch
 
 from benchmarks.stream import Task, TaskStream
 from exps.config import Experiment
-from exps.messages import three_lines
+from exps.messages import Told, three_lines
 from models.costs import layer_costs, max_entropies, weight_density
-from utils.engines.base import Engine
+from utils.engines.base import Engine, Need
 from utils.engines.batch import Batch
 from utils.methods.base import Method, Moment
 from utils.training.evaluation import accuracy
@@ -163,7 +163,8 @@ class _Run:
                 three_lines(
                     f"{label}, step {done.bad_step + 1}: the loss is not finite",
                     "training diverged: the weights grew without bound",
-                    f"try a lower learning rate (lr = {self.exp.lr:g})",
+                    f"try a lower learning rate (lr = {self.exp.lr:g})"
+                    + "".join(f", or less of what {m.name} adds" for m in self._adding()),
                 )
             )
         self.record.epochs.append(replace(done, unit_on=NOT_KEPT))
@@ -175,6 +176,10 @@ class _Run:
         if self.live is not None:
             self.live.epoch(place.task, place.epoch, done)
 
+    def _adding(self) -> list[Method]:
+        """The methods that add to the loss or to its gradient."""
+        return [m for m in self.methods if m.loss in self.losses or Need.PULL in m.needs]
+
     def _step(self, batch: Batch, length: Length) -> None:
         place = self.place
         now = Moment(
@@ -182,6 +187,8 @@ class _Run:
         )
         for method in self.methods:
             batch = method.before_step(self.engine, batch, now)
+            if not isinstance(batch, Batch):
+                raise Told(f"methods = {method.name}: before_step has to return the Batch")
         logits = self.engine.step(batch, self.losses)
         for method in self.methods:
             method.after_step(self.engine, batch, logits)

@@ -78,10 +78,13 @@ class RunRecord:
     def add_measured(self, by: str, found: dict[str, np.ndarray]) -> None:
         """Take note of what a method has to say. Told for a name that is taken."""
         for name, array in found.items():
+            array = np.asarray(array)
+            if array.dtype.kind not in "biuf":
+                raise Told(f"methods = {by}: its result {name!r} is no array of numbers")
             if name in self.stats():
                 why = f"a result named {name!r} is there already; give it another name"
                 raise Told(f"methods = {by}: {why}")
-            self.measured[name] = array
+            self.measured[name] = array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
 
     def stats(self) -> dict[str, object]:
         """Plain Python and numpy, under the names of the 2019 results where they had one."""
