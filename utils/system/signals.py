@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 GRACE = 120  # seconds to end in order
@@ -56,12 +56,7 @@ class Signals:
                 self.before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
 
