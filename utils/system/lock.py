@@ -46,13 +46,11 @@ def take_lock(path: Path) -> FileIO:
 def holder(path: Path) -> str | None:
     """Who holds the lock now: its host and process; None when nobody does."""
     try:
-        handle = open_own(path, os.O_RDWR)
+        lock = FileIO(open_own(path, os.O_RDWR), "r+")
     except OSError:
         return None
-    try:
-        return None if _take(handle) else _owner(handle)
-    finally:
-        os.close(handle)
+    with lock:
+        return None if _take(lock.fileno()) else _owner(lock.fileno())
 
 
 def _owner(handle: int) -> str:
