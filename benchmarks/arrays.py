@@ -19,7 +19,6 @@ KEYS = ("x_train", "y_train", "x_test", "y_test")
 # Full CIFAR takes 176 MiB. Anything far beyond is a wrong file or a zip bomb, and is not read.
 MAX_BYTES = 512 * 2**20
 
-
 REPLACE = "replace it, or remove it to use the next place in the order"
 
 
@@ -50,11 +49,6 @@ class Dataset:
     archive: str | None = None
     bundled: str | None = None
     sample: str | None = None
-
-    @property
-    def channels(self) -> int:
-        """1 or 3."""
-        return self.picture[0]
 
 
 @dataclass(frozen=True)
@@ -143,7 +137,7 @@ def _check_layout(key: str, layout: Layout, dataset: Dataset) -> None:
         raise ValueError(f"{key} is of type {layout.dtype}, not uint8")
     expected: tuple[str, ...] = ("n",)
     if key.startswith("x"):
-        expected += ("height", "width") if dataset.channels == 1 else ("height", "width", "3")
+        expected += ("height", "width") if dataset.picture[0] == 1 else ("height", "width", "3")
     wrong_channels = expected[-1] == "3" and layout.shape[-1:] != (3,)
     if len(layout.shape) != len(expected) or wrong_channels:
         raise ValueError(f"{key} has shape {layout.shape}, not ({', '.join(expected)})")

@@ -13,18 +13,7 @@ if TYPE_CHECKING:
     from exps.config import Experiment
 
 DATASET = DATASETS["cifar10"]
-LABELS = (
-    "airplane",
-    "automobile",
-    "bird",
-    "cat",
-    "deer",
-    "dog",
-    "frog",
-    "horse",
-    "ship",
-    "truck",
-)
+LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # Per channel over the 50,000 training pictures.
 MEAN = (0.4914, 0.4822, 0.4465)
 STD = (0.2470, 0.2435, 0.2616)
@@ -43,12 +32,4 @@ def make_stream(exp: Experiment) -> TaskStream:
     from benchmarks.split import split_stream  # torch comes with it, and facts are asked without
 
     arrays = load_arrays(DATASET, Path(exp.data_dir), sample=exp.data == "sample")
-    return split_stream(
-        exp,
-        arrays,
-        facts(exp),
-        kind="classes",
-        mean=MEAN,
-        std=STD,
-        labels=LABELS,
-    )
+    return split_stream(exp, arrays, facts(exp), kind="classes", mean=MEAN, std=STD, labels=LABELS)

@@ -31,11 +31,4 @@ def make_stream(exp: Experiment) -> TaskStream:
     from benchmarks.split import split_stream  # torch comes with it, and facts are asked without
 
     arrays = load_arrays(DATASET, Path(exp.data_dir), sample=exp.data == "sample")
-    return split_stream(
-        exp,
-        arrays,
-        facts(exp),
-        kind="classes",
-        mean=MEAN,
-        std=STD,
-    )
+    return split_stream(exp, arrays, facts(exp), kind="classes", mean=MEAN, std=STD)

@@ -6,8 +6,6 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
 
-from torch import Tensor
-
 from benchmarks.arrays import DataError
 from benchmarks.stream import TaskStream
 from exps.messages import all_of, three_lines
@@ -24,7 +22,7 @@ def missing_classes(stream: TaskStream) -> tuple[str, ...]:
         present = cache(lambda rows, y=pictures.y: set(y[rows].unique().tolist()))
         for task in stream.tasks:
             samples = task.train if part == "training" else task.test
-            classes = _classes(stream.targets[samples.view])
+            classes = (stream.targets[samples.view] >= 0).nonzero().flatten().tolist()
             lacking = tuple(c for c in classes if c not in present(samples.rows))
             if lacking:
                 found[part, lacking].append(task.name)
@@ -43,11 +41,6 @@ def missing_classes(stream: TaskStream) -> tuple[str, ...]:
         f"{_lack(names, part, lacking)}; the pictures are those of {stream.source}"
         for (part, lacking), names in found.items()
     )
-
-
-def _classes(targets: Tensor) -> list[int]:
-    """The labels of a task; targets: int64 [labels], as in TaskStream."""
-    return (targets >= 0).nonzero().flatten().tolist()
 
 
 def _lack(names: Sequence[str], part: str, classes: Sequence[int]) -> str:

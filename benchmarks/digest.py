@@ -61,14 +61,11 @@ def of_experiment(exp: Experiment) -> str:
         return ""
 
 
-def of_source(source: str) -> str:
-    """The digest of what an older result says its data were; '' where that tells nothing."""
-    return BUNDLED_DATA.get(source.split(" (bundled)")[0], "") if " (bundled)" in source else ""
-
-
 def of_meta(meta: Mapping[str, Any]) -> str:
-    """The digest of the data that a result's `meta` tells; '' where it does not."""
-    return str(meta.get("data") or of_source(str(meta.get("data_source", ""))))
+    """The digest of the data that a result's `meta` tells, an older one's by where they came from;
+    '' where it does not."""
+    name, bundled, _ = str(meta.get("data_source", "")).partition(" (bundled)")
+    return str(meta.get("data") or (BUNDLED_DATA.get(name, "") if bundled else ""))
 
 
 def _digest(*arrays: np.ndarray) -> str:

@@ -43,9 +43,6 @@ class Samples:
         view = self.view if isinstance(self.view, int) else self.view[which]
         return Samples(self.rows[which], view)
 
-    def to(self, device: torch.device) -> Samples:
-        return self.through(lambda tensor: tensor.to(device))
-
     def through(self, send: Callable[[Tensor], Tensor]) -> Samples:
         """The same samples with `send` applied to their tensors."""
         view = self.view if isinstance(self.view, int) else send(self.view)
@@ -159,10 +156,8 @@ def build_stream(
     domain: one head, the outputs are a label's place within its task. task: the same outputs, but
     a head per task. class: one head with outputs of their own for every class of every task.
     """
-    offset = [0] * len(views)
-    if scenario == "class":
-        for i, labels in enumerate(views[:-1]):
-            offset[i + 1] = offset[i] + len(labels)
+    sizes = [len(labels) for labels in views]
+    offset = [sum(sizes[:i]) if scenario == "class" else 0 for i in range(len(views))]
     known = 1 + max(int(train.y.max()), int(test.y.max()), *(max(v) for v in views))
     targets = torch.full((len(views), known), -1)
     # Tasks with the same labels share their row numbers.
@@ -170,15 +165,8 @@ def build_stream(
     tasks = []
     for i, labels in enumerate(views):
         targets[i, list(labels)] = torch.arange(len(labels)) + offset[i]
-        tasks.append(
-            Task(
-                names[i],
-                train=Samples(rows[labels][0], i),
-                test=Samples(rows[labels][1], i),
-                head=i if scenario == "task" else 0,
-            )
-        )
-    sizes = [len(labels) for labels in views]
+        trained, tested = (Samples(found, i) for found in rows[labels])
+        tasks.append(Task(names[i], trained, tested, head=i if scenario == "task" else 0))
     heads = {"task": sizes, "domain": [max(sizes)], "class": [sum(sizes)]}[scenario]
     return TaskStream(
         train,

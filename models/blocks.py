@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
@@ -47,24 +47,17 @@ def convolution(exp: Experiment, inputs: int, outputs: int, kernel: int) -> nn.M
 
 def k_winners(exp: Experiment, units: int) -> nn.Module:
     """k-winners over the units of a fully connected layer."""
-    return sparse_library(exp.sparse_layers).KWinners(
-        units,
-        exp.percent_on_fc,
-        k_inference_factor=exp.k_inference_factor,
-        boost_strength=exp.boost_strength,
-        boost_strength_factor=exp.boost_strength_factor,
-        duty_cycle_period=exp.duty_cycle_period,
-    )
+    library = sparse_library(exp.sparse_layers)
+    return library.KWinners(units, exp.percent_on_fc, **_boosting(exp))
 
 
 def k_winners_2d(exp: Experiment, channels: int) -> nn.Module:
     """k-winners over the channels at each position."""
-    return sparse_library(exp.sparse_layers).KWinners2d(
-        channels,
-        exp.percent_on_conv,
-        k_inference_factor=exp.k_inference_factor,
-        boost_strength=exp.boost_strength,
-        boost_strength_factor=exp.boost_strength_factor,
-        duty_cycle_period=exp.duty_cycle_period,
-        local=True,
-    )
+    library = sparse_library(exp.sparse_layers)
+    return library.KWinners2d(channels, exp.percent_on_conv, local=True, **_boosting(exp))
+
+
+def _boosting(exp: Experiment) -> dict[str, Any]:
+    """The arguments that both k-winner layers take from keys of the same names."""
+    names = "k_inference_factor", "boost_strength", "boost_strength_factor", "duty_cycle_period"
+    return {name: getattr(exp, name) for name in names}

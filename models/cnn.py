@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from exps.facts import Layer, Shape
@@ -40,16 +40,13 @@ def make_model(exp: Experiment, input_shape: Shape, head_sizes: Sequence[int]) -
     from models.blocks import Block, convolution, k_winners, k_winners_2d, linear
     from models.feedforward import Feedforward
 
-    def rectified(winners: nn.Module | None) -> nn.Module:
-        return nn.ReLU() if winners is None else nn.Sequential(nn.ReLU(), winners)
+    def rectified(winners: Callable[[Experiment, int], nn.Module], units: int) -> nn.Module:
+        return nn.Sequential(nn.ReLU(), winners(exp, units)) if exp.sparsify else nn.ReLU()
 
     *filters, (inputs, units, _) = layers(exp, input_shape)
     convolutions = []
     for inputs_of_a_filter, outputs, _ in filters:
         weights = convolution(exp, inputs_of_a_filter // KERNEL**2, outputs, KERNEL)
-        sparse = k_winners_2d(exp, outputs) if exp.sparsify else None
-        convolutions.append(Block(weights, rectified(sparse), exp.dropout))
-    weights = linear(exp, inputs, units)
-    sparse = k_winners(exp, units) if exp.sparsify else None
-    hidden = [Block(weights, rectified(sparse), exp.dropout)]
-    return Feedforward(hidden, units, head_sizes, convolutions)
+        convolutions.append(Block(weights, rectified(k_winners_2d, outputs), exp.dropout))
+    hidden = Block(linear(exp, inputs, units), rectified(k_winners, units), exp.dropout)
+    return Feedforward([hidden], units, head_sizes, convolutions)

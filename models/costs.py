@@ -48,7 +48,8 @@ def layer_costs(model: Network, input_shape: tuple[int, int, int]) -> list[Layer
     training = model.training
     model.eval()
     with torch.no_grad():
-        features = model.features(torch.zeros(1, *input_shape, device=_device(model)))
+        device = next(model.parameters()).device
+        features = model.features(torch.zeros(1, *input_shape, device=device))
         for head in model.heads:
             head(features)
     model.train(training)
@@ -58,7 +59,8 @@ def layer_costs(model: Network, input_shape: tuple[int, int, int]) -> list[Layer
     on, costs = 1.0, []
     for layer, places in order:
         if layer not in names:
-            on = _share(layer)
+            k, among, _ = _winners(layer)
+            on = k / among  # the share of units that win in training
             continue
         costs.append(_cost(names[layer], layer, places, on))
         on = on if layer in model.heads else 1.0
@@ -90,21 +92,11 @@ def max_entropies(model: Network) -> np.ndarray:
     return np.array(found)
 
 
-def _share(winners: nn.Module) -> float:
-    """The share of units that win in training."""
-    k, among, _ = _winners(winners)
-    return k / among
-
-
 def _winners(layer: nn.Module) -> tuple[int, int, int]:
     """How many win among how many, and how many units the layer has: channels may compete at each
     position."""
     among = layer.channels if getattr(layer, "local", False) else layer.n
     return int(layer.k), int(among), int(layer.n)  # type: ignore[arg-type]
-
-
-def _device(model: Network) -> torch.device:
-    return next(model.parameters()).device
 
 
 def _cost(name: str, layer: nn.Module, places: int, on: float) -> LayerCost:

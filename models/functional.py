@@ -55,12 +55,9 @@ def kwinners2d(
     """
     require_pictures(x, duty_cycles)
     values = boost_activations(x, duty_cycles.reshape(-1, 1, 1), boost_strength)
-    break_ties = break_ties or is_coarse(x)
-    if local:
-        losers = _losers(values, k, -3, break_ties, relu)
-    else:
-        flat = values.flatten(-3)  # [batch, channels * height * width]
-        losers = _losers(flat, k, -1, break_ties, relu).view(x.shape)
+    # Who competes: [batch, channels, height, width] or [batch, channels * height * width].
+    values, dim = (values, -3) if local else (values.flatten(-3), -1)
+    losers = _losers(values, k, dim, break_ties or is_coarse(x), relu).view(x.shape)
     return _silence(x, losers, inplace)
 
 

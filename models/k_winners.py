@@ -72,9 +72,7 @@ class KWinnersBase(KeepsTypes):
         self.break_ties = break_ties
         self.relu = relu
         self.inplace = inplace
-        self.n = 0
-        self.k = 0
-        self.k_inference = 0
+        self.n = self.k = self.k_inference = 0
         self.register_buffer("duty_cycle", duty_cycle)
         strength = torch.tensor(float(boost_strength), dtype=torch.float32)
         self.register_buffer("boost_strength", strength)

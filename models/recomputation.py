@@ -96,8 +96,9 @@ class Passes:
         contents = torch.stack([content, *(p.content for p in known)])
         same = contents.eq(content).tolist()[1:]
         found = [p for p, is_same in zip(known, same, strict=True) if is_same]
-        if found and all(_equal(p.state, found[0].state) for p in found):
-            return found[0].state
+        first = found[0].state if found else ()
+        if found and all(p.state is first or all(map(torch.equal, p.state, first)) for p in found):
+            return first
         # The same input came in other states. A node of a checkpoint's graph was made after the
         # passes of the checkpoint began; one that stands for a whole checkpoint before they did.
         task, node = torch._C._current_graph_task_id(), torch._C._current_autograd_node()
@@ -115,10 +116,6 @@ class Passes:
                 " preserve_rng_state=True), and the layer must be in training mode both times"
             )
         return passes[self.repeated[here] - 1].state
-
-
-def _equal(one: tuple[Tensor, ...], other: tuple[Tensor, ...]) -> bool:
-    return one is other or all(map(torch.equal, one, other))
 
 
 @torch.no_grad()

@@ -80,11 +80,14 @@ class SparseWeightsBase(KeepsTypes):
         allow_extremes: bool = False,
     ) -> None:
         super().__init__()
-        if not isinstance(getattr(module, "weight", None), Tensor):
-            raise ValueError(self._needed(module))
+        fits = isinstance(getattr(module, "weight", None), Tensor)
+        fits = fits and _own_weight(module).dim() == self.dimensions
+        if not fits or getattr(module, "transposed", False):
+            raise ValueError(
+                f"{type(self).__name__} needs a layer with a weight of {self.dimensions} "
+                f"dimensions, outputs first, not {module}"
+            )
         weight = _own_weight(module)
-        if weight.dim() != self.dimensions or getattr(module, "transposed", False):
-            raise ValueError(self._needed(module))
         density = _density(weight_sparsity, sparsity, allow_extremes)
         inputs = weight[0].numel()
         kept = round(inputs * density)
@@ -130,12 +133,6 @@ class SparseWeightsBase(KeepsTypes):
     def extra_repr(self) -> str:
         return f"weight_sparsity={self.weight_sparsity:g}"
 
-    def _needed(self, module: nn.Module) -> str:
-        return (
-            f"{type(self).__name__} needs a layer with a weight of {self.dimensions} dimensions, "
-            f"outputs first, not {module}"
-        )
-
     def _require(self, x: Tensor) -> None:
         """Raise ValueError for an input of another shape."""
 
@@ -176,12 +173,13 @@ class SparseWeights2d(SparseWeightsBase):
             )
 
 
-class PrunableSparseWeightBase:
+class PrunableSparseWeightBase(SparseWeightsBase):
     """Sparse weights whose mask may be set at any time; none or all of them may be zero."""
 
-    zero_mask: Tensor
-    weight_sparsity: float
-    sparsity: float
+    def __init__(
+        self, module: nn.Module, weight_sparsity: float | None = None, sparsity: float | None = None
+    ) -> None:
+        super().__init__(module, weight_sparsity, sparsity, allow_extremes=True)
 
     @property
     def off_mask(self) -> Tensor:
@@ -207,25 +205,9 @@ class PrunableSparseWeightBase:
 class PrunableSparseWeights(PrunableSparseWeightBase, SparseWeights):
     """`SparseWeights` with `off_mask`, and allow_extremes."""
 
-    def __init__(
-        self,
-        module: nn.Module,
-        weight_sparsity: float | None = None,
-        sparsity: float | None = None,
-    ) -> None:
-        super().__init__(module, weight_sparsity, sparsity, allow_extremes=True)
-
 
 class PrunableSparseWeights2d(PrunableSparseWeightBase, SparseWeights2d):
     """`SparseWeights2d` with `off_mask`, and allow_extremes."""
-
-    def __init__(
-        self,
-        module: nn.Module,
-        weight_sparsity: float | None = None,
-        sparsity: float | None = None,
-    ) -> None:
-        super().__init__(module, weight_sparsity, sparsity, allow_extremes=True)
 
 
 def _own_weight(module: nn.Module) -> nn.Parameter:

@@ -48,7 +48,7 @@ def test_the_bundled_files(name: str) -> None:
     assert digest.of_arrays(arrays) == datasets.BUNDLED_DATA[name]
     exp = Experiment(name="A", num_batch=2, data_dir="/nowhere" if cifar else "data", **keys)
     assert make_stream(exp).data == datasets.BUNDLED_DATA[name]
-    assert digest.of_source(arrays.source) == datasets.BUNDLED_DATA[name]
+    assert digest.of_meta({"data_source": arrays.source}) == datasets.BUNDLED_DATA[name]
 
 
 def test_what_a_run_sees_is_what_is_compared(own: Any, arrays: dict[str, np.ndarray]) -> None:
@@ -108,7 +108,7 @@ def test_data_that_are_not_here(tmp_path: Path, own: Any, arrays: dict[str, np.n
     damaged = own(arrays)
     (Path(damaged.data_dir) / "mnist.npz").write_bytes(b"x")
     assert digest.of_experiment(damaged) == ""
-    assert digest.of_source("mnist.npz (torchvision's copy)") == ""
+    assert digest.of_meta({"data_source": "mnist.npz (torchvision's copy)"}) == ""
 
 
 def test_it_needs_no_torch(own: Any, arrays: dict[str, np.ndarray]) -> None:

@@ -134,7 +134,7 @@ def test_everything_moves_to_a_device(build):
     others = [moved.targets, moved.mean, moved.std, moved.permutations]
     for tensor in [*pictures, *others, *views, *(s.rows for s in samples)]:
         assert tensor is None or tensor.device.type == "meta"
-    one = Samples(torch.tensor([0]), 3).to(torch.device("meta"))
+    one = Samples(torch.tensor([0]), 3).through(lambda tensor: tensor.to("meta"))
     assert one.rows.device.type == "meta" and one.view == 3
 
 

@@ -75,13 +75,15 @@ class Board:
 
     def write(self) -> None:
         """Add the events that wait to the file. Raises OSError."""
+        from torch.utils.tensorboard.summary import text
+
         if self.file is not None:
             file, self.file = self.file, None  # begun anew next time if it has vanished
             require_still_there(file)
         else:
             require_no_link(self.path)  # its name is the run's, so it may come with the results
             file = self._new_file()
-            first = [] if self._newest() else [_text("configuration", self.about)]
+            first = [] if self._newest() else [text("configuration", self.about)]
             append(file, _head(self.purge) + _records(*first, step=0))
         self.file = file
         append(file, b"".join(self.waiting))
@@ -103,55 +105,34 @@ class Board:
 
 
 def _of_epoch(moment: EpochDone) -> list[Any]:
+    from torch.utils.tensorboard.summary import histogram, scalar
+
     summaries = [
-        _scalar("train/loss", moment.loss),
-        _scalar("train/accuracy", moment.accuracy),
-        *(_scalar(f"entropy/{name}", bits) for name, bits in moment.entropy.items()),
-        *(_histogram(f"duty_cycle/{name}", duty) for name, duty in moment.duty_cycles.items()),
+        scalar("train/loss", moment.loss),
+        scalar("train/accuracy", moment.accuracy),
+        *(scalar(f"entropy/{name}", bits) for name, bits in moment.entropy.items()),
     ]
+    for name, duty in moment.duty_cycles.items():
+        bins = np.linspace(0, max(duty.max(), 1e-6), 51).tolist()
+        summaries.append(histogram(f"duty_cycle/{name}", duty, bins=bins))
     if not np.isnan(moment.active):
-        summaries.append(_scalar("train/active_percent", moment.active))
+        summaries.append(scalar("train/active_percent", moment.active))
     return summaries
 
 
 def _of_tests(moment: TaskTested) -> list[Any]:
-    row, together = moment.row, len(moment.accs) == 1
-    seen = row if together else row[: moment.task]
-    by_task = [
-        _scalar(f"test_by_task/task_{i + 1}", acc) for i, acc in enumerate(row) if not np.isnan(acc)
-    ]
-    return [
-        _scalar("test/mean_accuracy", float(np.nanmean(row))),
-        _scalar("test/mean_accuracy_of_tasks_seen", float(seen.mean())),
-        *by_task,
-        _picture("test/accuracy_matrix", moment.matrix()),
-    ]
-
-
-def _scalar(tag: str, value: float) -> Any:
-    from torch.utils.tensorboard.summary import scalar
-
-    return scalar(tag, float(value))
-
-
-def _histogram(tag: str, values: np.ndarray) -> Any:
-    from torch.utils.tensorboard.summary import histogram
-
-    return histogram(tag, values, bins=np.linspace(0, max(values.max(), 1e-6), 51).tolist())
-
-
-def _picture(tag: str, accs: np.ndarray) -> Any:
-    from torch.utils.tensorboard.summary import image
+    from torch.utils.tensorboard.summary import image, scalar
 
     from utils.live.picture import accuracy_picture  # matplotlib takes its time
 
-    return image(tag, accuracy_picture(accs), dataformats="HWC")
-
-
-def _text(tag: str, markdown: str) -> Any:
-    from torch.utils.tensorboard.summary import text
-
-    return text(tag, markdown)
+    row, together = moment.row, len(moment.accs) == 1
+    seen = row if together else row[: moment.task]
+    return [
+        scalar("test/mean_accuracy", np.nanmean(row)),
+        scalar("test/mean_accuracy_of_tasks_seen", seen.mean()),
+        *(scalar(f"test_by_task/task_{i + 1}", a) for i, a in enumerate(row) if not np.isnan(a)),
+        image("test/accuracy_matrix", accuracy_picture(moment.matrix()), dataformats="HWC"),
+    ]
 
 
 def _records(*summaries: Any, step: int) -> bytes:

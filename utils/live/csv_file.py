@@ -16,7 +16,7 @@ from exps.messages import shown
 from utils.live.append import append, replace, require_still_there, require_writable
 from utils.system import times
 from utils.system.disk import open_own
-from utils.training.listener import EpochDone, LiveError, Moment, TaskTested
+from utils.training.listener import EpochDone, LiveError, Moment
 
 KEY = ("run", "what", "task", "epoch")  # what no two lines have in common
 MEASURED = ("loss", "train_acc", "perc_on_avg")
@@ -129,15 +129,11 @@ class CsvFile:
             values |= {"what": "epoch", **dict(zip(MEASURED, measured, strict=True))}
             values |= {f"entropy_{name}": bits for name, bits in moment.entropy.items()}
         else:
-            accs = {f"acc_{i + 1}": acc for i, acc in enumerate(moment.row.tolist())}
-            values |= {"what": "test", "mean_acc": mean_of_tested(moment), **accs}
+            accs = moment.row.tolist()
+            tested = [acc for acc in accs if not math.isnan(acc)]
+            values |= {"what": "test", "mean_acc": sum(tested) / len(tested)}
+            values |= {f"acc_{i + 1}": acc for i, acc in enumerate(accs)}
         return [_cell(values.get(name, "")) for name in self.names]
-
-
-def mean_of_tested(moment: TaskTested) -> float:
-    """The mean accuracy on the tasks that were tested, 0 to 1."""
-    tested = [acc for acc in moment.row.tolist() if not math.isnan(acc)]
-    return sum(tested) / len(tested)
 
 
 def _cell(value: Any) -> str:

@@ -34,7 +34,7 @@ from utils.runs import folder as runs
 from utils.runs.folder import UNFIT
 from utils.runs.identity import ROOT
 from utils.system.disk import make_own
-from utils.system.lock import Lock, LockedError
+from utils.system.lock import LockedError, take_lock
 from utils.system.talk import LOG
 
 RETRIES = 3  # after a process was killed
@@ -85,7 +85,7 @@ def _claimed(order: Order) -> Iterator[None]:
     while True:
         make_own(folder)
         with contextlib.suppress(FileNotFoundError):  # the last run here removed the folder
-            lock = Lock(path).take()
+            lock = take_lock(path)
             break
     try:
         with lock:

@@ -19,7 +19,7 @@ from exps.messages import quoted, shown, shown_path, three_lines
 from utils.runs import checkpoint_file
 from utils.runs.checkpoint_file import CheckpointError
 from utils.system.disk import make_own, require_no_link
-from utils.system.lock import Lock, LockedError, holder
+from utils.system.lock import LockedError, holder, take_lock
 
 FOLDER = ".runs"
 NAME = "[A-Za-z0-9_+-]+"  # what `results.result_name` gives: no other folder is a run
@@ -56,7 +56,7 @@ class Run:
         where its files would be written elsewhere."""
         try:
             require_no_link(self.folder.parent, self.folder)
-            lock = Lock(self.folder / "lock").take()
+            lock = take_lock(self.folder / "lock")
         except LockedError as error:
             raise RunError(
                 f"run {self.name} is in use",

@@ -7,8 +7,8 @@ import json
 import os
 import platform
 import sys
+from io import FileIO
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from utils.system.disk import open_own
@@ -21,58 +21,36 @@ class LockedError(Exception):
     """Another process holds the lock; the text names its host and process."""
 
 
-class Lock:
-    """Held from `take` to the end of `with`. The file says who holds it, or held it last.
+def take_lock(path: Path) -> FileIO:
+    """The lock, held until it is closed. The file says who holds it, or held it last.
 
     The operating system gives the lock back when the process ends, be it by kill -9, so there is
-    no stale lock; network file systems pass it on to other hosts.
+    no stale lock; network file systems pass it on to other hosts. Raises LockedError when another
+    process holds it, OSError when there can be no lock.
     """
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._handle: int | None = None
-
-    def take(self) -> Lock:
-        """Raises LockedError when another process holds it, OSError when there can be no lock."""
-        handle = open_own(self.path, os.O_RDWR | os.O_CREAT)
-        try:
-            if not _take(handle):
-                raise LockedError(f"running on {_owner(handle)}")
-            if not _is_at(handle, self.path):
-                raise LockedError("it has just been finished by another process")
-            os.ftruncate(handle, 0)
-            owner = {"host": platform.node(), "process": os.getpid()}
-            os.write(handle, json.dumps(owner).encode())
-        except BaseException:
-            os.close(handle)
-            raise
-        self._handle = handle
-        return self
-
-    def __enter__(self) -> Lock:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if self._handle is not None:
-            os.close(self._handle)
-            self._handle = None
+    lock = FileIO(open_own(path, os.O_RDWR | os.O_CREAT), "r+")
+    try:
+        if not _take(lock.fileno()):
+            raise LockedError(f"running on {_owner(lock.fileno())}")
+        if not _is_at(lock.fileno(), path):
+            raise LockedError("it has just been finished by another process")
+        lock.truncate(0)
+        owner = {"host": platform.node(), "process": os.getpid()}
+        lock.write(json.dumps(owner).encode())
+    except BaseException:
+        lock.close()
+        raise
+    return lock
 
 
 def holder(path: Path) -> str | None:
     """Who holds the lock now: its host and process; None when nobody does."""
     try:
-        handle = open_own(path, os.O_RDWR)
+        lock = FileIO(open_own(path, os.O_RDWR), "r+")
     except OSError:
         return None
-    try:
-        return None if _take(handle) else _owner(handle)
-    finally:
-        os.close(handle)
+    with lock:
+        return None if _take(lock.fileno()) else _owner(lock.fileno())
 
 
 def _owner(handle: int) -> str:

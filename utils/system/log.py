@@ -12,8 +12,7 @@ import tempfile
 import warnings
 from datetime import datetime
 from pathlib import Path
-from types import TracebackType
-from typing import TextIO
+from typing import Any
 
 from exps.messages import printable, shown_path
 from utils.system.disk import open_own
@@ -38,12 +37,7 @@ class RunLog:
         warnings.showwarning = _show_warning
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         level, LOG.propagate, warnings.showwarning = self.before
         LOG.setLevel(level)
         LOG.removeHandler(self.memory)
@@ -77,16 +71,6 @@ class RunLog:
         self.memory.setTarget(None)
 
 
-class _Lines(logging.Formatter):
-    """Every line with its time; those that belong to one message stay together."""
-
-    def __init__(self) -> None:
-        super().__init__("%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S")
-
-    def format(self, record: logging.LogRecord) -> str:
-        return printable(super().format(record)).replace("\n", f"\n{' ' * 28}")
-
-
 class _File(logging.Handler):
     """Opened for every message: a folder that vanishes or fills up costs some lines, no more."""
 
@@ -94,7 +78,12 @@ class _File(logging.Handler):
         super().__init__()
         self.path = path
         self.told = False
-        self.setFormatter(_Lines())
+        form = "%(asctime)s %(levelname)-7s %(message)s", "%Y-%m-%d %H:%M:%S"
+        self.setFormatter(logging.Formatter(*form))
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Every line with its time; those that belong to one message stay together."""
+        return printable(super().format(record)).replace("\n", f"\n{' ' * 28}")
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
@@ -109,12 +98,7 @@ class _File(logging.Handler):
 
 
 def _show_warning(
-    message: Warning | str,
-    category: type[Warning],
-    filename: str,
-    lineno: int,
-    file: TextIO | None = None,
-    line: str | None = None,
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any
 ) -> None:
     warn(str(message))
     LOG.debug("%s at %s:%d", category.__name__, filename, lineno)

@@ -17,8 +17,6 @@ from exps.messages import three_lines
 from utils.system import times
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
-
-
 ORDER = 1  # sets the data order apart from whatever else is drawn from the seed
 
 
@@ -49,22 +47,13 @@ def pick_device(wanted: str) -> torch.device:
         wanted = "cuda" if gpus else "cpu"
     device = torch.device("cuda:0" if wanted == "cuda" else wanted)
     if device.type == "cuda" and device.index >= gpus:
-        raise DeviceError(
-            three_lines(
-                f"device = {wanted} is not there",
-                f"torch {torch.__version__} can use {gpus} CUDA device(s) here",
-                "choose device = auto or cpu",
-            )
-        )
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise DeviceError(
-            three_lines(
-                f"device = {wanted} is not there",
-                "torch finds no MPS device here",
-                "choose device = auto or cpu",
-            )
-        )
-    return device
+        why = f"torch {torch.__version__} can use {gpus} CUDA device(s) here"
+    elif device.type == "mps" and not torch.backends.mps.is_available():
+        why = "torch finds no MPS device here"
+    else:
+        return device
+    what, remedy = f"device = {wanted} is not there", "choose device = auto or cpu"
+    raise DeviceError(three_lines(what, why, remedy))
 
 
 def same_numbers_on_gpus() -> None:

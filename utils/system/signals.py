@@ -7,7 +7,7 @@ import os
 import signal
 import threading
 import time
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 GRACE = 120  # seconds to end in order
@@ -53,20 +53,13 @@ class Signals:
             for number in (signal.SIGINT, signal.SIGTERM):
                 self.before[number] = signal.signal(number, self._take)
             if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
-                self.before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._hang_up)
+                hang_up = signal.signal(signal.SIGHUP, lambda *_: self._take(signal.SIGTERM, None))
+                self.before[signal.SIGHUP] = hang_up
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for number, handler in self.before.items():
             signal.signal(number, handler)
-
-    def _hang_up(self, _number: int, frame: FrameType | None) -> None:
-        self._take(signal.SIGTERM, frame)
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
         again = self.received is not None

@@ -23,11 +23,7 @@ def prepare(environ: MutableMapping[str, str] = os.environ) -> None:
     environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
-def prepare_to_train(
-    threads: int | None,
-    environ: MutableMapping[str, str] = os.environ,
-    free: Callable[[], float] | None = None,
-) -> None:
+def prepare_to_train(threads: int | None, environ: MutableMapping[str, str] = os.environ) -> None:
     """So many threads, where they are asked for; they sleep while they wait unless there is a free
     core for each. Takes a moment: for who trains."""
     if threads is not None:
@@ -35,7 +31,7 @@ def prepare_to_train(
     told = environ.get(THREADS, "")
     count = int(told) if told.isdigit() else cores(environ)
     open_to = count > 1 and not any(name in environ for name in _WAITING)
-    if open_to and (free or free_cores)() < count - 0.5:
+    if open_to and free_cores() < count - 0.5:
         environ["OMP_WAIT_POLICY"] = "passive"
 
 

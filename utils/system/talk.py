@@ -213,13 +213,13 @@ class Bar:
         if self in self.all_shown:
             self.all_shown.remove(self)
 
-    def do(self, what: str, *arguments: Any, **options: Any) -> None:
+    def do(self, what: str, *arguments: Any) -> None:
         """Call this method of tqdm."""
         if self.bar is None:
             return
         worked = False
         with harmless("no progress is shown any more"):
-            getattr(self.bar, what)(*arguments, **options)
+            getattr(self.bar, what)(*arguments)
             worked = True
         if not worked:
             self.bar = None

@@ -23,7 +23,7 @@ from utils.runs.folder import (
     table,
     unfinished,
 )
-from utils.system.lock import Lock, LockedError, holder
+from utils.system.lock import LockedError, holder, take_lock
 
 ROOT = Path(__file__).parents[3]
 
@@ -123,17 +123,17 @@ def test_what_is_newer_than_the_sound_one_is_set_aside(tmp_path: Path) -> None:
 
 def test_held_once(tmp_path: Path) -> None:
     path = tmp_path / "lock"
-    with Lock(path).take():
+    with take_lock(path):
         with pytest.raises(LockedError, match=rf"process {os.getpid()}$"):
-            Lock(path).take()
+            take_lock(path)
         assert str(holder(path)).endswith(f"process {os.getpid()}")
     assert holder(path) is None
-    with Lock(path).take():
+    with take_lock(path):
         pass
 
 
 def hold_and_die(path: Path) -> None:
-    Lock(path).take()
+    _lock = take_lock(path)
     os._exit(9)
 
 
@@ -145,7 +145,7 @@ def test_a_process_that_dies_lets_go(tmp_path: Path) -> None:
     process.join()
     assert process.exitcode == 9
     assert json.loads((tmp_path / "lock").read_bytes())["process"] == process.pid
-    with Lock(tmp_path / "lock").take():
+    with take_lock(tmp_path / "lock"):
         pass
 
 
@@ -160,16 +160,16 @@ def test_a_run_finished_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(os, "open", late)
     with pytest.raises(LockedError, match="just been finished"):
-        Lock(path).take()
+        take_lock(path)
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"host": 1}', b"\xff", b"9" * 5000])
 def test_a_damaged_lock_file(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "lock"
-    with Lock(path).take():
+    with take_lock(path):
         path.write_bytes(text)
         assert holder(path) == "an unknown host"
-    with Lock(path).take():
+    with take_lock(path):
         pass
 
 
@@ -188,7 +188,7 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
         raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
     monkeypatch.setattr(fcntl, "flock", none)
-    with Lock(tmp_path / "lock").take():
+    with take_lock(tmp_path / "lock"):
         pass
 
 

@@ -173,9 +173,10 @@ def test_float32_is_float32_on_a_gpu_and_steps_repeat() -> None:
     ],
 )
 def test_threads_sleep_while_they_wait_where_cores_are_busy(
-    given: dict[str, str], free: float, policy: str | None
+    given: dict[str, str], free: float, policy: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepare_to_train(None, given, lambda: free)
+    monkeypatch.setattr("utils.system.surroundings.free_cores", lambda: free)
+    prepare_to_train(None, given)
     assert given.get("OMP_WAIT_POLICY") == policy
     prepare(given)
     assert given["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
