@@ -18,17 +18,7 @@ from typing import IO, NamedTuple
 from exps import plugins
 from exps.messages import shown
 from exps.paths import word
-from utils.many.order import (
-    DIVERGED,
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    LEFT,
-    NOT_BEGUN,
-    SKIPPED,
-    Order,
-    Outcome,
-)
+from utils.many.order import DONE, FAILED, INTERRUPTED, LEFT, NOT_BEGUN, Order, Outcome
 from utils.many.states import Folder, State
 from utils.runs import folder as runs
 from utils.runs.folder import UNFIT
@@ -102,12 +92,8 @@ def _attempts(
     killed, left = 0, dict[str, str]()  # runs that cannot be gone on with, by name, and why
     while True:
         state = _free(order, urgency, end, left)
-        if state.kind == "in use":
-            return Outcome(order.number, LEFT, reason=state.detail)
-        if state.kind == "done":
-            return Outcome(order.number, SKIPPED, state.path)
-        if state.kind == "diverged":
-            return Outcome(order.number, FAILED, state.path, DIVERGED)
+        if settled := state.outcome(order.number):
+            return settled
         if urgency():
             return Outcome(order.number, INTERRUPTED if killed or state.run else NOT_BEGUN)
         ended = _process(order, environment, urgency, state)
