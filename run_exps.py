@@ -208,7 +208,7 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
         for text in slow_precision(exp, device):
             warn(text)
         session = Session(exp, stream, engine, methods, order, args)
-        stack.enter_context(session.opened(unfinished, log))
+        session.open(unfinished, log, stack)
     except (DataError, ModelError, DeviceError, EngineError, OutOfMemory) as error:
         return fail(error, status=1)
     except (ResultsError, LiveError) as error:

@@ -88,8 +88,10 @@ class OnRay:
         self.jobs, self.threads = jobs, threads
         self.ending: float | None = None  # since when
         self.sent: dict[int, str] = {}  # the unfinished run of each order that has one
-        with _signals_kept():
-            _connect(address)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        _connect(address)
+        for number, handler in handlers.items():  # Ray takes SIGTERM for itself
+            signal.signal(number, handler)
         self.gpus = ray.cluster_resources().get("GPU", 0)
         bell: Any = ray.remote(Bell)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
@@ -121,7 +123,12 @@ class OnRay:
                     if self.ending is not None:
                         yield from (Outcome(order.number, NOT_BEGUN) for order in waiting)
                         waiting.clear()
-                        yield from self._given_up(pending)
+                        if time.monotonic() - self.ending > TO_END:
+                            # No node had room for it, say.
+                            for ref in pending:
+                                ray.cancel(ref, force=True)
+                            yield from (Outcome(o.number, INTERRUPTED) for o in pending.values())
+                            pending.clear()
                     ready = ray.wait(list(pending), timeout=TICK)[0] if pending else []
                     yield from (self._outcome(ref, pending.pop(ref), results_dir) for ref in ready)
                     yield None
@@ -159,15 +166,6 @@ class OnRay:
         except (OSError, ResultsError) as error:
             reason = f"its files cannot be brought back: {error}"
         return Outcome(order.number, FAILED, reason=f"{reason}. The same command tries it again")
-
-    def _given_up(self, pending: dict[Any, Order]) -> Iterator[Outcome]:
-        """What has not ended long after it was asked to: no node had room for it, say."""
-        assert self.ending is not None
-        if time.monotonic() - self.ending > TO_END:
-            for ref, order in pending.items():
-                ray.cancel(ref, force=True)
-                yield Outcome(order.number, INTERRUPTED)
-            pending.clear()
 
 
 def on_node(order: Order, threads: int, marker: Path, begun: list[Any], bell: Any) -> Outcome:
@@ -210,15 +208,6 @@ def _listening(bell: Any) -> Iterator[Urgency]:
         yield lambda: level[0]
     finally:
         over.set()
-
-
-@contextlib.contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Ray takes SIGTERM for itself: give it back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 def _connect(address: str | None) -> None:

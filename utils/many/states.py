@@ -149,19 +149,16 @@ def _read(path: Path, _changed: int, _size: int) -> Known | None:
     code, torch, status = (str(meta.get(name, "")) for name in ("code", "torch", "status"))
     mean, seconds = expected.final_accuracy(stats), stats.get("elapsed")
     seconds = float(seconds) if isinstance(seconds, float | int) else float("nan")
-    told = code, of_meta(meta), torch, status, mean, seconds, _verdict(config, stats)
+    found = expected.judge(config, stats)
+    judged = found.outcome in (expected.MET, expected.NOT_MET)
+    verdict = f"expected {found.expected}: {found.outcome}" if judged else ""
+    told = code, of_meta(meta), torch, status, mean, seconds, verdict
     return Known(path, fingerprint(texts), *told)
 
 
 def _text(value: Any) -> str:
     """A value as `configuration` writes it; results of others may hold anything."""
     return as_text(value) if isinstance(value, bool | int | float | str | tuple) else repr(value)
-
-
-def _verdict(config: dict[str, Any], stats: dict[str, Any]) -> str:
-    found = expected.judge(config, stats)
-    told = found.outcome in (expected.MET, expected.NOT_MET)
-    return f"expected {found.expected}: {found.outcome}" if told else ""
 
 
 def _begun(results_dir: Path, damaged: list[Path]) -> Iterator[Begun]:

@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -37,14 +37,11 @@ Urgency = Callable[[], int]
 
 
 class Ended(NamedTuple):
-    """What a process left: its exit status (below 0: a signal), and what it wrote.
+    """What a process left."""
 
-    out: as a path is decoded; err: without what would move the cursor.
-    """
-
-    status: int
-    out: str
-    err: str
+    status: int  # below 0: a signal
+    out: str  # as a path is decoded
+    err: str  # without what would move the cursor
 
 
 def carry_out(order: Order, environment: Mapping[str, str], urgency: Urgency) -> Outcome:
@@ -91,7 +88,11 @@ def _attempts(
 ) -> Outcome:
     killed, left = 0, dict[str, str]()  # runs that cannot be gone on with, by name, and why
     while True:
-        state = _free(order, urgency, end, left)
+        folder = Folder(order.results_dir)
+        state = folder.state(order.wanted, again=order.again, without=left)
+        if state.kind == "in use" and time.monotonic() <= end and not urgency():
+            time.sleep(PAUSE)
+            continue
         if settled := state.outcome(order.number):
             return settled
         if urgency():
@@ -99,9 +100,9 @@ def _attempts(
         ended = _process(order, environment, urgency, state)
         LOG.info("%s: exit status %d\n%s", order.label, ended.status, ended.err.strip())
         if state.run and ended.status == UNFIT:
-            name = state.run.name
-            why = _why(_error(ended.err))
-            left[name] = f"{runs.FOLDER}/{name} cannot be gone on with ({why})"
+            name, error = state.run.name, _error(ended.err)
+            why = re.search(r"^ *why: (.*)", error, flags=re.MULTILINE)  # the rest is known here
+            left[name] = f"{runs.FOLDER}/{name} cannot be gone on with ({why[1] if why else error})"
             LOG.warning("%s: %s", order.label, left[name])
             continue
         if _was_killed(ended.status) and not urgency() and killed < RETRIES:
@@ -111,22 +112,6 @@ def _attempts(
         outcome = _outcome(order, ended, killed, stopped=urgency() > 0)
         warnings = re.findall(r"^warning: (.*)", ended.err, flags=re.MULTILINE)
         return replace(outcome, warnings=tuple(warnings), left=tuple(left.values()))
-
-
-def _why(error: str) -> str:
-    """Of the lines of an error the reason: what it is and what to do are known here."""
-    lines = [line.strip() for line in error.splitlines()]
-    return next((line.removeprefix("why: ") for line in lines if line.startswith("why: ")), error)
-
-
-def _free(order: Order, urgency: Urgency, end: float, without: Collection[str]) -> State:
-    """How far the run is, once nobody works on it or patience has run out."""
-    while True:
-        folder = Folder(order.results_dir)
-        state = folder.state(order.wanted, again=order.again, without=without)
-        if state.kind != "in use" or time.monotonic() > end or urgency():
-            return state
-        time.sleep(PAUSE)
 
 
 def _process(order: Order, environment: Mapping[str, str], urgency: Urgency, state: State) -> Ended:

@@ -24,8 +24,8 @@ from utils.system.lock import Lock, LockedError, holder
 FOLDER = ".runs"
 NAME = "[A-Za-z0-9_+-]+"  # what `results.result_name` gives: no other folder is a run
 KEPT = 2  # checkpoints: the newest and the one before
-T = TypeVar("T")
 UNFIT = 3  # exit status of one of many runs that an UnfitError ends
+T = TypeVar("T")
 
 
 class RunError(Exception):
@@ -94,8 +94,8 @@ class Run:
 
     def begun(self) -> bool:
         """Whether it has a checkpoint, sound or not."""
-        with contextlib.suppress(CheckpointError):
-            return bool(self._checkpoints())
+        with contextlib.suppress(OSError):
+            return bool(self.checkpoints())
         return False
 
     def facts(self) -> tuple[Path, dict[str, Any]]:
@@ -113,7 +113,11 @@ class Run:
 
     def _newest(self, read: Callable[[Path], T]) -> tuple[Path, T, list[str]]:
         faults = list[str]()
-        for path in self._checkpoints():
+        try:
+            found = self.checkpoints()
+        except OSError as error:
+            raise CheckpointError(f"it cannot be read ({error.strerror or error})") from error
+        for path in found:
             try:
                 return path, read(path), faults
             except CheckpointError as error:
@@ -140,12 +144,6 @@ class Run:
             require_no_link(self.folder.parent, self.folder)
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.parent.rmdir()
-
-    def _checkpoints(self) -> list[Path]:
-        try:
-            return self.checkpoints()
-        except OSError as error:
-            raise CheckpointError(f"it cannot be read ({error.strerror or error})") from error
 
 
 def reserve(results_dir: Path, stem: str) -> Run:

@@ -7,22 +7,14 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple
+from typing import Any
 
 from utils.system.failures import is_out_of_memory
 from utils.system.signals import Signals, Stopped
 from utils.system.talk import LOG, say, warn
 
 Checkpoint = tuple[dict[str, Any], dict[str, Any]]  # facts and tree
-
-
-class Written(NamedTuple):
-    """A checkpoint on the disk, its bytes, and the processor seconds that writing it took."""
-
-    path: Path
-    size: int
-    seconds: float
+Written = tuple[Path, int, float]  # its bytes, and the processor seconds that writing it took
 
 
 class Keeper:
@@ -45,19 +37,14 @@ class Keeper:
         self.writer = _Writer(write)
         self.last = time.monotonic()
         self.failing = False
-        self.written = 0
-        self.seconds = 0.0  # that training stood still
-        self.beside = 0.0  # of a processor, that were spent beside it
+        # How many were written, and what it cost: seconds in which training stood still, and
+        # processor seconds spent beside it (waiting for the disk takes none).
+        self.costs = {"written": 0, "seconds": 0.0, "seconds_beside": 0.0}
 
     def __enter__(self) -> Keeper:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         at_once = isinstance(error, Stopped) and error.in_training
         self.writer.end(wait=not at_once)
         self._look()
@@ -70,11 +57,9 @@ class Keeper:
             self.save()
             self.flush()
             raise Stopped(self.signals.received)
-        if done or (self._due() and not self.writer.busy):
+        due = self.every > 0 and time.monotonic() - self.last >= self.every
+        if done or (due and not self.writer.busy):
             self.save()
-
-    def _due(self) -> bool:
-        return self.every > 0 and time.monotonic() - self.last >= self.every
 
     def save(self) -> None:
         """Copy a checkpoint and have it written."""
@@ -86,19 +71,14 @@ class Keeper:
                 raise
             self._failed("there is not enough memory for a copy of the state")
         self.last = time.monotonic()
-        self.seconds += self.last - began
+        self.costs["seconds"] += self.last - began
 
     def flush(self) -> None:
         """Wait until what was saved is on the disk, or has failed to get there."""
         began = time.monotonic()
         self.writer.wait()
-        self.seconds += time.monotonic() - began
+        self.costs["seconds"] += time.monotonic() - began
         self._look()
-
-    def costs(self) -> dict[str, float]:
-        """How many were written, and what it cost: seconds in which training stood still, and
-        processor seconds spent beside it (waiting for the disk takes none)."""
-        return {"written": self.written, "seconds": self.seconds, "seconds_beside": self.beside}
 
     def _look(self) -> None:
         """Say what has become of the checkpoints."""
@@ -109,15 +89,12 @@ class Keeper:
             elif isinstance(outcome, Exception):
                 raise outcome
             else:
-                self._worked(outcome)
-
-    def _worked(self, done: Written) -> None:
-        self.written += 1
-        self.beside += done.seconds
-        LOG.debug("checkpoint %s: %d bytes in %.3f s", done.path, done.size, done.seconds)
-        if self.failing:
-            say("checkpoints can be written again")
-        self.failing = False
+                self.costs["written"] += 1
+                self.costs["seconds_beside"] += outcome[2]
+                LOG.debug("checkpoint %s: %d bytes in %.3f s", *outcome)
+                if self.failing:
+                    say("checkpoints can be written again")
+                self.failing = False
 
     def _failed(self, reason: str) -> None:
         if not self.failing:
@@ -160,21 +137,19 @@ class _Writer:
             self.wait()
 
     def _work(self) -> None:
-        while True:
+        while not self._ended:
             with self._changed:
                 self.busy = self._next is not None
                 self._changed.notify_all()
                 self._changed.wait_for(lambda: self._next is not None or self._ended)
                 checkpoint, self._next = self._next, None
-            if checkpoint is None:
-                with self._changed:
-                    self.busy = False
-                    self._changed.notify_all()
-                return
-            began = time.thread_time()
-            try:
-                path, size = self.write(*checkpoint)
-            except Exception as error:  # raised again, or told, where the run is
-                self.outcomes.append(error)
-            else:
-                self.outcomes.append(Written(path, size, time.thread_time() - began))
+            if checkpoint is not None:
+                began = time.thread_time()
+                try:
+                    path, size = self.write(*checkpoint)
+                    self.outcomes.append((path, size, time.thread_time() - began))
+                except Exception as error:  # raised again, or told, where the run is
+                    self.outcomes.append(error)
+        with self._changed:
+            self.busy = False
+            self._changed.notify_all()
