@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
             if args.worker:
                 end_with_input()
             if cli.wants_many(args):
-                from utils.many import run_many
+                from utils.many.command import run_many
 
                 status = run_many(args, log, signals)
                 if args.dry_run and status == 0 and args.executor != "ray":

@@ -250,13 +250,11 @@ def _init(address: str | None, program: str) -> None:
 def _explained(error: Exception, address: str | None, listening: bool) -> RunError:
     """What Ray says of why it cannot be used, all on one line, and what that means."""
     said = " ".join(str(error).split()) or repr(error)
-    what, remedy = "Ray cannot be started", "read on in /tmp/ray/session_latest/logs"
+    cause = "Ray cannot be started", "read on in /tmp/ray/session_latest/logs"
     if address:
-        what, remedy = SHUT if listening else NOBODY
-    for words, cause in CAUSES.items():
-        if re.search(words, said, re.IGNORECASE):
-            what, remedy = cause
-            break
+        cause = SHUT if listening else NOBODY
+    known = (cause for words, cause in CAUSES.items() if re.search(words, said, re.IGNORECASE))
+    what, remedy = next(known, cause)
     where = shown(address or "this machine")
     return RunError(f"--executor ray: {what} at {where}", shown(said, 500), remedy)
 

@@ -139,7 +139,9 @@ def _process(order: Order, environment: Mapping[str, str], urgency: Urgency, sta
             )
             input_.close()
             out, err = _wait(process, asking, urgency)
-        return Ended(process.returncode, os.fsdecode(out), _text(err))
+        lines = err[-20_000:].decode(errors="replace").splitlines()
+        said = "\n".join(shown(line, 1000) for line in lines)
+        return Ended(process.returncode, os.fsdecode(out), said)
 
 
 def _wait(
@@ -158,12 +160,6 @@ def _wait(
             asking.close()
         if level == AT_ONCE:
             process.kill()
-
-
-def _text(written: bytes) -> str:
-    """Its last lines, without what would move the cursor."""
-    text = written[-20_000:].decode(errors="replace")
-    return "\n".join(shown(line, 1000) for line in text.splitlines())
 
 
 def _was_killed(status: int) -> bool:

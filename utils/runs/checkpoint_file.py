@@ -196,16 +196,11 @@ def _compare(file: io.FileIO, pieces: Iterable[memoryview]) -> None:
     file.seek(0)
     room = np.empty(CHUNK, np.uint8)
     for piece in pieces:
-        found = room[: len(piece)]
-        if not (_filled(found.data, file) and np.array_equal(found, np.frombuffer(piece, "u1"))):
+        found, filled = room[: len(piece)], 0
+        while count := file.readinto(found[filled:].data):  # 0: all of it is there, or no more
+            filled += count
+        if filled < len(piece) or not np.array_equal(found, np.frombuffer(piece, np.uint8)):
             raise OSError(errno.EIO, "what was written reads otherwise")
-
-
-def _filled(room: memoryview, file: io.FileIO) -> bool:
-    """Whether the file had enough for this room."""
-    while room and (count := file.readinto(room)):
-        room = room[count:]
-    return not room
 
 
 def _aligned(size: int) -> int:

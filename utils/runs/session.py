@@ -256,10 +256,8 @@ class Session:
         """Whatever fails inside is one more fault, for people."""
         try:
             yield
-        except OSError as error:
-            faults.append(f"{what}{error.strerror or error}")
-        except ResultsError as error:
-            faults.append(f"{what}{error}")
+        except (OSError, ResultsError) as error:
+            faults.append(f"{what}{getattr(error, 'strerror', None) or error}")
         except Exception as error:
             faults.append(what + unexpected(error, self.log, self.run.results_dir))
 
