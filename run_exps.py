@@ -46,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
             if args.worker:
                 end_with_input()
             if cli.wants_many(args):
-                from utils.many import run_many
+                from utils.many.command import run_many
 
                 status = run_many(args, log, signals)
                 if args.dry_run and status == 0 and args.executor != "ray":
@@ -209,7 +209,7 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
         for text in slow_precision(exp, device):
             warn(text)
         session = Session(exp, stream, engine, methods, order, args)
-        stack.enter_context(session.opened(unfinished, log))
+        session.open(unfinished, log, stack)
     except (DataError, ModelError, DeviceError, EngineError, OutOfMemory) as error:
         return fail(error, status=1)
     except (ResultsError, LiveError) as error:

@@ -6,10 +6,12 @@ import hashlib
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from benchmarks import digest
 from exps import cli, plugins
@@ -17,11 +19,11 @@ from exps.messages import ConfigError, shown_path
 from exps.paths import word
 from exps.plan import Planned, plan
 from utils.many.display import Display, summary, table
-from utils.many.executor import Executor, ExecutorError, make_executor
-from utils.many.order import DIVERGED, FAILED, INTERRUPTED, NOT_BEGUN, SKIPPED, Order, Outcome
+from utils.many.local import Local, visible_gpus
+from utils.many.order import FAILED, INTERRUPTED, NOT_BEGUN, Order, Outcome
 from utils.many.states import Folder, State, read_known
 from utils.results.files import ResultsError, check_writable
-from utils.runs.folder import FOLDER
+from utils.runs.folder import FOLDER, RunError
 from utils.runs.identity import (
     Wanted,
     code_digest,
@@ -30,9 +32,13 @@ from utils.runs.identity import (
     torch_version,
     uses,
 )
+from utils.system.cores import cores
 from utils.system.log import RunLog
 from utils.system.signals import Signals, Stopped
 from utils.system.talk import LOG, fail, harmless, note, say, say_path, warn
+
+if TYPE_CHECKING:  # Ray may not be there
+    from utils.many.on_ray import OnRay
 
 SHOWN = 5  # of what does not count
 ENDED = ("done", "diverged")  # states of runs that are not begun again
@@ -40,12 +46,13 @@ ENDED = ("done", "diverged")  # states of runs that are not begun again
 
 @dataclass
 class Job:
-    """One run: what it is, how far it was, and what has become of it."""
+    """One run: what it is, how far it was, and what becomes of it if nothing is heard of it any
+    more: a second Ctrl-C does not wait for it."""
 
     planned: Planned
     wanted: Wanted
     state: State
-    outcome: Outcome | None = None
+    outcome: Outcome
 
 
 def run_many(args: Namespace, log: RunLog, signals: Signals) -> int:
@@ -63,18 +70,18 @@ def run_many(args: Namespace, log: RunLog, signals: Signals) -> int:
         orders = make_orders(args, jobs)
         if orders:
             check_writable(args.results_dir)
-            executor = make_executor(args, [order.device for order in orders])
+            executor = _executor(args, orders)
             log.open(_log_path(args.results_dir))
     except ConfigError as error:
         return fail(error, status=2)
-    except (ResultsError, ExecutorError) as error:
+    except (ResultsError, RunError) as error:
         return fail(error, status=1)
     _show_skipped(jobs, quiet=args.quiet)
     if orders:
         say(f"{len(orders)} of {len(jobs)} runs to do, {executor}", quiet=args.quiet)
         _work(jobs, orders, executor, signals, quiet=args.quiet)
     status = _finish(jobs, log, signals, quiet=args.quiet)
-    args.ran = sorted({job.outcome.path for job in jobs if job.outcome and job.outcome.path})
+    args.ran = sorted({job.outcome.path for job in jobs if job.outcome.path})
     return status
 
 
@@ -84,7 +91,9 @@ def find_jobs(args: Namespace) -> list[Job]:
     folder, wanted = Folder(args.results_dir), _wanted(planned, trust=args.trust_code)
     jobs: dict[object, Job] = {}
     for one, its in zip(planned, wanted, strict=True):
-        job = Job(one, its, folder.state(its, again=args.again))
+        state = folder.state(its, again=args.again)
+        ended = state.outcome(len(jobs)) if state.kind in ENDED else None
+        job = Job(one, its, state, ended or Outcome(len(jobs), INTERRUPTED))
         jobs.setdefault(its if its.data else one.exp, job)
     if len(jobs) < len(planned):
         notes.append(f"of {len(planned)} runs {len(jobs)} differ, as data are the same: done once")
@@ -112,9 +121,9 @@ def _wanted(planned: list[Planned], *, trust: bool) -> list[Wanted]:
 def _apart(folder: Folder, jobs: list[Job], *, again: bool) -> Iterator[str]:
     """Notes on what is there of these configurations and is not what is asked for."""
     found = [folder.others(job.wanted) for job in jobs if job.state.kind == "new"]
-    results = [] if again else [text for texts, _ in found for text in texts]
-    for texts, what in ((results, "results"), ([t for _, ts in found for t in ts], "runs")):
-        if texts:
+    for part, what in enumerate(("results", "runs")):
+        texts = [text for others in found for text in others[part]]
+        if texts and not (again and what == "results"):
             more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
             yield (
                 f"there are {what} of these configurations that do not count: "
@@ -142,7 +151,11 @@ def make_orders(args: Namespace, jobs: list[Job]) -> list[Order]:
             wanted=job.wanted,
             claim=_claim(job),
             device=job.planned.exp.device,
-            words=tuple(_words(job.planned)) + tuple(cli.handed_on(args)),
+            words=(
+                word("--name", job.planned.exp.name),
+                *(word("--set", text) for text in job.planned.overrides),
+                *cli.handed_on(args),
+            ),
             config=contents,
             files={f: plugins.source(f) for f in plugins.own_files(job.planned.exp)},
             results_dir=args.results_dir,
@@ -161,9 +174,20 @@ def _claim(job: Job) -> str:
     return hashlib.sha256(f"{job.wanted.key} {data}".encode(errors="replace")).hexdigest()[:16]
 
 
-def _words(planned: Planned) -> Iterator[str]:
-    yield word("--name", planned.exp.name)
-    yield from (word("--set", text) for text in planned.overrides)
+def _executor(args: Namespace, orders: list[Order]) -> Local | OnRay:
+    """Where the command line wants them carried out. Raises RunError when that cannot be."""
+    if args.executor == "ray":
+        try:
+            from utils.many.on_ray import OnRay
+        except ImportError as error:
+            raise RunError(
+                "--executor ray: Ray is not there",
+                str(error),
+                "pip install -r requirements-ray.txt, or leave out --executor ray",
+            ) from error
+        return OnRay(args.address, args.jobs, args.threads or 1)
+    gpus = [] if all(order.device == "cpu" for order in orders) else visible_gpus()
+    return Local(args.jobs, args.threads, gpus, cores())
 
 
 def _log_path(results_dir: Path) -> Path:
@@ -173,22 +197,20 @@ def _log_path(results_dir: Path) -> Path:
         path = results_dir / f"{stem}{'' if number == 1 else f'_{number}'}.log"
         try:
             path.touch(exist_ok=False)
+            return path
         except FileExistsError:
             number += 1
         except OSError:
-            return path
-        else:
             return path
 
 
 def _show_skipped(jobs: list[Job], *, quiet: bool) -> None:
     """What is done already: the paths for scripts, or how many for people."""
-    done = [job for job in jobs if job.state.kind == "done"]
+    done = [job.state.path for job in jobs if job.state.kind == "done" and job.state.path]
     diverged = sum(job.state.kind == "diverged" for job in jobs)
     if quiet:
-        for job in done:
-            assert job.state.path is not None
-            say_path(job.state.path, quiet=True)
+        for path in done:
+            say_path(path, quiet=True)
     elif done or diverged:
         said = [f"{len(done)} are done already"] if done else []
         said += [f"{diverged} diverged before"] if diverged else []
@@ -196,13 +218,13 @@ def _show_skipped(jobs: list[Job], *, quiet: bool) -> None:
 
 
 def _work(
-    jobs: list[Job], orders: list[Order], executor: Executor, signals: Signals, *, quiet: bool
+    jobs: list[Job], orders: list[Order], executor: Local | OnRay, signals: Signals, *, quiet: bool
 ) -> None:
     """Have the orders carried out, until all have ended or a second Ctrl-C."""
     outcomes = executor.work(orders)
     states = {order.number: jobs[order.number].state for order in orders}
     asked = False
-    with Display(orders, states, len(jobs), quiet=quiet) as display:
+    with closing(Display(orders, states, len(jobs), quiet=quiet)) as display:
         try:
             signals.patient = True
             for outcome in outcomes:
@@ -222,10 +244,7 @@ def _work(
 
 def _finish(jobs: list[Job], log: RunLog, signals: Signals, *, quiet: bool) -> int:
     """Say what has become of all runs; the exit status."""
-    for number, job in enumerate(jobs):
-        if job.outcome is None:
-            job.outcome = _not_worked_on(number, job.state)
-    ended = [(job.planned.label, job.outcome) for job in jobs if job.outcome is not None]
+    ended = [(job.planned.label, job.outcome) for job in jobs]
     kinds = Counter(outcome.kind for _, outcome in ended)
     with harmless("what has become of the runs cannot be shown"):
         text = summary(ended, log.path)
@@ -238,12 +257,3 @@ def _finish(jobs: list[Job], log: RunLog, signals: Signals, *, quiet: bool) -> i
         note("interrupted; to go on: the same command again")
         return 128 + signals.received
     return 1 if kinds[FAILED] else 0
-
-
-def _not_worked_on(number: int, state: State) -> Outcome:
-    """The end of a run that had ended before, or was not waited for after a second Ctrl-C."""
-    if state.kind == "done":
-        return Outcome(number, SKIPPED, state.path)
-    if state.kind == "diverged":
-        return Outcome(number, FAILED, state.path, DIVERGED)
-    return Outcome(number, INTERRUPTED)

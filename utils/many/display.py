@@ -8,21 +8,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from types import TracebackType
 
 from exps.messages import shown_path
-from utils.many.order import (
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    KINDS,
-    NOT_BEGUN,
-    SKIPPED,
-    Order,
-    Outcome,
-)
+from utils.many.order import DONE, FAILED, INTERRUPTED, KINDS, NOT_BEGUN, SKIPPED, Order, Outcome
 from utils.many.pace import Pace
 from utils.many.states import State, progress, read_known
+from utils.runs.folder import span
 from utils.system.talk import LOG, Bar, say, say_path, warn
 
 REFRESH = 2.0  # seconds between two looks at how far runs are
@@ -64,15 +55,8 @@ class Display:
             bar_format="{n:.1f} of {total} runs {percentage:3.0f}%|{bar}| {elapsed}{postfix}",
         )
 
-    def __enter__(self) -> Display:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """The bar disappears."""
         self.bar.close()
 
     def look(self) -> None:
@@ -124,10 +108,9 @@ class Display:
         seconds = self.pace.left(time.monotonic() - self.began)
         if not seconds:
             return ""
-        left = timedelta(seconds=seconds)
-        end = datetime.now() + left
+        end = datetime.now() + timedelta(seconds=seconds)
         day = "" if end.date() == datetime.now().date() else f"{end:%Y-%m-%d} "
-        return f"  (about {span(left.total_seconds())} left, until {day}{end:%H:%M})"
+        return f"  (about {span(seconds)} left, until {day}{end:%H:%M})"
 
 
 def described(outcome: Outcome) -> str:
@@ -144,14 +127,6 @@ def described(outcome: Outcome) -> str:
     where = f" ({shown_path(outcome.path)})" if outcome.kind == SKIPPED and outcome.path else ""
     why = f": {outcome.reason.splitlines()[0]}" if outcome.reason else ""
     return f"{outcome.kind}{where}{why}{again}"
-
-
-def span(seconds: float) -> str:
-    """A length of time in words."""
-    for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
-        if seconds >= unit:
-            return f"{seconds / unit:.1f} {name}"
-    return f"{seconds:.1f} s"
 
 
 def summary(ended: Sequence[tuple[str, Outcome]], log: Path | None) -> str:

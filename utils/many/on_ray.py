@@ -19,7 +19,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,13 +29,13 @@ from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from exps.messages import shown
-from utils.many.executor import ExecutorError
 from utils.many.order import FAILED, INTERRUPTED, NOT_BEGUN, Order, Outcome
 from utils.many.parcel import bring_back, copy_program, pack, unpack
 from utils.many.states import Folder
 from utils.many.worker import GO_ON, IN_ORDER, Urgency, carry_out
 from utils.results.files import ResultsError
 from utils.runs import folder as runs
+from utils.runs.folder import RunError
 from utils.system.cores import cores
 from utils.system.disk import make_own
 from utils.system.talk import LOG, warn
@@ -67,17 +67,6 @@ CAUSES = {
 }
 
 
-@dataclass(frozen=True)
-class Errand:
-    """What a node gets. begun: in a list, so that it is fetched only where it is needed, the
-    unfinished run's files, or nothing."""
-
-    order: Order
-    threads: int
-    marker: Path
-    begun: list[Any]
-
-
 class Bell:
     """An actor that tells all tasks when they are to end."""
 
@@ -95,19 +84,24 @@ class OnRay:
     """A Ray cluster."""
 
     def __init__(self, address: str | None, jobs: int | None, threads: int) -> None:
-        """address: as `ray.init` takes it. Raises ExecutorError when there is no such cluster."""
+        """address: as `ray.init` takes it. Raises RunError when there is no such cluster."""
         self.jobs, self.threads = jobs, threads
         self.ending: float | None = None  # since when
         self.sent: dict[int, str] = {}  # the unfinished run of each order that has one
-        with _signals_kept():
-            _connect(address)
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        _connect(address)
+        for number, handler in handlers.items():  # Ray takes SIGTERM for itself
+            signal.signal(number, handler)
         self.gpus = ray.cluster_resources().get("GPU", 0)
         bell: Any = ray.remote(Bell)
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)
         self.bell = bell.options(
             num_cpus=0, max_restarts=-1, max_task_retries=-1, scheduling_strategy=here
         ).remote()
-        self._require_room()
+        alive = [node for node in ray.nodes() if node["Alive"]]
+        if threads > max((node["Resources"].get("CPU", 0) for node in alive), default=0):
+            # A cluster may grow.
+            warn(f"no node of the cluster has {threads} CPUs: waiting for one that has")
 
     def __str__(self) -> str:
         nodes = sum(node["Alive"] for node in ray.nodes())
@@ -115,20 +109,26 @@ class OnRay:
         return f"on a Ray cluster of {nodes} node(s){most}, {self.threads} CPU(s) each"
 
     def work(self, orders: Sequence[Order]) -> Generator[Outcome | None, None, None]:
-        """See `Executor`."""
+        """See `Local`."""
         results_dir = orders[0].results_dir.absolute()
         waiting, pending = deque(orders), dict[Any, Order]()
+        most = self.jobs or len(orders)
         try:
             with _marked(results_dir) as marker:
                 folder = Folder(results_dir)
                 while waiting or pending:
-                    while waiting and self.ending is None and self._has_room(pending):
+                    while waiting and self.ending is None and len(pending) < most:
                         order = waiting.popleft()
                         pending[self._begin(order, marker, folder)] = order
                     if self.ending is not None:
                         yield from (Outcome(order.number, NOT_BEGUN) for order in waiting)
                         waiting.clear()
-                        yield from self._given_up(pending)
+                        if time.monotonic() - self.ending > TO_END:
+                            # No node had room for it, say.
+                            for ref in pending:
+                                ray.cancel(ref, force=True)
+                            yield from (Outcome(o.number, INTERRUPTED) for o in pending.values())
+                            pending.clear()
                     ready = ray.wait(list(pending), timeout=TICK)[0] if pending else []
                     yield from (self._outcome(ref, pending.pop(ref), results_dir) for ref in ready)
                     yield None
@@ -136,12 +136,9 @@ class OnRay:
             ray.shutdown()  # ends tasks that still run, whose workers end in order
 
     def end(self) -> None:
-        """See `Executor`."""
+        """See `Local`."""
         self.ending = time.monotonic()
         self.bell.ring.remote()
-
-    def _has_room(self, pending: dict[Any, Order]) -> bool:
-        return self.jobs is None or len(pending) < self.jobs
 
     def _begin(self, order: Order, marker: Path, folder: Folder) -> Any:
         state = folder.state(order.wanted, again=order.again)
@@ -155,15 +152,14 @@ class OnRay:
         task = task.options(
             num_cpus=self.threads, num_gpus=gpus, max_retries=RETRIES, name=order.label
         )
-        return task.remote(Errand(order, self.threads, marker, begun), self.bell)
+        return task.remote(order, self.threads, marker, begun, self.bell)
 
     def _outcome(self, ref: Any, order: Order, results_dir: Path) -> Outcome:
         """What a task that has ended says, and its files brought to the caller's folder."""
         try:
             outcome: Outcome = ray.get(ref)
-            if outcome.files:
-                return bring_back(outcome, results_dir, self.sent.get(order.number, ""))
-            return outcome
+            sent = self.sent.get(order.number, "")
+            return bring_back(outcome, results_dir, sent) if outcome.files else outcome
         except RayError as error:
             LOG.error("%s: %s", order.label, error)
             reason = f"its Ray task was lost: {shown(str(error).strip().splitlines()[0], 300)}"
@@ -171,40 +167,24 @@ class OnRay:
             reason = f"its files cannot be brought back: {error}"
         return Outcome(order.number, FAILED, reason=f"{reason}. The same command tries it again")
 
-    def _given_up(self, pending: dict[Any, Order]) -> Iterator[Outcome]:
-        """What has not ended long after it was asked to: no node had room for it, say."""
-        assert self.ending is not None
-        if time.monotonic() - self.ending > TO_END:
-            for ref, order in pending.items():
-                ray.cancel(ref, force=True)
-                yield Outcome(order.number, INTERRUPTED)
-            pending.clear()
 
-    def _require_room(self) -> None:
-        """Warn when a run fits on no node that there is: a cluster may grow."""
-        alive = [node for node in ray.nodes() if node["Alive"]]
-        most = max((node["Resources"].get("CPU", 0) for node in alive), default=0)
-        if self.threads > most:
-            warn(f"no node of the cluster has {self.threads} CPUs: waiting for one that has")
+def on_node(order: Order, threads: int, marker: Path, begun: list[Any], bell: Any) -> Outcome:
+    """The task, in a worker process of Ray on some node: carries the order out in the caller's
+    results folder, or in one of the node's own.
 
-
-def on_node(errand: Errand, bell: Any) -> Outcome:
-    """The task, in a worker process of Ray on some node."""
+    begun: in a list, so that they are fetched only where they are needed, the unfinished run's
+    files, or nothing.
+    """
+    environment = {"OMP_NUM_THREADS": str(threads)}
     with _listening(bell) as urgency:
-        return carry_out_there(errand, urgency)
-
-
-def carry_out_there(errand: Errand, urgency: Urgency) -> Outcome:
-    """Carry the order out in the caller's results folder, or in one of the node's own."""
-    order, environment = errand.order, {"OMP_NUM_THREADS": str(errand.threads)}
-    if errand.marker.exists():
-        return carry_out(order, environment, urgency)
-    with tempfile.TemporaryDirectory(prefix="sparse-syn-") as name:
-        folder = Path(name)
-        for files in errand.begun:
-            unpack(ray.get(files), folder)
-        outcome = carry_out(replace(order, results_dir=folder), environment, urgency)
-        return replace(outcome, files=pack(folder))
+        if marker.exists():
+            return carry_out(order, environment, urgency)
+        with tempfile.TemporaryDirectory(prefix="sparse-syn-") as name:
+            folder = Path(name)
+            for files in begun:
+                unpack(ray.get(files), folder)
+            outcome = carry_out(replace(order, results_dir=folder), environment, urgency)
+            return replace(outcome, files=pack(folder))
 
 
 @contextlib.contextmanager
@@ -230,24 +210,15 @@ def _listening(bell: Any) -> Iterator[Urgency]:
         over.set()
 
 
-@contextlib.contextmanager
-def _signals_kept() -> Iterator[None]:
-    """Ray takes SIGTERM for itself: give it back."""
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
-
-
 def _connect(address: str | None) -> None:
-    """Raises ExecutorError."""
+    """Raises RunError."""
     address = address or os.environ.get("RAY_ADDRESS") or None
     with tempfile.TemporaryDirectory(prefix="sparse-syn-") as name:
         try:
             copy_program(Path(name))
         except OSError as error:
             what, remedy = "the program cannot be copied for Ray", "make room there, or set TMPDIR"
-            raise ExecutorError(f"--executor ray: {what}", f"{name}: {error}", remedy) from error
+            raise RunError(f"--executor ray: {what}", f"{name}: {error}", remedy) from error
         listening = False
         try:
             listening = _knock(address)
@@ -276,18 +247,16 @@ def _init(address: str | None, program: str) -> None:
     ray.init(**options)
 
 
-def _explained(error: Exception, address: str | None, listening: bool) -> ExecutorError:
+def _explained(error: Exception, address: str | None, listening: bool) -> RunError:
     """What Ray says of why it cannot be used, all on one line, and what that means."""
     said = " ".join(str(error).split()) or repr(error)
-    what, remedy = "Ray cannot be started", "read on in /tmp/ray/session_latest/logs"
+    cause = "Ray cannot be started", "read on in /tmp/ray/session_latest/logs"
     if address:
-        what, remedy = SHUT if listening else NOBODY
-    for words, cause in CAUSES.items():
-        if re.search(words, said, re.IGNORECASE):
-            what, remedy = cause
-            break
+        cause = SHUT if listening else NOBODY
+    known = (cause for words, cause in CAUSES.items() if re.search(words, said, re.IGNORECASE))
+    what, remedy = next(known, cause)
     where = shown(address or "this machine")
-    return ExecutorError(f"--executor ray: {what} at {where}", shown(said, 500), remedy)
+    return RunError(f"--executor ray: {what} at {where}", shown(said, 500), remedy)
 
 
 def _knock(address: str | None) -> bool:

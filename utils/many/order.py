@@ -4,18 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
 
 from utils.runs.identity import Wanted
 
-Kind = Literal["done", "skipped", "interrupted", "not begun", "left to another process", "failed"]
-DONE: Kind = "done"
-SKIPPED: Kind = "skipped"  # done before
-INTERRUPTED: Kind = "interrupted"
-NOT_BEGUN: Kind = "not begun"
-LEFT: Kind = "left to another process"
-FAILED: Kind = "failed"
-KINDS = (DONE, SKIPPED, INTERRUPTED, NOT_BEGUN, LEFT, FAILED)
+# What becomes of runs, in the order of the summary; skipped: done before.
+KINDS = ("done", "skipped", "interrupted", "not begun", "left to another process", "failed")
+DONE, SKIPPED, INTERRUPTED, NOT_BEGUN, LEFT, FAILED = KINDS
 DIVERGED = "it diverged before, and the same numbers would come again (--again repeats it)"
 
 
@@ -54,7 +48,7 @@ class Outcome:
     """
 
     number: int
-    kind: Kind
+    kind: str  # of KINDS
     path: Path | None = None
     reason: str = ""
     log: Path | None = None

@@ -20,8 +20,7 @@ class Pace:
 
     def __init__(self, groups: Mapping[int, str], far: Mapping[int, Far]) -> None:
         """groups: of all runs to be done; far: how far each of them is already."""
-        self.groups = dict(groups)
-        self.far = {number: far[number] for number in groups}  # of those that have not ended
+        self.groups, self.far = groups, dict(far)  # far: of those that have not ended
         self.before = dict(self.far)
         self.took: dict[str, list[float]] = defaultdict(list)
         self.gained = 0.0  # seconds of runs that have ended, since the beginning

@@ -20,8 +20,6 @@ from utils.system.disk import write_own
 _NAME = re.compile(r"([A-Za-z0-9_+-]+)\.(pkl|log)|\.runs/([A-Za-z0-9_+-]+)/[0-9]{8}\.ckpt")
 
 PROGRAM = ("run_exps.py", "benchmarks", "exps", "models", "utils")
-
-
 # What the program reads besides its source.
 BESIDES = (
     "exps/exps_params.cfg",
@@ -70,15 +68,11 @@ def bring_back(outcome: Outcome, results_dir: Path, sent: str = "") -> Outcome:
     there gets another name when its own is taken here, as by one that began elsewhere in the same
     second. Raises OSError, and ResultsError for a result that cannot be read or written.
     """
-    named = {name: _NAME.fullmatch(name) for name in outcome.files}
-    there = {str(match[1] or match[3]) for match in named.values() if match}
+    there = {str(match[1] or match[3]) for match in map(_NAME.fullmatch, outcome.files) if match}
     if not there:
         return replace(outcome, files={}, path=None, log=None)
-    if sent in there:
-        name, run = sent, Run(results_dir, sent)
-    else:
-        name = min(there)
-        run = runs.reserve(results_dir, name)
+    name = sent if sent in there else min(there)
+    run = Run(results_dir, name) if name == sent else runs.reserve(results_dir, name)
     path = None
     for file, contents in outcome.files.items():
         if file == f"{name}.log":

@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 from benchmarks.digest import of_meta
 from exps.config import as_text
 from exps.messages import shown
+from utils.many.order import DIVERGED, FAILED, LEFT, SKIPPED, Outcome
 from utils.many.pace import Far
 from utils.results import expected
 from utils.results.files import ResultsError, load_results
@@ -36,14 +37,30 @@ class Known(NamedTuple):
     verdict: str  # whether it has the accuracy that its section states; '' where it states none
 
 
+class Begun(NamedTuple):
+    """The same of an unfinished run, as its newest checkpoint has it."""
+
+    run: Run
+    key: str
+    code: str
+    data: str
+    far: Far
+    progress: str
+
+
 class State(NamedTuple):
-    """How far a run is. `diverged` counts as failed: the same numbers would come again."""
+    """How far a run is."""
 
     kind: Literal["done", "diverged", "in use", "unfinished", "new"]
     path: Path | None = None  # of its result
     run: Run | None = None
     far: Far = Far()  # as its newest checkpoint has it
-    detail: str = ""
+    detail: str = ""  # for people
+
+    def outcome(self, number: int) -> Outcome | None:
+        """What becomes of a run that nothing is to be done for; None where there is."""
+        kind = {"done": SKIPPED, "diverged": FAILED, "in use": LEFT}.get(self.kind)
+        return Outcome(number, kind, self.path, self.detail) if kind else None
 
 
 class Folder:
@@ -54,7 +71,7 @@ class Folder:
 
     def __init__(self, results_dir: Path) -> None:
         self.done: dict[str, list[Known]] = defaultdict(list)
-        self.begun: dict[str, list[tuple[Run, dict[str, Any]]]] = defaultdict(list)
+        self.begun: dict[str, list[Begun]] = defaultdict(list)
         self.unreadable: list[Path] = []
         for path in sorted(results_dir.glob("*.pkl")):
             known = read_known(path)
@@ -62,8 +79,8 @@ class Folder:
                 self.unreadable.append(path)
             else:
                 self.done[known.key].append(known)
-        for run, facts in _begun(results_dir, self.unreadable):
-            self.begun[_key_of(facts)].append((run, facts))
+        for begun in _begun(results_dir, self.unreadable):
+            self.begun[begun.key].append(begun)
 
     def state(self, wanted: Wanted, *, again: bool = False, without: Collection[str] = ()) -> State:
         """How far a run is.
@@ -71,48 +88,39 @@ class Folder:
         again: results do not count, as the run is to be repeated; without: names of unfinished runs
         that do not count either.
         """
-        if not again:
-            for status, kind in (("complete", "done"), ("diverged", "diverged")):
-                for known in self.done.get(wanted.key, []):
-                    if known.status == status and not _fault(wanted, known.code, known.data):
-                        return State(kind, known.path)  # type: ignore[arg-type]
-        found = [
-            (run, facts)
-            for run, facts in self.begun.get(wanted.key, [])
-            if run.name not in without and not _fault_of(wanted, facts)
-        ]
-        for run, _ in found:
-            owner = holder(run.folder / "lock")
-            if owner:
-                return State("in use", run=run, detail=f"running on {owner}")
-        for run, facts in found:
-            detail = shown(str(facts.get("progress", "")))
-            return State("unfinished", run=run, far=_far(facts), detail=detail)
+        done = [] if again else reversed(self.done.get(wanted.key, []))  # the first counts
+        paths = {known.status: known.path for known in done if not _fault(wanted, known)}
+        if "complete" in paths:
+            return State("done", paths["complete"])
+        if "diverged" in paths:
+            return State("diverged", paths["diverged"], detail=DIVERGED)
+        begun = [it for it in self.begun.get(wanted.key, []) if not _fault(wanted, it)]
+        begun = [it for it in begun if it.run.name not in without]
+        for it in begun:
+            if owner := holder(it.run.folder / "lock"):
+                return State("in use", run=it.run, detail=f"running on {owner}")
+        for it in begun:
+            return State("unfinished", run=it.run, far=it.far, detail=it.progress)
         return State("new")
 
-    def others(self, wanted: Wanted) -> tuple[list[str], list[str]]:
+    def others(self, wanted: Wanted) -> list[list[str]]:
         """Results, and unfinished runs, of this configuration that do not count, each with why."""
-        results, begun = self.done.get(wanted.key, []), self.begun.get(wanted.key, [])
-        faults = [(known.path.name, _fault(wanted, known.code, known.data)) for known in results]
-        of_begun = [(f"{runs.FOLDER}/{run.name}", _fault_of(wanted, facts)) for run, facts in begun]
-        told = ([f"{name} ({why})" for name, why in part if why] for part in (faults, of_begun))
-        return next(told), next(told)
+        parts = (
+            [(known.path.name, known) for known in self.done.get(wanted.key, [])],
+            [(f"{runs.FOLDER}/{it.run.name}", it) for it in self.begun.get(wanted.key, [])],
+        )
+        return [[f"{n} ({why})" for n, it in part if (why := _fault(wanted, it))] for part in parts]
 
 
-def _fault(wanted: Wanted, code: str, data: str) -> str:
-    """Why what was made with this code from these data is no part of the run; '' if it is."""
-    if code != wanted.code and not wanted.trust:
+def _fault(wanted: Wanted, it: Known | Begun) -> str:
+    """Why this is no part of the run, but of other code or data; '' if it is."""
+    if it.code != wanted.code and not wanted.trust:
         return "another version of the program"
-    if not wanted.data or data != wanted.data:
-        return "other data" if wanted.data and data else "data that are not known"
+    # Where the data are not known, an unfinished run will see them itself.
+    data = wanted.data or (it.data if isinstance(it, Begun) else "")
+    if not data or it.data != data:
+        return "other data" if data and it.data else "data that are not known"
     return ""
-
-
-def _fault_of(wanted: Wanted, facts: dict[str, Any]) -> str:
-    """The same for an unfinished run; where the data are not known, it will see them itself."""
-    data = str(_part(facts, "data").get("data", ""))
-    wanted = wanted._replace(data=wanted.data or data)
-    return _fault(wanted, str(_part(facts, "program").get("code", "")), data)
 
 
 def read_known(path: Path) -> Known | None:
@@ -127,10 +135,7 @@ def read_known(path: Path) -> Known | None:
 def progress(results_dir: Path) -> dict[tuple[str, str], Far]:
     """How far the newest checkpoint of each unfinished run is, by the fingerprint of its
     configuration and the digest of its data; takes no lock."""
-    return {
-        (_key_of(facts), str(_part(facts, "data").get("data", ""))): _far(facts)
-        for _, facts in _begun(results_dir)
-    }
+    return {(it.key, it.data): it.far for it in _begun(results_dir, [])}
 
 
 @lru_cache(maxsize=100_000)
@@ -139,13 +144,15 @@ def _read(path: Path, _changed: int, _size: int) -> Known | None:
         config, stats = load_results(path)
     except ResultsError:
         return None
-    meta = stats.get("meta")
-    meta = meta if isinstance(meta, dict) else {}
+    meta = _dict(stats.get("meta"))
     texts = {str(name): _text(value) for name, value in config.items()}
     code, torch, status = (str(meta.get(name, "")) for name in ("code", "torch", "status"))
     mean, seconds = expected.final_accuracy(stats), stats.get("elapsed")
     seconds = float(seconds) if isinstance(seconds, float | int) else float("nan")
-    told = code, of_meta(meta), torch, status, mean, seconds, _verdict(config, stats)
+    found = expected.judge(config, stats)
+    judged = found.outcome in (expected.MET, expected.NOT_MET)
+    verdict = f"expected {found.expected}: {found.outcome}" if judged else ""
+    told = code, of_meta(meta), torch, status, mean, seconds, verdict
     return Known(path, fingerprint(texts), *told)
 
 
@@ -154,33 +161,28 @@ def _text(value: Any) -> str:
     return as_text(value) if isinstance(value, bool | int | float | str | tuple) else repr(value)
 
 
-def _verdict(config: dict[str, Any], stats: dict[str, Any]) -> str:
-    found = expected.judge(config, stats)
-    told = found.outcome in (expected.MET, expected.NOT_MET)
-    return f"expected {found.expected}: {found.outcome}" if told else ""
-
-
-def _begun(
-    results_dir: Path, damaged: list[Path] | None = None
-) -> Iterator[tuple[Run, dict[str, Any]]]:
-    """Unfinished runs with their facts; what has none is noted in `damaged`."""
+def _begun(results_dir: Path, damaged: list[Path]) -> Iterator[Begun]:
+    """Unfinished runs; what cannot be read of them is noted in `damaged`."""
     for run in runs.unfinished(results_dir):
         try:
-            yield run, run.facts()[1]
+            facts = run.facts()[1]
         except CheckpointError:  # or finished meanwhile
-            if damaged is not None and run.begun():
-                damaged.append(run.folder)
+            damaged += [run.folder] if run.begun() else []
+            continue
+        identity = _dict(facts.get("identity"))
+        texts, program, data = (_dict(identity.get(k)) for k in ("config", "program", "data"))
+        yield Begun(
+            run,
+            fingerprint({str(name): str(text) for name, text in texts.items()}),
+            str(program.get("code", "")),
+            str(data.get("data", "")),
+            _far(facts),
+            shown(str(facts.get("progress", ""))),
+        )
 
 
-def _key_of(facts: dict[str, Any]) -> str:
-    texts = _part(facts, "config")
-    return fingerprint({str(name): str(text) for name, text in texts.items()})
-
-
-def _part(facts: dict[str, Any], name: str) -> dict[Any, Any]:
-    identity = facts.get("identity")
-    part = identity.get(name) if isinstance(identity, dict) else None
-    return part if isinstance(part, dict) else {}
+def _dict(value: Any) -> dict[Any, Any]:
+    return value if isinstance(value, dict) else {}
 
 
 def _far(facts: dict[str, Any]) -> Far:

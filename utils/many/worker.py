@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import IO, NamedTuple
@@ -18,17 +18,7 @@ from typing import IO, NamedTuple
 from exps import plugins
 from exps.messages import shown
 from exps.paths import word
-from utils.many.order import (
-    DIVERGED,
-    DONE,
-    FAILED,
-    INTERRUPTED,
-    LEFT,
-    NOT_BEGUN,
-    SKIPPED,
-    Order,
-    Outcome,
-)
+from utils.many.order import DONE, FAILED, INTERRUPTED, LEFT, NOT_BEGUN, Order, Outcome
 from utils.many.states import Folder, State
 from utils.runs import folder as runs
 from utils.runs.folder import UNFIT
@@ -47,14 +37,11 @@ Urgency = Callable[[], int]
 
 
 class Ended(NamedTuple):
-    """What a process left: its exit status (below 0: a signal), and what it wrote.
+    """What a process left."""
 
-    out: as a path is decoded; err: without what would move the cursor.
-    """
-
-    status: int
-    out: str
-    err: str
+    status: int  # below 0: a signal
+    out: str  # as a path is decoded
+    err: str  # without what would move the cursor
 
 
 def carry_out(order: Order, environment: Mapping[str, str], urgency: Urgency) -> Outcome:
@@ -101,21 +88,21 @@ def _attempts(
 ) -> Outcome:
     killed, left = 0, dict[str, str]()  # runs that cannot be gone on with, by name, and why
     while True:
-        state = _free(order, urgency, end, left)
-        if state.kind == "in use":
-            return Outcome(order.number, LEFT, reason=state.detail)
-        if state.kind == "done":
-            return Outcome(order.number, SKIPPED, state.path)
-        if state.kind == "diverged":
-            return Outcome(order.number, FAILED, state.path, DIVERGED)
+        folder = Folder(order.results_dir)
+        state = folder.state(order.wanted, again=order.again, without=left)
+        if state.kind == "in use" and time.monotonic() <= end and not urgency():
+            time.sleep(PAUSE)
+            continue
+        if settled := state.outcome(order.number):
+            return settled
         if urgency():
             return Outcome(order.number, INTERRUPTED if killed or state.run else NOT_BEGUN)
         ended = _process(order, environment, urgency, state)
         LOG.info("%s: exit status %d\n%s", order.label, ended.status, ended.err.strip())
         if state.run and ended.status == UNFIT:
-            name = state.run.name
-            why = _why(_error(ended.err))
-            left[name] = f"{runs.FOLDER}/{name} cannot be gone on with ({why})"
+            name, error = state.run.name, _error(ended.err)
+            why = re.search(r"^ *why: (.*)", error, flags=re.MULTILINE)  # the rest is known here
+            left[name] = f"{runs.FOLDER}/{name} cannot be gone on with ({why[1] if why else error})"
             LOG.warning("%s: %s", order.label, left[name])
             continue
         if _was_killed(ended.status) and not urgency() and killed < RETRIES:
@@ -125,22 +112,6 @@ def _attempts(
         outcome = _outcome(order, ended, killed, stopped=urgency() > 0)
         warnings = re.findall(r"^warning: (.*)", ended.err, flags=re.MULTILINE)
         return replace(outcome, warnings=tuple(warnings), left=tuple(left.values()))
-
-
-def _why(error: str) -> str:
-    """Of the lines of an error the reason: what it is and what to do are known here."""
-    lines = [line.strip() for line in error.splitlines()]
-    return next((line.removeprefix("why: ") for line in lines if line.startswith("why: ")), error)
-
-
-def _free(order: Order, urgency: Urgency, end: float, without: Collection[str]) -> State:
-    """How far the run is, once nobody works on it or patience has run out."""
-    while True:
-        folder = Folder(order.results_dir)
-        state = folder.state(order.wanted, again=order.again, without=without)
-        if state.kind != "in use" or time.monotonic() > end or urgency():
-            return state
-        time.sleep(PAUSE)
 
 
 def _process(order: Order, environment: Mapping[str, str], urgency: Urgency, state: State) -> Ended:
@@ -168,7 +139,9 @@ def _process(order: Order, environment: Mapping[str, str], urgency: Urgency, sta
             )
             input_.close()
             out, err = _wait(process, asking, urgency)
-        return Ended(process.returncode, os.fsdecode(out), _text(err))
+        lines = err[-20_000:].decode(errors="replace").splitlines()
+        said = "\n".join(shown(line, 1000) for line in lines)
+        return Ended(process.returncode, os.fsdecode(out), said)
 
 
 def _wait(
@@ -187,12 +160,6 @@ def _wait(
             asking.close()
         if level == AT_ONCE:
             process.kill()
-
-
-def _text(written: bytes) -> str:
-    """Its last lines, without what would move the cursor."""
-    text = written[-20_000:].decode(errors="replace")
-    return "\n".join(shown(line, 1000) for line in text.splitlines())
 
 
 def _was_killed(status: int) -> bool:

@@ -31,20 +31,13 @@ def take(
 
     Before the first step the engine and the generators are as the seed makes them, and left out.
     """
-    return {
-        "engine": _through(engine.state_dict(), _copied) if place.begun else None,
-        "generators": _generators(engine.device) if place.begun else None,
-        "methods": {m.name: _state(m) for m in methods} if place.begun else None,
-        "place": {
-            "task": place.task,
-            "epoch": place.epoch,
-            "step": place.step,
-            "phase": place.phase,
-            "order": None if place.order is None else place.order.numpy().copy(),
-            "unit_on": None if place.unit_on is None else place.unit_on.copy(),
-        },
-        "record": _record_tree(record),
-    }
+    tree: dict[str, Any] = {"engine": None, "generators": None, "methods": None}
+    if place.begun:
+        tree["engine"] = _through(engine.state_dict(), _copied)
+        tree["generators"] = _generators(engine.device)
+        tree["methods"] = {method.name: _state(method) for method in methods}
+    tree["place"] = _through(vars(place), lambda part: np.asarray(part).copy())
+    return tree | {"record": _record_tree(record)}
 
 
 def _state(method: Method) -> dict[str, Any]:
@@ -86,7 +79,9 @@ def put_back(tree: Any, engine: Engine, methods: Sequence[Method], record: RunRe
         if tree["engine"] is not None:
             for method in methods:  # before the engine, which asks a router of them
                 method.restore(_through(tree["methods"][method.name], torch.from_numpy))
-            _put_engine_back(tree["engine"], engine)
+            engine.begin_epoch(len(tree["engine"]["meter"]["losses"]))
+            _check_shapes(tree["engine"], engine.state_dict(), "engine")
+            engine.load_state_dict(_through(tree["engine"], torch.from_numpy))
             if place.phase != BEFORE:
                 for method in methods:
                     method.resume(engine)
@@ -102,12 +97,6 @@ def size_limit(engine: Engine) -> int:
     """More bytes than a checkpoint of this engine can have."""
     tensors = [*engine.model.parameters(), *engine.model.buffers()]
     return ROOM + 8 * sum(t.numel() * t.element_size() for t in tensors)
-
-
-def _put_engine_back(state: Any, engine: Engine) -> None:
-    engine.begin_epoch(len(state["meter"]["losses"]))
-    _check_shapes(state, engine.state_dict(), "engine")
-    engine.load_state_dict(_through(state, torch.from_numpy))
 
 
 def _check_shapes(found: Any, expected: Any, where: str) -> None:
@@ -159,32 +148,21 @@ def _place(tree: Any) -> Place:
 
 
 def _record_tree(record: RunRecord) -> dict[str, Any]:
+    """All but what is known of a fresh record."""
     epochs = [(e.loss, e.accuracy, e.active, e.active_std) for e in record.epochs]
-    return {
-        "accs": record.accs.copy(),
-        "context_right": record.context_right.copy(),
-        "untrained": record.untrained.copy(),
-        "epochs": np.array(epochs, np.float64).reshape(-1, 4),
-        "entropy": record.entropy(),
-        "unit_on": [units.copy() for units in record.unit_on],
-        "weight_density": dict(record.weight_density),
-        "costs": [dict(cost) for cost in record.costs],
-        "max_entropy": list(record.max_entropy),
-        "measured": {name: array.copy() for name, array in record.measured.items()},
-        "elapsed": record.elapsed,
-    }
+    tree = vars(record) | {"epochs": np.array(epochs, np.float64).reshape(-1, 4)}
+    tree["entropy"] = record.entropy()
+    return _through({k: v for k, v in tree.items() if k not in ("layers", "lengths")}, np.copy)
 
 
 def _restored_record(tree: Any, fresh: RunRecord) -> RunRecord:
-    rows = _numbers(tree["epochs"], np.float64, 2)
-    entropy = _numbers(tree["entropy"], np.float64, 2)
-    epochs = [
-        EpochRecord(float(loss), float(accuracy), float(active), float(std), NOT_KEPT, bits, None)
-        for (loss, accuracy, active, std), bits in zip(rows, entropy, strict=True)
-    ]
-    accs = _numbers(tree["accs"], np.float64, 2)
-    context_right = _numbers(tree["context_right"], np.float64, 2)
+    names = ("epochs", "entropy", "accs", "context_right")
+    rows, entropy, accs, context_right = (_numbers(tree[name], np.float64, 2) for name in names)
     untrained = _numbers(tree["untrained"], np.float64, 1)
+    epochs = [
+        EpochRecord(loss, accuracy, active, std, NOT_KEPT, bits, None)
+        for (loss, accuracy, active, std), bits in zip(rows.tolist(), entropy, strict=True)
+    ]
     shapes = [array.shape for array in (accs, context_right, untrained)]
     if shapes != [fresh.accs.shape, fresh.accs.shape, fresh.untrained.shape]:
         raise ValueError(f"accuracies of {accs.shape} tasks, not {fresh.accs.shape}")
@@ -219,8 +197,7 @@ def _array(value: Any) -> np.ndarray:
 
 
 def _copied(tensor: Tensor) -> np.ndarray:
-    copy: np.ndarray = tensor.detach().to("cpu", copy=True).numpy()
-    return copy
+    return tensor.detach().to("cpu", copy=True).numpy()
 
 
 def _through(value: Any, change: Callable[[Any], Any]) -> Any:

@@ -52,7 +52,10 @@ def write(path: Path, facts: dict[str, Any], tree: Any) -> int:
     skeleton = _pack(tree, arrays)
     layouts, offset = [], 0
     for array in arrays:
-        layouts.append({"dtype": _code(array.dtype), "shape": list(array.shape), "at": offset})
+        code = f"{array.dtype.kind}{array.dtype.itemsize}"
+        if code not in NUMBERS:
+            raise TypeError(f"an array of {array.dtype} in a checkpoint")
+        layouts.append({"dtype": code, "shape": list(array.shape), "at": offset})
         offset += _aligned(array.nbytes)
     header = json.dumps({"facts": facts, "tree": skeleton, "arrays": layouts}).encode()
     temporary = path.with_name(f".{secrets.token_hex(8)}.tmp")
@@ -75,11 +78,9 @@ def write(path: Path, facts: dict[str, Any], tree: Any) -> int:
 
 def read_facts(path: Path) -> dict[str, Any]:
     """The facts alone, without reading the arrays. Raises CheckpointError."""
-    with _faults(), _opened(path) as file:
-        facts = _header(file)["facts"]
-    if type(facts) is not dict:
-        raise CheckpointError("damaged: it has no facts")
-    return facts
+    with _opened(path) as file:
+        facts: dict[str, Any] = _header(file)["facts"]
+        return facts
 
 
 def read(path: Path, limit: int) -> tuple[dict[str, Any], Any]:
@@ -87,36 +88,24 @@ def read(path: Path, limit: int) -> tuple[dict[str, Any], Any]:
 
     limit: bytes that an honest file can have; a larger one is not read.
     """
-    with _faults(), _opened(path) as file:
-        return _read(file, limit)
-
-
-def loads(data: bytes) -> tuple[dict[str, Any], Any]:
-    """The same for the contents of a file."""
-    with _faults():
-        return _read(io.BytesIO(data), len(data))
-
-
-def _read(file: BinaryIO, limit: int) -> tuple[dict[str, Any], Any]:
-    size = file.seek(0, os.SEEK_END)
-    file.seek(0)
-    if size > limit:
-        raise CheckpointError(f"{size:,} bytes, more than the {limit:,} that this run's can have")
-    if size < PREAMBLE + DIGEST:
-        raise CheckpointError("cut off")
-    data = np.empty(size, np.uint8)
-    if file.readinto(data.data) != size:  # type: ignore[attr-defined]
-        raise CheckpointError("cut off while it was read")
-    digest = hashlib.sha256(data.data[:-DIGEST]).digest()
-    if data[-DIGEST:].tobytes() != digest:
-        raise CheckpointError("damaged: its SHA-256 sum is wrong")
-    header = _header(io.BytesIO(data.data[: PREAMBLE + MAX_HEADER]))
-    length = int.from_bytes(data[len(MAGIC) : len(MAGIC) + 8].tobytes(), "little")
-    arrays = [_array(data, entry, _aligned(PREAMBLE + length)) for entry in header["arrays"]]
-    facts = header["facts"]
-    if type(facts) is not dict:
-        raise CheckpointError("damaged: it has no facts")
-    return facts, _unpack(header["tree"], arrays, MAX_DEPTH)
+    with _opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > limit:
+            raise CheckpointError(
+                f"{size:,} bytes, more than the {limit:,} that this run's can have"
+            )
+        if size < PREAMBLE + DIGEST:
+            raise CheckpointError("cut off")
+        data = np.empty(size, np.uint8)
+        if file.readinto(data.data) != size:  # type: ignore[attr-defined]
+            raise CheckpointError("cut off while it was read")
+        digest = hashlib.sha256(data.data[:-DIGEST]).digest()
+        if data[-DIGEST:].tobytes() != digest:
+            raise CheckpointError("damaged: its SHA-256 sum is wrong")
+        start = io.BytesIO(data.data[: PREAMBLE + MAX_HEADER])
+        header = _header(start)
+        arrays = [_array(data, entry, _aligned(start.tell())) for entry in header["arrays"]]
+        return header["facts"], _unpack(header["tree"], arrays, MAX_DEPTH)
 
 
 def _header(file: BinaryIO) -> dict[str, Any]:
@@ -132,6 +121,8 @@ def _header(file: BinaryIO) -> dict[str, Any]:
     header = json.loads(raw)
     if type(header) is not dict or set(header) != {"facts", "tree", "arrays"}:
         raise CheckpointError("damaged: its header has other parts than a checkpoint's")
+    if type(header["facts"]) is not dict:
+        raise CheckpointError("damaged: it has no facts")
     return header
 
 
@@ -205,43 +196,26 @@ def _compare(file: io.FileIO, pieces: Iterable[memoryview]) -> None:
     file.seek(0)
     room = np.empty(CHUNK, np.uint8)
     for piece in pieces:
-        found = room[: len(piece)]
-        if not (_filled(found.data, file) and np.array_equal(found, np.frombuffer(piece, "u1"))):
+        found, filled = room[: len(piece)], 0
+        while count := file.readinto(found[filled:].data):  # 0: all of it is there, or no more
+            filled += count
+        if filled < len(piece) or not np.array_equal(found, np.frombuffer(piece, np.uint8)):
             raise OSError(errno.EIO, "what was written reads otherwise")
-
-
-def _filled(room: memoryview, file: io.FileIO) -> bool:
-    """Whether the file had enough for this room."""
-    while room and (count := file.readinto(room)):
-        room = room[count:]
-    return not room
 
 
 def _aligned(size: int) -> int:
     return -(-size // ALIGN) * ALIGN
 
 
-def _code(dtype: np.dtype) -> str:
-    code = f"{dtype.kind}{dtype.itemsize}"
-    if code not in NUMBERS:
-        raise TypeError(f"an array of {dtype} in a checkpoint")
-    return code
-
-
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
-    """The file for reading; a pipe or a device is refused without waiting for it."""
-    if not path.is_file():
-        raise CheckpointError("there is no such file" if not path.exists() else "it is not a file")
-    with path.open("rb") as file:
-        yield file
-
-
-@contextlib.contextmanager
-def _faults() -> Iterator[None]:
-    """Every way in which reading a damaged file fails, as a CheckpointError."""
+    """The file for reading, and every way in which that fails as a CheckpointError; a pipe or a
+    device is refused without waiting for it."""
     try:
-        yield
+        if not path.is_file():
+            raise CheckpointError("it is not a file" if path.exists() else "there is no such file")
+        with path.open("rb") as file:
+            yield file
     except OSError as error:
         raise CheckpointError(f"it cannot be read ({error.strerror or error})") from error
     except (ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError) as error:

@@ -11,9 +11,9 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from exps.messages import quoted, shown, shown_path, three_lines
 from utils.runs import checkpoint_file
@@ -25,10 +25,11 @@ FOLDER = ".runs"
 NAME = "[A-Za-z0-9_+-]+"  # what `results.result_name` gives: no other folder is a run
 KEPT = 2  # checkpoints: the newest and the one before
 UNFIT = 3  # exit status of one of many runs that an UnfitError ends
+T = TypeVar("T")
 
 
 class RunError(Exception):
-    """A run that cannot be found or gone on with: a line what, a line why, a line what to do."""
+    """What is asked of runs cannot be done: a line what, a line why, a line what to do."""
 
     def __init__(self, what: str, why: str, remedy: str) -> None:
         super().__init__(three_lines(what, why, remedy))
@@ -93,33 +94,34 @@ class Run:
 
     def begun(self) -> bool:
         """Whether it has a checkpoint, sound or not."""
-        with contextlib.suppress(CheckpointError):
-            return bool(self._checkpoints())
+        with contextlib.suppress(OSError):
+            return bool(self.checkpoints())
         return False
 
     def facts(self) -> tuple[Path, dict[str, Any]]:
         """The newest checkpoint whose header is sound, and its facts. Raises CheckpointError."""
-        faults = []
-        for path in self._checkpoints():
-            try:
-                return path, checkpoint_file.read_facts(path)
-            except CheckpointError as error:
-                faults.append(f"{path}: {error}")
-        raise CheckpointError("; ".join(faults) or "it has no checkpoint")
+        path, facts, _ = self._newest(checkpoint_file.read_facts)
+        return path, facts
 
     def newest(self, limit: int) -> tuple[Path, dict[str, Any], Any, list[str]]:
         """The newest sound checkpoint: path, facts, tree, and what was wrong with newer ones.
 
         limit: see `checkpoint_file.read`. Raises CheckpointError when none is sound.
         """
-        faults: list[str] = []
-        for path in self._checkpoints():
+        path, (facts, tree), faults = self._newest(lambda path: checkpoint_file.read(path, limit))
+        return path, facts, tree, faults
+
+    def _newest(self, read: Callable[[Path], T]) -> tuple[Path, T, list[str]]:
+        faults = list[str]()
+        try:
+            found = self.checkpoints()
+        except OSError as error:
+            raise CheckpointError(f"it cannot be read ({error.strerror or error})") from error
+        for path in found:
             try:
-                facts, tree = checkpoint_file.read(path, limit)
+                return path, read(path), faults
             except CheckpointError as error:
                 faults.append(f"{path}: {error}")
-            else:
-                return path, facts, tree, faults
         raise CheckpointError("; ".join(faults) or "it has no checkpoint")
 
     def set_aside(self, newest: Path) -> None:
@@ -143,33 +145,24 @@ class Run:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.folder.parent.rmdir()
 
-    def _checkpoints(self) -> list[Path]:
-        try:
-            return self.checkpoints()
-        except OSError as error:
-            raise CheckpointError(f"it cannot be read ({error.strerror or error})") from error
-
 
 def reserve(results_dir: Path, stem: str) -> Run:
     """A new run with this name, or with `_2`, `_3` behind it where others have it already.
 
     Two processes never get the same one. Raises OSError.
     """
-    parent = results_dir / FOLDER
     number = 1
     while True:
-        name = stem if number == 1 else f"{stem}_{number}"
-        taken = any(os.path.lexists(results_dir / f"{name}{suffix}") for suffix in (".pkl", ".log"))
-        if not taken:
-            make_own(parent)
+        run = Run(results_dir, stem if number == 1 else f"{stem}_{number}")
+        if not any(map(os.path.lexists, (run.log, run.log.with_suffix(".pkl")))):
+            make_own(run.folder.parent)
             try:
-                (parent / name).mkdir()
+                run.folder.mkdir()
+                return run
             except FileNotFoundError:  # a run beside this one was the last, and removed `.runs`
                 continue
             except FileExistsError:  # another process was faster: the next name
-                taken = True
-        if not taken:
-            return Run(results_dir, name)
+                pass
         number += 1
 
 
@@ -231,21 +224,21 @@ def _row(run: Run) -> tuple[str, str, str, str]:
     state = f"running on {owner}" if owner else "stopped"
     try:
         path, facts = run.facts()
-        age = time.time() - path.stat().st_mtime
+        seconds = time.time() - path.stat().st_mtime
+        age = f"{span(seconds, 0)} ago" if seconds >= 0 else "just now"  # the clock was set back
         percent = 100 * float(facts.get("share", 0.0))
         progress = f"{percent:5.1f} %, {shown(str(facts.get('progress', '')))}"
     except (CheckpointError, OSError, ValueError, TypeError) as error:
         return run.name, "unknown", "-", f"{state}; {shown(str(error), 200)}"
-    return run.name, progress, _age(age), state
+    return run.name, progress, age, state
 
 
-def _age(seconds: float) -> str:
-    if seconds < 0:  # the clock was set back since
-        return "just now"
+def span(seconds: float, digits: int = 1) -> str:
+    """A length of time in words."""
     for unit, name in ((86400, "d"), (3600, "h"), (60, "min")):
         if seconds >= unit:
-            return f"{seconds / unit:.0f} {name} ago"
-    return f"{seconds:.0f} s ago"
+            return f"{seconds / unit:.{digits}f} {name}"
+    return f"{seconds:.{digits}f} s"
 
 
 def _serial(run: Run) -> int:

@@ -21,21 +21,9 @@ from exps.messages import shown
 ROOT = Path(__file__).parents[2]
 # Parts that only look at runs, talk of them, or start them: no result depends on them.
 APART = (
-    *(
-        "utils.live",
-        "utils.many",
-        "utils.report",
-        "utils.results.metrics",
-        "utils.results.expected",
-    ),
-    *(
-        "utils.system.log",
-        "utils.system.talk",
-        "utils.report.canvas",
-        "utils.live.progress",
-        "utils.runs.summary",
-    ),
     *("exps.cli", "exps.manual", "exps.messages", "exps.plan"),
+    *("utils.live", "utils.many", "utils.report", "utils.runs.summary"),
+    *("utils.results.metrics", "utils.results.expected", "utils.system.log", "utils.system.talk"),
 )
 NAMES = {"code": "the program's code (SHA-256)", "data": "the data (SHA-256)"}
 CODE = ("version", "commit", "code")  # what `--trust-code` lets differ
@@ -162,20 +150,15 @@ def _write(node: ast.AST, words: list[str]) -> None:
         if name in ("ctx", "kind", "type_comment") or value is None or value == []:
             continue
         words.append(name)
-        if name == "body" and isinstance(value, list) and _is_text(value[0]):
-            value = value[1:]
+        match value:
+            case [ast.Expr(ast.Constant(str())), *rest] if name == "body":  # a docstring
+                value = rest
         for item in value if isinstance(value, list) else [value]:
             if isinstance(item, ast.AST):
                 _write(item, words)
             else:
                 words.append(repr(item))
     words.append(")")
-
-
-def _is_text(node: ast.AST) -> bool:
-    """Whether a statement is a text alone, as a docstring is; it does nothing."""
-    constant = node.value if isinstance(node, ast.Expr) else None
-    return isinstance(constant, ast.Constant) and isinstance(constant.value, str)
 
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:

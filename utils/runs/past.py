@@ -6,8 +6,9 @@ from utils.training.listener import Moment, TaskTested, epoch_done
 from utils.training.record import TESTING, Place, RunRecord
 
 
-def past(record: RunRecord, place: Place) -> list[Moment]:
-    """Every epoch and every task tested before this place, in order."""
+def past(record: RunRecord, place: Place) -> tuple[list[Moment], bool]:
+    """Every epoch and every task tested before this place, in order, and whether the tests after a
+    task's last epoch come next."""
     moments: list[Moment] = []
     number = 0
     for task in range(min(place.task + 1, len(record.accs))):
@@ -19,9 +20,4 @@ def past(record: RunRecord, place: Place) -> list[Moment]:
             moments.append(epoch_done(task, epoch, number, e, record.layers))
         if done:
             moments.append(TaskTested(task + 1, epochs, number, record.accs))
-    return moments
-
-
-def before_tests(place: Place) -> bool:
-    """Whether the tests after a task's last epoch come next."""
-    return place.phase == TESTING and place.epoch > 0
+    return moments, place.phase == TESTING and place.epoch > 0

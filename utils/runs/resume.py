@@ -28,20 +28,19 @@ def chosen(args: Namespace) -> tuple[Experiment, list[str], Run | None]:
             exp, warnings = _own(run, there, cli.overrides(args)), list[str]()
         else:
             exp, warnings = _asked_for(args)
-        require_same(run, there, exp)
+        require_same(run, there, {"config": configuration(exp)})
         return exp, warnings, run
     exp, warnings = _asked_for(args)
     return exp, warnings, None if args.resume is None else _newest(args, exp)
 
 
 def require_same(
-    run: Run, there: Any, exp: Experiment, *, trust: bool = False, **here: dict[str, str]
+    run: Run, there: Any, here: dict[str, dict[str, str]], *, trust: bool = False
 ) -> None:
     """Raise UnfitError with the differences between a checkpoint's identity and this one.
 
     trust: whatever the code is.
     """
-    here = {"config": configuration(exp), **here}
     found = differences(there, here, trust=trust)
     if found:
         code = "" if differences(there, here, trust=True) else "; --trust-code goes on all the same"

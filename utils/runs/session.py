@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import tempfile
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from utils.runs.checkpoint_file import CheckpointError
 from utils.runs.folder import Run
 from utils.runs.identity import PLUS, code_digest, configuration, differences, uses
 from utils.runs.keeper import Keeper
-from utils.runs.past import before_tests, past
+from utils.runs.past import past
 from utils.runs.resume import require_same
 from utils.runs.summary import headline, run_summary
 from utils.system import times
@@ -46,7 +46,7 @@ from utils.training.record import TESTING, Length, Place, empty_record
 class Session:
     """One run: what it is made of, and how far it has come."""
 
-    run: Run  # from `opened` on
+    run: Run  # from `open` on
 
     def __init__(
         self,
@@ -78,35 +78,30 @@ class Session:
             "files": {file: code_digest((file,)) for file in own_files(exp)},
         }
 
-    @contextlib.contextmanager
-    def opened(self, unfinished: Run | None, log: RunLog) -> Iterator[None]:
-        """Go on with a run that is held already, or begin one under a name of its own, and hold it.
+    def open(self, unfinished: Run | None, log: RunLog, stack: ExitStack) -> None:
+        """Go on with a run that is held already, or begin one under a name of its own, and hold it
+        until the stack ends.
 
         Raises RunError when it cannot be gone on with, ResultsError when it cannot be begun.
         """
-        self.log = log
-        with contextlib.ExitStack() as stack:
-            if unfinished is not None:
-                self.run = unfinished
-                log.open(unfinished.log)
-                self.go_on()
-            else:
-                self.begin(stack)
-                log.open(self.run.log)
-            yield
+        self.log, self.run = log, unfinished or self.begin(stack)
+        log.open(self.run.log)
+        if unfinished is not None:
+            self.go_on()
 
-    def begin(self, stack: contextlib.ExitStack) -> None:
+    def begin(self, stack: ExitStack) -> Run:
         """Take a name, and leave a first checkpoint, so that the run is known from now on."""
         folder = self.args.results_dir
         with os_errors_explained(folder):
             self.serial = runs.next_serial(folder)
-            self.run = runs.reserve(folder, result_name(self.exp.name, self.exp.seed, self.began))
-            stack.enter_context(self.run.held())
+            run = runs.reserve(folder, result_name(self.exp.name, self.exp.seed, self.began))
+            stack.enter_context(run.held())
             try:
-                self.run.write(*self.take())
+                run.write(*self.take())
             except OSError:
-                self.run.remove()
+                run.remove()
                 raise
+            return run
 
     @property
     def began(self) -> datetime:
@@ -118,8 +113,8 @@ class Session:
         with runs.reading(self.run):
             self.run.remove_leftovers()
             path, found, tree, faults = self.run.newest(checkpoint.size_limit(self.engine))
-            there, here = found.get("identity"), _but_config(self.identity)
-            require_same(self.run, there, self.exp, trust=self.args.trust_code, **here)
+            there, trust = found.get("identity"), self.args.trust_code
+            require_same(self.run, there, self.identity, trust=trust)
             for fault in faults:
                 warn(f"{fault}; the checkpoint before it is used")
             self._take_facts(found)
@@ -177,7 +172,7 @@ class Session:
             keeper = Keeper(self.take, self.run.write, self.exp.checkpoint_every, signals)
             status, message = self._train(signals, progress, keeper, told)
         signals.deaf = True  # what is left takes no time, and must not be lost
-        self.meta["checkpoints"] = keeper.costs()
+        self.meta["checkpoints"] = keeper.costs
         path, faults = self._keep()
         told.end()
         LOG.debug("checkpoints: %s", self.meta["checkpoints"])
@@ -210,7 +205,7 @@ class Session:
         with harmless("nobody is told of this run"):
             model, tasks = self.engine.model, len(self.stream.tasks)
             told = live(self.args, self.run.name, self.exp, model, tasks)
-            told.begin(past(self.record, self.place), before_tests(self.place))
+            told.begin(*past(self.record, self.place))
             return told
         return Live()
 
@@ -243,43 +238,39 @@ class Session:
     def _keep(self) -> tuple[Path | None, list[str]]:
         """Write the result, and remove what is not needed any more: where it is, and what went
         wrong with that."""
-        try:
+        faults: list[str] = []
+        with self._noted(faults, ""):
             path = self._save(self.run.results_dir)
-        except Exception as error:
-            faults = [self._said_of(error)]
-            if self.status in ("complete", "interrupted"):  # otherwise a step may be half done
-                faults += self._last_checkpoint()
-            return self._rescue(faults), faults
-        if self.status in ("complete", "diverged"):
-            self.run.remove()
-        return path, []
+            if self.status in ("complete", "diverged"):
+                self.run.remove()
+            return path, []
+        if self.status in ("complete", "interrupted"):  # otherwise a step may be half done
+            # All that was measured, for `--resume` to write the result once there is room.
+            with self._noted(faults, "nor can a checkpoint be written: "):
+                self.run.write(*self.take())
+        with self._noted(faults, "nor can it be kept elsewhere: "):
+            return self._save(Path(tempfile.mkdtemp(prefix="sparse-syn-"))), faults
+        return None, faults
 
-    def _rescue(self, faults: list[str]) -> Path | None:
-        """Keep the result elsewhere when the results folder does not take it."""
+    @contextmanager
+    def _noted(self, faults: list[str], what: str) -> Iterator[None]:
+        """Whatever fails inside is one more fault, for people."""
         try:
-            return self._save(Path(tempfile.mkdtemp(prefix="sparse-syn-")))
+            yield
+        except (OSError, ResultsError) as error:
+            faults.append(f"{what}{getattr(error, 'strerror', None) or error}")
         except Exception as error:
-            faults.append(f"nor can it be kept elsewhere: {self._said_of(error)}")
-            return None
-
-    def _last_checkpoint(self) -> list[str]:
-        """All that was measured, for `--resume` to write the result once there is room."""
-        try:
-            self.run.write(*self.take())
-        except Exception as error:
-            return [f"nor can a checkpoint be written: {self._said_of(error)}"]
-        return []
-
-    def _said_of(self, error: Exception) -> str:
-        if isinstance(error, OSError):
-            return str(error.strerror or error)
-        if isinstance(error, ResultsError):
-            return str(error)
-        return unexpected(error, self.log, self.run.results_dir)
+            faults.append(what + unexpected(error, self.log, self.run.results_dir))
 
     def where(self) -> str:
         """Where the run is, for people."""
-        return progress_text(self.record.lengths, self.place)
+        place, lengths = self.place, self.record.lengths
+        if place.task == len(lengths):
+            return "all tasks done"
+        epochs, task = lengths[place.task].epochs, f"task {place.task + 1}/{len(lengths)}"
+        if place.phase == TESTING:
+            return f"{task}, testing"
+        return f"{task}, epoch {min(place.epoch + 1, epochs)}/{epochs}, step {place.step}"
 
     def _save(self, folder: Path) -> Path:
         self.meta |= {"ended": times.as_text(times.now()), "status": self.status}
@@ -330,24 +321,9 @@ def resume_command(run: Run, options: Sequence[str] = ()) -> str:
     return typed(["python", "run_exps.py", "--resume", str(near(run.folder)), *options])
 
 
-def progress_text(lengths: Sequence[Length], place: Place) -> str:
-    """Where the run is, for people."""
-    count = len(lengths)
-    if place.task == count:
-        return "all tasks done"
-    epochs, task = lengths[place.task].epochs, f"task {place.task + 1}/{count}"
-    if place.phase == TESTING:
-        return f"{task}, testing"
-    return f"{task}, epoch {min(place.epoch + 1, epochs)}/{epochs}, step {place.step}"
-
-
 def share_done(lengths: Sequence[Length], place: Place) -> float:
     """The share of all training steps that are done, from 0 to 1."""
     done = sum(length.total for length in lengths[: place.task]) + place.step
     if place.task < len(lengths):
         done += min(place.epoch * lengths[place.task].epoch, lengths[place.task].total)
     return done / max(sum(length.total for length in lengths), 1)
-
-
-def _but_config(identity: dict[str, dict[str, str]]) -> dict[str, dict[str, str]]:
-    return {part: values for part, values in identity.items() if part != "config"}

@@ -50,17 +50,14 @@ def accuracy_table(accs: np.ndarray, width: int | None = None) -> str:
 
 def headline(exp: Experiment, stream: TaskStream, engine: Engine) -> str:
     """What is about to run, in a line."""
+    network = shown(Path(exp.model).stem if is_path(exp.model) else exp.model.upper())
     return (
         f"{shown(exp.name)}: {len(stream.tasks)} tasks, {stream.scenario}-incremental,"
-        f" {'sparse' if exp.sparsify else 'dense'} {_network(exp)},"
+        f" {'sparse' if exp.sparsify else 'dense'} {network},"
         f" seed {exp.seed}, {engine.name} engine in {exp.precision} on {engine.device}"
         f" ({torch.get_num_threads()} thread(s)),"
         f" data: {shown(stream.source, 400)}"
     )
-
-
-def _network(exp: Experiment) -> str:
-    return shown(Path(exp.model).stem if is_path(exp.model) else exp.model.upper())
 
 
 def run_summary(record: RunRecord) -> str:
@@ -120,20 +117,19 @@ def clock(seconds: float) -> str:
 
 
 def _cost_lines(model: Network, costs: list[LayerCost]) -> list[str]:
-    lines = [f"{'layer':<28}{'parameters':>14}{'active':>14}{'multiply-adds':>16}{'active':>16}"]
-    for c in costs:
-        lines.append(
-            f"{c.name + ' (' + c.kind + ')':<28}{c.params:>14,}{c.active_params:>14,}"
-            f"{c.macs:>16,}{c.active_macs:>16,}"
-        )
-    total = [
-        sum(getattr(c, f) for c in costs)
-        for f in ("params", "active_params", "macs", "active_macs")
+    rows: dict[str, tuple[int, ...]] = {
+        f"{c.name} ({c.kind})": (c.params, c.active_params, c.macs, c.active_macs) for c in costs
+    }
+    rows["total"] = tuple(sum(row[i] for row in rows.values()) for i in range(4))
+    return [
+        f"{'layer':<28}{'parameters':>14}{'active':>14}{'multiply-adds':>16}{'active':>16}",
+        *(
+            f"{name:<28}{n:>14,}{on:>14,}{macs:>16,}{on_macs:>16,}"
+            for name, (n, on, macs, on_macs) in rows.items()
+        ),
+        "(active: of weights not masked, on inputs that win; one picture, forward)",
+        _winner_line(model),
     ]
-    lines.append(f"{'total':<28}{total[0]:>14,}{total[1]:>14,}{total[2]:>16,}{total[3]:>16,}")
-    lines.append("(active: of weights not masked, on inputs that win; one picture, forward)")
-    lines.append(_winner_line(model))
-    return lines
 
 
 def _winner_line(model: Network) -> str:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from utils.many import display
-from utils.many.display import Display, described, span, summary, table
+from utils.many.display import Display, described, summary, table
 from utils.many.order import Order, Outcome
 from utils.many.pace import Far
 from utils.many.states import State
+from utils.runs.folder import span
 from utils.runs.identity import Wanted
 
 
@@ -48,7 +50,8 @@ def test_the_bar_never_goes_back(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(display, "REFRESH", 0.0)
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     states = {0: State("unfinished", far=Far(0.5, 50.0)), 1: State("new")}
-    with Display([order(0), order(1)], states, total=3, quiet=False) as shown:
+    two = [order(0), order(1)]
+    with closing(Display(two, states, total=3, quiet=False)) as shown:
         assert shown.done == 1.5
         shown.look()
         assert shown.bar.bar.n == pytest.approx(2.3)

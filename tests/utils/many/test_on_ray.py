@@ -153,11 +153,11 @@ def test_a_cluster_that_wants_a_token(
 @pytest.fixture
 def refused(monkeypatch: pytest.MonkeyPatch) -> Callable[[str | None], str]:
     """What is said of a cluster at an address, which this process cannot use."""
-    from utils.many.executor import ExecutorError
     from utils.many.on_ray import OnRay
+    from utils.runs.folder import RunError
 
     def refused(address: str | None) -> str:
-        with pytest.raises(ExecutorError) as error:
+        with pytest.raises(RunError) as error:
             OnRay(address, None, 1)
         return str(error.value)
 

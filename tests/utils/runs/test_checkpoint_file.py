@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.runs import checkpoint_file
-from utils.runs.checkpoint_file import MAGIC, CheckpointError, loads, read, read_facts, write
+from utils.runs.checkpoint_file import MAGIC, CheckpointError, read, read_facts, write
 
 FACTS = {"progress": "task 1/5", "share": 0.25}
 TREE = {
@@ -35,6 +36,14 @@ def same(one: Any, other: Any) -> bool:
     if isinstance(one, list):
         return len(one) == len(other) and all(map(same, one, other))
     return type(one) is type(other) and one == other
+
+
+def loads(data: bytes) -> tuple[dict[str, Any], Any]:
+    """What is read of a file with these contents."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        return read(Path(file.name), len(data))
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def test_after_tasks_only() -> None:
             keeper(done)
         keeper.flush()
     assert disk.written == [1]
-    assert keeper.costs()["written"] == 1
+    assert keeper.costs["written"] == 1
 
 
 def test_when_it_is_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from utils.runs.past import before_tests, past
+from utils.runs.past import past
 from utils.training.listener import EpochDone, TaskTested
 from utils.training.record import TESTING, TRAINING, Place
 
@@ -22,7 +22,7 @@ def whole(experiment: Callable, stream_of: Callable, trained: Callable) -> Any:
 def told(record: Any, place: Place) -> list[tuple[str, int, int, int]]:
     return [
         ("epoch" if isinstance(m, EpochDone) else "test", m.task, m.epoch, m.number)
-        for m in past(record, place)
+        for m in past(record, place)[0]
     ]
 
 
@@ -44,12 +44,12 @@ ALL += [("epoch", 2, 1, 3), ("test", 2, 1, 3)]
 )
 def test_every_place(whole: Any, place: Place, count: int, comes: bool) -> None:
     assert told(whole, place) == ALL[:count]
-    assert before_tests(place) == comes
+    assert past(whole, place)[1] == comes
 
 
 def test_the_numbers_are_those_of_the_record(whole: Any) -> None:
     record = whole
-    moments = past(record, Place(2))
+    moments, _ = past(record, Place(2))
     epochs = [m for m in moments if isinstance(m, EpochDone)]
     assert [m.loss for m in epochs] == record.stats()["loss"].tolist()
     assert [m.entropy for m in epochs] == [
@@ -72,4 +72,4 @@ def test_a_task_without_training(
         ("test", 1, 1, 1),
         ("test", 2, 0, 1),
     ]
-    assert not before_tests(Place(1, phase=TESTING))
+    assert not past(record, Place(1, phase=TESTING))[1]

@@ -19,8 +19,8 @@ V2 = "30 23 0:26 {top} /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\
 OTHERS = "22 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
 OTHERS += "25 18 0:23 / /sys/fs/cgroup/cpuset rw - cgroup c rw,cpuset\n"
 # Cores, threads of each of two runs at a time, threads of torch.
-ASK = "from utils.many.local import Slots, cores; import torch"
-ASK += "; print(cores(), Slots(2, None, [], cores()).threads, torch.get_num_threads())"
+ASK = "from utils.many.local import Local; from utils.system.cores import cores; import torch"
+ASK += "; print(cores(), Local(2, None, [], cores()).threads, torch.get_num_threads())"
 
 
 @pytest.fixture(autouse=True)
