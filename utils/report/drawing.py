@@ -16,14 +16,23 @@ from utils.report.canvas import (
     Axes,
     Axis,
     Figure,
-    FixedLocator,
-    FuncFormatter,
     Line2D,
+    LinearSegmentedColormap,
     MaxNLocator,
-    NullLocator,
+    Normalize,
+    ScalarMappable,
 )
 from utils.report.statistics import bands
-from utils.report.style import DASHES, FAINT, MAPS, MARKERS, SERIES, Picture, readable_on
+from utils.report.style import (
+    BETWEEN,
+    DASHES,
+    FAINT,
+    MAPS,
+    MARKERS,
+    SERIES,
+    Picture,
+    readable_on,
+)
 from utils.results.groups import Group
 from utils.results.runs import Run
 
@@ -33,6 +42,8 @@ MATRICES, FORGETTING, OVERLAP = "Accuracy matrices", "Forgetting, task by task",
 HEADINGS = (OVERALL, CHANGES, MATRICES, FORGETTING, OVERLAP)
 
 WIDTH = 4.3  # inches: about as wide as a phone, so that letters can be read there
+TASKS = LinearSegmentedColormap.from_list("tasks", BETWEEN)
+AFTER, WHILE = "after training on task", "while training on task"  # below an axis
 MARKED = 25  # points of a line up to which each has a marker
 _TICKS = 7  # on a logarithmic axis, at most
 _LINE = 52  # characters of a group's label that fit on a line, of which it may have two
@@ -50,39 +61,49 @@ class Curve:
     half: np.ndarray
 
 
-def line_chart(
-    groups: Sequence[Group],
-    heading: str,
-    name: str,
-    title: str,
-    x_label: str,
-    y_label: str,
-    values: Callable[[Run], np.ndarray | None],
-    floor: float | None = 0,
-    logarithmic: bool = False,
-) -> Picture | None:
-    """A line for every group that has values, with its band; None where none has."""
-    curves = [curve for group in groups if (curve := _curve(group, values)) is not None]
-    if not curves:
-        return None
-    labels = [curve.group.label for curve in curves]
-    figure, ax = chart(labels, [look_of(curve.group) for curve in curves])
-    for curve in curves:
-        _draw(ax, curve, shade=0.18 if len(curves) <= _SHADED else 0.07)
-    ax.set(xlabel=x_label, ylabel=y_label)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    ax.set_xlim(left=max(0.5, ax.get_xlim()[0]))
-    means = np.concatenate([curve.mean for curve in curves])
-    positive = means[means > 0]
-    if logarithmic and len(positive) and positive.max() > 20 * positive.min():
-        ax.set_yscale("log")
-        set_ticks(ax.yaxis, log_ticks(*ax.get_ylim()))
-    elif floor is not None:
-        # A line that is nearly level would have no room above it.
-        ax.set_ylim(floor, max(ax.get_ylim()[1], 1.05 * np.nanmax(means)))
-    said = "; ".join(f"{c.group.label} {_last(c.mean)}" for c in curves)
-    alt = f"Line chart: {title}; {y_label}, {x_label}. At the end: {said}."
-    return Picture(heading, name, title, alt, figure)
+@dataclass(frozen=True)
+class LineChart:
+    """A line with its band for every group of which runs have values, [points]; None for no
+    picture where none has.
+
+    name: of its files; floor: where the axis begins, None for wherever the lines do.
+    """
+
+    heading: str
+    name: str
+    title: str
+    x_label: str
+    y_label: str
+    values: Callable[[Run], np.ndarray | None]
+    floor: float | None = 0
+    logarithmic: bool = False
+
+    def __call__(self, groups: Sequence[Group]) -> Picture | None:
+        curves = [c for group in groups if (c := _curve(group, self.values)) is not None]
+        if not curves:
+            return None
+        labels = [curve.group.label for curve in curves]
+        figure, ax = chart(labels, [look_of(curve.group) for curve in curves])
+        for curve in curves:
+            _draw(ax, curve, shade=0.18 if len(curves) <= _SHADED else 0.07)
+        ax.set(xlabel=self.x_label, ylabel=self.y_label)
+        whole_tasks(ax)
+        self._set_heights(ax, np.concatenate([curve.mean for curve in curves]))
+        said = "; ".join(
+            f"{label} {c.mean[~np.isnan(c.mean)][-1]:.3g}"
+            for label, c in zip(labels, curves, strict=True)
+        )
+        alt = f"Line chart: {self.title}; {self.y_label}, {self.x_label}. At the end: {said}."
+        return Picture(self.heading, self.name, self.title, alt, figure)
+
+    def _set_heights(self, ax: Axes, means: np.ndarray) -> None:
+        positive = means[means > 0]
+        if self.logarithmic and len(positive) and positive.max() > 20 * positive.min():
+            ax.set_yscale("log")
+            set_ticks(ax.yaxis, log_ticks(*ax.get_ylim()))
+        elif self.floor is not None:
+            # A line that is nearly level would have no room above it.
+            ax.set_ylim(self.floor, max(ax.get_ylim()[1], 1.05 * np.nanmax(means)))
 
 
 def chart(labels: Sequence[str], looks: Sequence[Mapping[str, Any]]) -> tuple[Figure, Axes]:
@@ -98,11 +119,25 @@ def chart(labels: Sequence[str], looks: Sequence[Mapping[str, Any]]) -> tuple[Fi
     return figure, figure.subplots()
 
 
+def whole_tasks(ax: Axes) -> None:
+    """An x axis of tasks: whole numbers from 1."""
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.set_xlim(left=max(0.5, ax.get_xlim()[0]))
+
+
+def bar_of_tasks(figure: Figure, axes: Any, tasks: int, label: str) -> Normalize:
+    """A bar beside the axes that tells the colours of so many tasks, and their places in TASKS."""
+    norm = Normalize(1, max(2, tasks))
+    bar = figure.colorbar(ScalarMappable(norm, TASKS), ax=axes, label=label, pad=0.02)
+    bar.locator = MaxNLocator(integer=True, nbins=6)
+    bar.update_ticks()
+    return norm
+
+
 def set_ticks(axis: Axis, ticks: Sequence[float]) -> None:
     """These numbers on an axis, and no others."""
-    axis.set_major_locator(FixedLocator(ticks))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_locator(NullLocator())
+    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_ticks([], minor=True)
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -172,19 +207,10 @@ def heat_map(values: np.ndarray, x_label: str, y_label: str, bar_label: str) -> 
 
 
 def look_of(group: Group) -> dict[str, Any]:
-    """Colour, marker and dashes of a group's line."""
-    dashes = DASHES[(group.number - 1) // len(SERIES) % len(DASHES)]
-    return {"color": colour_of(group), "marker": marker_of(group), "linestyle": dashes}
-
-
-def colour_of(group: Group) -> str:
-    """The colour of a group, the same in every picture."""
-    return SERIES[(group.number - 1) % len(SERIES)]
-
-
-def marker_of(group: Group) -> str:
-    """The marker of a group's points."""
-    return MARKERS[(group.number - 1) % len(MARKERS)]
+    """Colour, marker and dashes of a group's line, the same in every picture."""
+    i = group.number - 1
+    look = {"color": SERIES[i % len(SERIES)], "marker": MARKERS[i % len(MARKERS)]}
+    return look | {"linestyle": DASHES[i // len(SERIES) % len(DASHES)]}
 
 
 def two_lines(label: str) -> str:
@@ -196,13 +222,3 @@ def two_lines(label: str) -> str:
 def file_part(group: Group) -> str:
     """A part of a file name that tells the group: its number, and its section's name."""
     return f"{group.number}_" + re.sub(r"[^A-Za-z0-9+-]+", "_", group.name)[:40].strip("_")
-
-
-def said_number(values: np.ndarray, of: Callable[[np.ndarray], Any]) -> str:
-    """What `of` makes of the values that are known, for a text."""
-    return "unknown" if np.isnan(values).all() else f"{of(values):.1f}"
-
-
-def _last(values: np.ndarray) -> str:
-    known = values[~np.isnan(values)]
-    return f"{known[-1]:.3g}"

@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from utils.report import changes
-from utils.report.canvas import (
-    Axes,
-    Figure,
-    LinearSegmentedColormap,
-    MaxNLocator,
-    Normalize,
-    ScalarMappable,
-)
+from utils.report.canvas import Axes, Figure, MaxNLocator
 from utils.report.drawing import (
+    AFTER,
     FORGETTING,
     MARKED,
     MATRICES,
     OVERALL,
     OVERLAP,
+    TASKS,
     WIDTH,
+    LineChart,
+    bar_of_tasks,
     chart,
-    colour_of,
     draw_line,
     file_part,
     heat_map,
-    line_chart,
     log_ticks,
-    marker_of,
-    said_number,
+    look_of,
     set_ticks,
     two_lines,
+    whole_tasks,
 )
 from utils.report.ranking import MAIN
 from utils.report.statistics import estimate
-from utils.report.style import BETWEEN, DASHES, INK, MARKERS, SERIES, Picture, style
+from utils.report.style import DASHES, INK, MARKERS, SERIES, Picture, style
 from utils.report.sweeps import Line
 from utils.results import metrics
 from utils.results.arrays import numbers
@@ -50,8 +45,8 @@ def pictures(groups: Sequence[Group], lines: Sequence[Line] = ()) -> list[Pictur
     with style():
         keys, pairs = dict.fromkeys(line.key for line in lines), twins(groups)
         swept = [sweep([line for line in lines if line.key == key], pairs) for key in keys]
-        overall = [draw(groups) for draw in (*_OVERALL, *changes.OVERALL)]
-        each = [draw(group) for group in groups for draw in (*_EACH, *changes.EACH)]
+        overall = [draw(groups) for draw in _OVERALL]
+        each = [draw(group) for group in groups for draw in _EACH]
     return [picture for picture in (*swept, *overall, *each) if picture is not None]
 
 
@@ -67,10 +62,10 @@ def averages(groups: Sequence[Group]) -> Picture | None:
     for y, group in enumerate(groups):
         values = 100 * group.values(MAIN)
         found = estimate(values)
-        look: dict[str, Any] = {"color": colour_of(group), "marker": marker_of(group)}
+        look = look_of(group) | {"linestyle": "-"}
         half = None if np.isnan(found.half) else found.half
         ax.errorbar(found.mean, y, xerr=half, **look, capsize=4, markersize=7)
-        ax.plot(values, np.full(len(values), y + 0.2), ".", color=colour_of(group), alpha=0.6)
+        ax.plot(values, np.full(len(values), y + 0.2), ".", color=look["color"], alpha=0.6)
         place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "bottom", "size": 8}
         ax.annotate(two_lines(group.label), (0, y - 0.15), **place)
         said.append(f"{group.label} {found.mean:.1f} %")
@@ -139,104 +134,84 @@ def _set_values(ax: Axes, values: Sequence[float]) -> None:
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=whole, steps=[1, 2, 2.5, 5, 10]))
 
 
-def accuracy_seen(groups: Sequence[Group]) -> Picture | None:
-    """Mean accuracy over the tasks trained so far, after each of them."""
-    return line_chart(
-        groups,
+def _all_tasks(run: Run) -> np.ndarray | None:
+    return 100 * np.mean(run.accs, axis=1) if run.accs.shape[1] > 1 else None
+
+
+def _lost(run: Run) -> np.ndarray | None:
+    one_by_one = not run.cumul and len(run.accs) > 1
+    return 100 * metrics.forgetting_curves(run.accs)[-1, :-1] if one_by_one else None
+
+
+def _active(run: Run) -> np.ndarray | None:
+    found = numbers(run.stats, "perc_on_avg", 1)
+    return found if found is not None and found.any() else None
+
+
+def _entropy(run: Run) -> np.ndarray | None:
+    curve = metrics.entropies(run.stats)
+    return None if curve is None else 100 * curve
+
+
+_LINES = (
+    LineChart(
         OVERALL,
         "accuracy_seen",
         "Mean accuracy on the tasks trained so far",
-        "after training on task",
+        AFTER,
         "accuracy on tasks so far (%)",
         lambda run: 100 * metrics.accuracy_seen(run.accs),
         floor=None,
-    )
-
-
-def accuracy_all(groups: Sequence[Group]) -> Picture | None:
-    """Mean accuracy over all tasks, where those to come are tested too."""
-
-    def all_tasks(run: Run) -> np.ndarray | None:
-        return 100 * np.mean(run.accs, axis=1) if run.accs.shape[1] > 1 else None
-
-    return line_chart(
-        groups,
+    ),
+    LineChart(
         OVERALL,
         "accuracy_all",
         "Mean accuracy on all tasks, those still to come included",
-        "after training on task",
+        AFTER,
         "accuracy on all tasks (%)",
-        all_tasks,
-    )
-
-
-def forgetting_by_task(groups: Sequence[Group]) -> Picture | None:
-    """How much of each task is forgotten at the end."""
-
-    def lost(run: Run) -> np.ndarray | None:
-        one_by_one = not run.cumul and len(run.accs) > 1
-        return 100 * metrics.forgetting_curves(run.accs)[-1, :-1] if one_by_one else None
-
-    return line_chart(
-        groups,
+        _all_tasks,
+    ),
+    LineChart(
         OVERALL,
         "forgetting_by_task",
         "Forgetting of each task at the end: best earlier accuracy minus last",
         "tested on task",
         "forgetting at the end (points)",
-        lost,
+        _lost,
         floor=None,
-    )
-
-
-def active_units(groups: Sequence[Group]) -> Picture | None:
-    """How many inputs of the classifier are on in training, epoch by epoch."""
-
-    def active(run: Run) -> np.ndarray | None:
-        found = numbers(run.stats, "perc_on_avg", 1)
-        return found if found is not None and found.any() else None
-
-    return line_chart(
-        groups,
+    ),
+    LineChart(
         OVERALL,
         "active_units",
         "Active units in training, after dropout",
         "training epoch, over all tasks",
         "inputs of the classifier on (%)",
-        active,
+        _active,
         logarithmic=True,
-    )
-
-
-def entropy(groups: Sequence[Group]) -> Picture | None:
-    """How evenly the units win, epoch by epoch."""
-
-    def share(run: Run) -> np.ndarray | None:
-        curve = metrics.entropies(run.stats)
-        return None if curve is None else 100 * curve
-
-    return line_chart(
-        groups,
+    ),
+    LineChart(
         OVERALL,
         "entropy",
         "Entropy of the duty cycles of all k-winner layers",
         "training epoch, over all tasks",
         "entropy (% of its maximum)",
-        share,
+        _entropy,
         floor=None,
-    )
+    ),
+)
 
 
 def accuracy_matrix(group: Group) -> Picture | None:
     """The accuracy on every task after every task, mean over the runs."""
     accs = 100 * mean_matrix(group)
-    alt = (
-        f"Heat map of accuracy, {group.label}: rows are tasks trained, columns tasks tested."
-        f" {_ends(accs)}"
-    )
-    figure = heat_map(accs, "tested on task", _trained_label(group), "accuracy (%)")
+    last, ends = accs[-1], "The last task was not reached."
+    if not np.isnan(last).all():
+        ends = f"After the last task from {np.nanmin(last):.0f} to {np.nanmax(last):.0f} %."
+    alt = f"Heat map of accuracy, {group.label}: rows are tasks trained, columns tasks tested."
+    y_label = "trained on all tasks" if group.cumul else AFTER
+    figure = heat_map(accs, "tested on task", y_label, "accuracy (%)")
     name = f"accuracy_matrix_{file_part(group)}"
-    return Picture(MATRICES, name, f"Accuracy matrix: {group.label}", alt, figure)
+    return Picture(MATRICES, name, f"Accuracy matrix: {group.label}", f"{alt} {ends}", figure)
 
 
 def winner_overlap(group: Group) -> Picture | None:
@@ -266,24 +241,22 @@ def forgetting_curves(group: Group) -> Picture | None:
     figure = Figure(figsize=(WIDTH, 3.1))
     ax = figure.subplots()
     tasks = group.tasks
-    colours = LinearSegmentedColormap.from_list("tasks", BETWEEN)
-    norm = Normalize(1, max(2, tasks - 1))
+    norm = bar_of_tasks(figure, ax, tasks - 1, "tested on task")
     for j in range(tasks - 1):
         line = np.concatenate([[0.0], lost[j + 1 :, j]])
         marker = "." if tasks <= MARKED else ""
-        ax.plot(range(j + 1, tasks + 1), line, color=colours(norm(j + 1)), marker=marker, lw=1.4)
-    ax.set(xlabel="after training on task", ylabel="forgetting (points)")
-    ax.set_xlim(left=max(0.5, ax.get_xlim()[0]))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    bar = figure.colorbar(ScalarMappable(norm, colours), ax=ax, label="tested on task", pad=0.02)
-    bar.locator = MaxNLocator(integer=True, nbins=6)
-    bar.update_ticks()
+        ax.plot(range(j + 1, tasks + 1), line, color=TASKS(norm(j + 1)), marker=marker, lw=1.4)
+    ax.set(xlabel=AFTER, ylabel="forgetting (points)")
+    whole_tasks(ax)
     last = lost[-1, :-1]
-    alt = (
-        f"Line chart of the forgetting of each task as later ones are trained, {group.label}."
-        f" At the end from {said_number(last, np.nanmin)} to {said_number(last, np.nanmax)} points."
+    least, most = (
+        "unknown" if np.isnan(last).all() else f"{of(last):.1f}" for of in (np.nanmin, np.nanmax)
     )
     title = f"Forgetting, task by task: {group.label}"
+    alt = (
+        f"Line chart of the forgetting of each task as later ones are trained, {group.label}."
+        f" At the end from {least} to {most} points."
+    )
     return Picture(FORGETTING, f"forgetting_{file_part(group)}", title, alt, figure)
 
 
@@ -292,21 +265,5 @@ def mean_matrix(group: Group) -> np.ndarray:
     return np.mean([run.accs for run in group.drawn], axis=0)
 
 
-_OVERALL: tuple[Callable[[Sequence[Group]], Picture | None], ...] = (
-    averages, accuracy_seen, accuracy_all, forgetting_by_task, active_units, entropy,
-)  # fmt: skip
-_EACH: tuple[Callable[[Group], Picture | None], ...] = (
-    accuracy_matrix, forgetting_curves, winner_overlap,
-)  # fmt: skip
-
-
-def _trained_label(group: Group) -> str:
-    return "trained on all tasks" if group.cumul else "after training on task"
-
-
-def _ends(accs: np.ndarray) -> str:
-    """The last row in words."""
-    last = accs[-1]
-    if np.isnan(last).all():
-        return "The last task was not reached."
-    return f"After the last task from {np.nanmin(last):.0f} to {np.nanmax(last):.0f} %."
+_OVERALL = (averages, *_LINES, *changes.OVERALL)
+_EACH = (accuracy_matrix, forgetting_curves, winner_overlap, *changes.EACH)
