@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,6 @@ from utils.system.times import instant_or_unknown
 
 UNKNOWN = "unknown"  # data of results that do not tell them
 MISSING = "–"  # a key that a configuration lacks, or that does nothing in it
-# Trained on all tasks together, the number of epochs means something else.
-_CUMUL_ONLY = {"cumul", "train_ep"}
 _SHOWN_DIFFERENCES = 4  # in the name of a group
 _LONGEST = 60  # characters of a section's name in it
 
@@ -185,7 +184,7 @@ def _label(groups: Sequence[Group]) -> None:
 
 def _sayings(same: Sequence[Group]) -> list[str]:
     """What tells each of these groups from the others, as short as does; '' for a single one."""
-    apart = differences(same) if len(same) > 1 else {}
+    apart = differences(same)
     # A key that others lack, such as those of a sparse network, follows from one that all have.
     both = {key: texts for key, texts in apart.items() if MISSING not in texts}
     said: list[str] = []
@@ -206,17 +205,13 @@ def _reference(group: Group, groups: Sequence[Group]) -> Group | None:
     for other in groups:
         fits = other.cumul and not group.cumul and other.tasks == group.tasks
         complete = all(run.complete for run in other.runs)
-        if fits and complete and _same(group, other, ignored=_CUMUL_ONLY, cumul=True):
+        # Trained on all tasks together, the number of epochs means something else.
+        if fits and complete and _same(group, other, cumul=True, train_ep=1):
             return other
     return None
 
 
-def _same(group: Group, other: Group, ignored: Iterable[str] = (), **changes: bool) -> bool:
-    """Whether the group, with these keys changed, has the configuration of the other."""
-    mine, its = as_if(group.runs[0], **changes), as_if(other.runs[0], **changes)
-    if mine is None or its is None:
-        return False
-    for key in ignored:
-        mine.pop(key, None)
-        its.pop(key, None)
-    return mine == its
+def _same(group: Group, other: Group, **changes: Any) -> bool:
+    """Whether the two have the same configuration but for these keys."""
+    mine, its = (as_if(one.runs[0], **changes) for one in (group, other))
+    return mine is not None and mine == its

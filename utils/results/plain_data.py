@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -30,12 +29,14 @@ class NotPlainError(Exception):
         return f"{place}: {self.args[0]}" if place else str(self.args[0])
 
 
-class StandIn(ABC):
-    """What a reader holds instead of an object, until the whole is known."""
+class StandIn:
+    """What a reader holds instead of an object of this kind, until the whole is known."""
 
-    @abstractmethod
+    kind: str
+
     def plain(self) -> Any:
         """The data it stands for, of plain values and other stand-ins; raises NotPlainError."""
+        raise NotPlainError(f"{self.kind} is not plain Python or numpy data")
 
 
 def plain(value: Any) -> Any:

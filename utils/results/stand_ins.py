@@ -39,10 +39,9 @@ class Object(StandIn):
             return self.state
         raise NotPlainError(f"an incomplete {kind}")
 
-    def plain(self) -> dict[str, str]:
-        if self.kind != "configparser.SectionProxy":
-            raise NotPlainError(f"{self.kind} is not plain Python or numpy data")
-        return _section_values(self)
+    def plain(self) -> Any:
+        is_section = self.kind == "configparser.SectionProxy"
+        return _section_values(self) if is_section else super().plain()
 
 
 @dataclass(eq=False)
@@ -51,6 +50,7 @@ class DType(StandIn):
 
     code: str
     order: str = "="
+    kind = "numpy.dtype"
 
     def build(self, state: Any) -> None:
         version, order, *rest = state
@@ -60,9 +60,6 @@ class DType(StandIn):
 
     def numpy(self) -> np.dtype[Any]:
         return np.dtype(self.order + self.code)
-
-    def plain(self) -> Any:
-        raise NotPlainError("numpy.dtype is not plain Python or numpy data")
 
 
 @dataclass(eq=False)
@@ -131,10 +128,6 @@ def _make_scalar(dtype: Any, raw: Any) -> Any:
     return _array(raw, dtype, (), "C")[()]
 
 
-def _make_dict() -> dict[Any, Any]:
-    return {}
-
-
 def _not_callable(*_args: Any) -> Any:
     raise NotPlainError("a call of numpy.ndarray")
 
@@ -154,7 +147,7 @@ _NUMPY: dict[str, Callable[..., Any]] = {
 MEANINGS: dict[str, Callable[..., Any]] = {
     "numpy.ndarray": _not_callable,
     "numpy.dtype": _make_dtype,
-    "collections.OrderedDict": _make_dict,
+    "collections.OrderedDict": lambda: {},
     **{
         f"numpy.{core}.{name}": meaning
         for core in ("core", "_core")
