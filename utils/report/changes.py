@@ -7,19 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from utils.report import drawing
 from utils.report.canvas import Axes, Figure, MaxNLocator, Patch, to_hex
-from utils.report.drawing import (
-    AFTER,
-    CHANGES,
-    MARKED,
-    TASKS,
-    WHILE,
-    WIDTH,
-    LineChart,
-    bar_of_tasks,
-    file_part,
-)
-from utils.report.style import FAINT, PAPER, Picture
+from utils.report.style import FAINT, PAPER, TASKS, Picture
 from utils.results import metrics
 from utils.results.arrays import AGES, Synapses, contexts_found, synapses
 from utils.results.groups import Group
@@ -44,45 +34,45 @@ def _of_synapses(
 
 
 OVERALL = (
-    LineChart(
-        CHANGES,
+    drawing.LineChart(
         "context_found",
         "Pictures whose context was found, of the tasks trained so far",
-        AFTER,
+        drawing.AFTER,
         "context found (%)",
         _found,
+        heading=drawing.CHANGES,
     ),
-    LineChart(
-        CHANGES,
+    drawing.LineChart(
         "synapses_in_use",
         "Synapses in use, of all weights; with contexts, those of some context",
-        AFTER,
+        drawing.AFTER,
         "weights in use (%)",
         _of_synapses(lambda some: 100 * some.density()),
+        heading=drawing.CHANGES,
     ),
-    LineChart(
-        CHANGES,
+    drawing.LineChart(
         "units_recruited",
         "Units recruited: in use by a task, and by none before it",
-        WHILE,
+        drawing.WHILE,
         "units recruited",
         _of_synapses(lambda some: some.fresh.sum(1)),
+        heading=drawing.CHANGES,
     ),
-    LineChart(
-        CHANGES,
+    drawing.LineChart(
         "frozen_synapses",
         "Frozen synapses, which stay as they are: old ones, or those of other contexts",
-        WHILE,
+        drawing.WHILE,
         "frozen synapses (%)",
         _of_synapses(lambda some: 100 * some.mean(some.frozen) if some.frozen.any() else None),
+        heading=drawing.CHANGES,
     ),
-    LineChart(
-        CHANGES,
+    drawing.LineChart(
         "learning_rates",
         "Mean learning rate of all synapses in use",
-        WHILE,
+        drawing.WHILE,
         "learning rate (% of lr)",
         _of_synapses(lambda some: 100 * some.mean(some.rates) if some.rates.min() < 1 else None),
+        heading=drawing.CHANGES,
     ),
 )
 
@@ -95,20 +85,24 @@ def synapses_by_birth(group: Group) -> Picture | None:
     births = np.mean([one.by_birth for one in some], axis=0)
     layers = _layers(births, some[0].fresh.shape[1])
     tasks = births.shape[2] - 1
-    step = -(-tasks // MARKED)  # tasks of a colour
+    step = -(-tasks // drawing.MARKED)  # tasks of a colour
     starts = np.arange(0, tasks, step)
-    figure, axes = _panels(layers, AFTER)
-    norm = bar_of_tasks(figure, axes, tasks, "born in task")
+    norm = drawing.places(tasks)
     colours = [FAINT, *(_shade(norm(min(n + 1 + (step - 1) / 2, tasks))) for n in starts)]
-    for ax, counts in zip(axes, layers.values(), strict=True):
-        _stack(ax, np.hstack([counts[:, :1], np.add.reduceat(counts[:, 1:], starts, 1)]), colours)
+    drawn = {
+        name: np.hstack([counts[:, :1], np.add.reduceat(counts[:, 1:], starts, 1)])
+        for name, counts in layers.items()
+    }
+    figure, axes = _panels(drawn, colours, drawing.AFTER)
+    drawing.bar_of_tasks(figure, axes, norm, "born in task")
     if births[..., 0].any():
         initial = Patch(color=FAINT, label="there before the first task")
         figure.legend(handles=[initial], loc="outside lower left", fontsize=8)
     title = f"Synapses by the task of their birth: {group.label}"
     said = _said(layers, "of which {:,.0f} were born in the last task", len(births))
-    name = f"synapses_by_birth_{file_part(group)}"
-    return Picture(CHANGES, name, title, f"Stacked chart. {title}; {AFTER}. {said}", figure)
+    name = f"synapses_by_birth_{drawing.file_part(group)}"
+    alt = f"Stacked chart. {title}; {drawing.AFTER}. {said}"
+    return Picture(drawing.CHANGES, name, title, alt, figure)
 
 
 def synapses_by_age(group: Group) -> Picture | None:
@@ -119,16 +113,15 @@ def synapses_by_age(group: Group) -> Picture | None:
         return None
     layers = _layers(np.mean(found, axis=0), some[0].fresh.shape[1])
     colours = [FAINT, *map(_shade, np.linspace(0, 1, len(AGES) - 1))]
-    figure, axes = _panels(layers, WHILE)
-    for ax, counts in zip(axes, layers.values(), strict=True):
-        _stack(ax, counts, colours)
+    figure, _ = _panels(layers, colours, drawing.WHILE)
     patches = [Patch(color=c, label=age) for age, c in zip(AGES, colours, strict=True)]
     look: dict[str, Any] = {"loc": "outside lower left", "fontsize": 8, "title_fontsize": 8}
     figure.legend(handles=patches, title="age", ncols=3, **look)
     title = f"Synapses by age, from 0 (no earlier task needed them) to 1: {group.label}"
     said = _said(layers, "of which {:,.0f} have age 1", -1)
-    name = f"synapses_by_age_{file_part(group)}"
-    return Picture(CHANGES, name, title, f"Stacked chart. {title}; {WHILE}. {said}", figure)
+    name = f"synapses_by_age_{drawing.file_part(group)}"
+    alt = f"Stacked chart. {title}; {drawing.WHILE}. {said}"
+    return Picture(drawing.CHANGES, name, title, alt, figure)
 
 
 EACH = (synapses_by_birth, synapses_by_age)
@@ -148,16 +141,19 @@ def _layers(counts: np.ndarray, hidden: int) -> dict[str, np.ndarray]:
     return named | {"classifier": counts[:, hidden:].sum(1)}
 
 
-def _panels(layers: dict[str, np.ndarray], x_label: str) -> tuple[Figure, list[Axes]]:
+def _panels(
+    layers: dict[str, np.ndarray], colours: Sequence[str], x_label: str
+) -> tuple[Figure, list[Axes]]:
     """A panel for each layer, one below the other."""
-    figure = Figure(figsize=(WIDTH, 0.9 + 1.35 * len(layers)))
+    figure = Figure(figsize=(drawing.WIDTH, 0.9 + 1.35 * len(layers)))
     axes = list(figure.subplots(len(layers), 1, sharex=True, squeeze=False)[:, 0])
-    for ax, name in zip(axes, layers, strict=True):
+    for ax, (name, counts) in zip(axes, layers.items(), strict=True):
         ax.set_title(name, loc="left")
         ax.set_axisbelow(True)
         ax.set(ylabel="synapses")
         ax.yaxis.set_major_formatter("{x:,.0f}")
         ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+        _stack(ax, counts, colours)
     axes[-1].set(xlabel=x_label)
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure, axes
@@ -167,7 +163,7 @@ def _stack(ax: Axes, counts: np.ndarray, colours: Sequence[str]) -> None:
     """Counts [tasks, kinds] on each other: as bars, or where there are many tasks as areas."""
     x = np.arange(1, len(counts) + 1)
     ax.set_ylim(0, 1.05 * counts.sum(1).max())
-    if len(x) > MARKED:
+    if len(x) > drawing.MARKED:
         ax.stackplot(x, counts.T, colors=colours, linewidth=0)
         ax.set_xlim(1, len(x))
         return

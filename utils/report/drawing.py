@@ -12,27 +12,9 @@ from typing import Any
 import numpy as np
 
 from exps.messages import shortened
-from utils.report.canvas import (
-    Axes,
-    Axis,
-    Figure,
-    Line2D,
-    LinearSegmentedColormap,
-    MaxNLocator,
-    Normalize,
-    ScalarMappable,
-)
+from utils.report.canvas import Axes, Axis, Figure, Line2D, MaxNLocator, Normalize, ScalarMappable
 from utils.report.statistics import bands
-from utils.report.style import (
-    BETWEEN,
-    DASHES,
-    FAINT,
-    MAPS,
-    MARKERS,
-    SERIES,
-    Picture,
-    readable_on,
-)
+from utils.report.style import DASHES, FAINT, MAPS, MARKERS, SERIES, TASKS, Picture, readable_on
 from utils.results.groups import Group
 from utils.results.runs import Run
 
@@ -42,23 +24,12 @@ MATRICES, FORGETTING, OVERLAP = "Accuracy matrices", "Forgetting, task by task",
 HEADINGS = (OVERALL, CHANGES, MATRICES, FORGETTING, OVERLAP)
 
 WIDTH = 4.3  # inches: about as wide as a phone, so that letters can be read there
-TASKS = LinearSegmentedColormap.from_list("tasks", BETWEEN)
 AFTER, WHILE = "after training on task", "while training on task"  # below an axis
 MARKED = 25  # points of a line up to which each has a marker
 _TICKS = 7  # on a logarithmic axis, at most
 _LINE = 52  # characters of a group's label that fit on a line, of which it may have two
 _SHADED = 6  # groups above which their bands are fainter
 _NUMBERED = 10  # tasks up to which a heat map has numbers in it
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A group's line: points, their mean, and half of the interval where there is one."""
-
-    group: Group
-    x: np.ndarray
-    mean: np.ndarray
-    half: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -69,7 +40,6 @@ class LineChart:
     name: of its files; floor: where the axis begins, None for wherever the lines do.
     """
 
-    heading: str
     name: str
     title: str
     x_label: str
@@ -77,24 +47,31 @@ class LineChart:
     values: Callable[[Run], np.ndarray | None]
     floor: float | None = 0
     logarithmic: bool = False
+    heading: str = OVERALL
 
     def __call__(self, groups: Sequence[Group]) -> Picture | None:
-        curves = [c for group in groups if (c := _curve(group, self.values)) is not None]
+        curves = {g: band for g in groups if (band := self._band(g)) is not None}
         if not curves:
             return None
-        labels = [curve.group.label for curve in curves]
-        figure, ax = chart(labels, [look_of(curve.group) for curve in curves])
-        for curve in curves:
-            _draw(ax, curve, shade=0.18 if len(curves) <= _SHADED else 0.07)
+        figure, ax = chart([group.label for group in curves], [look_of(g) for g in curves])
+        for group, band in curves.items():
+            _draw(ax, group, band, shade=0.18 if len(curves) <= _SHADED else 0.07)
         ax.set(xlabel=self.x_label, ylabel=self.y_label)
         whole_tasks(ax)
-        self._set_heights(ax, np.concatenate([curve.mean for curve in curves]))
-        said = "; ".join(
-            f"{label} {c.mean[~np.isnan(c.mean)][-1]:.3g}"
-            for label, c in zip(labels, curves, strict=True)
-        )
+        self._set_heights(ax, np.concatenate([mean for _, mean, _ in curves.values()]))
+        ends = [(g, mean[~np.isnan(mean)][-1]) for g, (_, mean, _) in curves.items()]
+        said = "; ".join(f"{group.label} {end:.3g}" for group, end in ends)
         alt = f"Line chart: {self.title}; {self.y_label}, {self.x_label}. At the end: {said}."
         return Picture(self.heading, self.name, self.title, alt, figure)
+
+    def _band(self, group: Group) -> np.ndarray | None:
+        """[low end, mean, high end] at each point, as far as any of its runs goes."""
+        values = [self.values(run) for run in group.drawn]
+        found = [v for v in values if v is not None and np.isfinite(v).any()]
+        if not found:
+            return None
+        mean, half = bands(found)
+        return np.stack([mean - half, mean, mean + half])
 
     def _set_heights(self, ax: Axes, means: np.ndarray) -> None:
         positive = means[means > 0]
@@ -125,13 +102,16 @@ def whole_tasks(ax: Axes) -> None:
     ax.set_xlim(left=max(0.5, ax.get_xlim()[0]))
 
 
-def bar_of_tasks(figure: Figure, axes: Any, tasks: int, label: str) -> Normalize:
-    """A bar beside the axes that tells the colours of so many tasks, and their places in TASKS."""
-    norm = Normalize(1, max(2, tasks))
+def places(tasks: int) -> Normalize:
+    """The place in TASKS of each of so many tasks, from 1."""
+    return Normalize(1, max(2, tasks))
+
+
+def bar_of_tasks(figure: Figure, axes: Any, norm: Normalize, label: str) -> None:
+    """A bar beside the axes that tells the colours of tasks."""
     bar = figure.colorbar(ScalarMappable(norm, TASKS), ax=axes, label=label, pad=0.02)
     bar.locator = MaxNLocator(integer=True, nbins=6)
     bar.update_ticks()
-    return norm
 
 
 def set_ticks(axis: Axis, ticks: Sequence[float]) -> None:
@@ -151,24 +131,14 @@ def log_ticks(low: float, high: float) -> list[float]:
     return ticks[:: math.ceil(len(ticks) / _TICKS)]
 
 
-def _curve(group: Group, values: Callable[[Run], np.ndarray | None]) -> Curve | None:
-    found = [v for run in group.drawn if (v := values(run)) is not None and np.isfinite(v).any()]
-    if not found:
-        return None
-    longest = max(map(len, found))
-    mean, half = bands([np.pad(v, (0, longest - len(v)), constant_values=np.nan) for v in found])
-    return Curve(group, np.arange(1, longest + 1), mean, half)
-
-
-def _draw(ax: Axes, curve: Curve, shade: float) -> None:
-    look = look_of(curve.group)
-    if curve.group.cumul and len(curve.x) == 1:  # one training on all tasks: the level to reach
-        ax.axhline(curve.mean[0], color=look["color"], linestyle=look["linestyle"])
+def _draw(ax: Axes, group: Group, band: np.ndarray, shade: float) -> None:
+    look, points = look_of(group), band.shape[1]
+    if group.cumul and points == 1:  # one training on all tasks: the level to reach
+        ax.axhline(band[1, 0], color=look["color"], linestyle=look["linestyle"])
         return
-    if len(curve.x) > MARKED:
+    if points > MARKED:
         look["marker"] = ""
-    band = np.stack([curve.mean - curve.half, curve.mean, curve.mean + curve.half])
-    draw_line(ax, curve.x, band, look, shade)
+    draw_line(ax, np.arange(1, points + 1), band, look, shade)
 
 
 def draw_line(

@@ -5,18 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from utils.report import tables
 from utils.report.answers import Report
 from utils.report.drawing import HEADINGS, MATRICES
 from utils.report.figures import mean_matrix
 from utils.report.style import DARK, LIGHT, Picture, inline
-from utils.report.tables import (
-    comparison_table,
-    configuration_table,
-    matrix_table,
-    metric_tables,
-    overview_table,
-    ranking_table,
-)
 from utils.results.groups import Group
 from utils.results.metrics import METRICS
 
@@ -32,7 +25,7 @@ def page(report: Report, pictures: Sequence[Picture], svgs: Sequence[str]) -> st
             _matrices(report.groups) if heading == MATRICES else ""
         )
     if len(report.groups) > 1:
-        parts["Configurations"] = configuration_table(report).page()
+        parts["Configurations"] = tables.configuration_table(report).page()
     parts["What the metrics mean"] = _meanings()
     links = "".join(f'<li><a href="#{_id(name)}">{escape(name)}</a></li>' for name in parts)
     sections = "\n".join(
@@ -91,15 +84,13 @@ def _notes(report: Report) -> str:
 
 
 def _tables(report: Report) -> str:
-    tables = [table.page() for table in metric_tables(report)]
-    tables += [ranking_table(ranking).page() for ranking in report.rankings]
-    pairs = [comparison_table(pair).page() for pair in report.pairs]
+    parts = [*tables.metric_tables(report), *map(tables.ranking_table, report.rankings)]
+    parts += [tables.overview_table(report)] if len(report.pairs) > 1 else []
+    pairs = [tables.comparison_table(pair).page() for pair in report.pairs]
     if len(pairs) > _LISTED:
         summary = f"<summary>All metrics of {len(pairs)} comparisons</summary>"
         pairs = [f"<details>{summary}{''.join(pairs)}</details>"]
-    if len(report.pairs) > 1:
-        tables.append(overview_table(report).page())
-    return "\n".join(tables + pairs)
+    return "\n".join([part.page() for part in parts] + pairs)
 
 
 def _by_heading(pictures: Sequence[Picture], svgs: Sequence[str]) -> dict[str, list[str]]:
@@ -114,14 +105,9 @@ def _by_heading(pictures: Sequence[Picture], svgs: Sequence[str]) -> dict[str, l
 
 def _matrices(groups: Sequence[Group]) -> str:
     """The accuracy matrices as tables, folded."""
-    tables = [
-        matrix_table(group, mean_matrix(group).tolist()).page()
-        for group in groups
-        if group.tasks <= _TABULATED
-    ]
-    if not tables:
-        return ""
-    return f"<details><summary>The same as tables</summary>{''.join(tables)}</details>"
+    few = [group for group in groups if group.tasks <= _TABULATED]
+    found = "".join(tables.matrix_table(g, mean_matrix(g).tolist()).page() for g in few)
+    return f"<details><summary>The same as tables</summary>{found}</details>" if found else ""
 
 
 def _meanings() -> str:
