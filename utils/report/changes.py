@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from utils.results.runs import Run
 
 def _found(run: Run) -> np.ndarray | None:
     right = contexts_found(run.stats, run.accs)
-    return None if right is None else 100 * metrics.accuracy_seen(right)
+    return None if right is None else metrics.accuracy_seen(right)
 
 
 def _of_synapses(
@@ -33,46 +34,41 @@ def _of_synapses(
     return of
 
 
+_Lines = partial(drawing.LineChart, heading=drawing.CHANGES)
 OVERALL = (
-    drawing.LineChart(
+    _Lines(
         "context_found",
         "Pictures whose context was found, of the tasks trained so far",
-        drawing.AFTER,
         "context found (%)",
         _found,
-        heading=drawing.CHANGES,
     ),
-    drawing.LineChart(
+    _Lines(
         "synapses_in_use",
         "Synapses in use, of all weights; with contexts, those of some context",
-        drawing.AFTER,
         "weights in use (%)",
-        _of_synapses(lambda some: 100 * some.density()),
-        heading=drawing.CHANGES,
+        _of_synapses(Synapses.density),
     ),
-    drawing.LineChart(
+    _Lines(
         "units_recruited",
         "Units recruited: in use by a task, and by none before it",
-        drawing.WHILE,
         "units recruited",
         _of_synapses(lambda some: some.fresh.sum(1)),
-        heading=drawing.CHANGES,
+        drawing.WHILE,
+        scale=1,
     ),
-    drawing.LineChart(
+    _Lines(
         "frozen_synapses",
         "Frozen synapses, which stay as they are: old ones, or those of other contexts",
-        drawing.WHILE,
         "frozen synapses (%)",
-        _of_synapses(lambda some: 100 * some.mean(some.frozen) if some.frozen.any() else None),
-        heading=drawing.CHANGES,
+        _of_synapses(lambda some: some.mean(some.frozen) if some.frozen.any() else None),
+        drawing.WHILE,
     ),
-    drawing.LineChart(
+    _Lines(
         "learning_rates",
         "Mean learning rate of all synapses in use",
-        drawing.WHILE,
         "learning rate (% of lr)",
-        _of_synapses(lambda some: 100 * some.mean(some.rates) if some.rates.min() < 1 else None),
-        heading=drawing.CHANGES,
+        _of_synapses(lambda some: some.mean(some.rates) if some.rates.min() < 1 else None),
+        drawing.WHILE,
     ),
 )
 

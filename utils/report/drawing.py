@@ -37,14 +37,16 @@ class LineChart:
     """A line with its band for every group of which runs have values, [points]; None for no
     picture where none has.
 
-    name: of its files; floor: where the axis begins, None for wherever the lines do.
+    name: of its files; scale: what values are multiplied by, for those of shares are in percent;
+    floor: where the axis begins, None for wherever the lines do.
     """
 
     name: str
     title: str
-    x_label: str
     y_label: str
     values: Callable[[Run], np.ndarray | None]
+    x_label: str = AFTER
+    scale: int = 100
     floor: float | None = 0
     logarithmic: bool = False
     heading: str = OVERALL
@@ -67,7 +69,7 @@ class LineChart:
     def _band(self, group: Group) -> np.ndarray | None:
         """[low end, mean, high end] at each point, as far as any of its runs goes."""
         values = [self.values(run) for run in group.drawn]
-        found = [v for v in values if v is not None and np.isfinite(v).any()]
+        found = [self.scale * v for v in values if v is not None and np.isfinite(v).any()]
         if not found:
             return None
         mean, half = bands(found)
@@ -109,9 +111,8 @@ def places(tasks: int) -> Normalize:
 
 def bar_of_tasks(figure: Figure, axes: Any, norm: Normalize, label: str) -> None:
     """A bar beside the axes that tells the colours of tasks."""
-    bar = figure.colorbar(ScalarMappable(norm, TASKS), ax=axes, label=label, pad=0.02)
-    bar.locator = MaxNLocator(integer=True, nbins=6)
-    bar.update_ticks()
+    ticks = MaxNLocator(integer=True, nbins=6)
+    figure.colorbar(ScalarMappable(norm, TASKS), ax=axes, label=label, pad=0.02, ticks=ticks)
 
 
 def set_ticks(axis: Axis, ticks: Sequence[float]) -> None:

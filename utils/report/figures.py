@@ -113,13 +113,9 @@ def _set_values(ax: Axes, values: Sequence[float]) -> None:
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=whole, steps=[1, 2, 2.5, 5, 10]))
 
 
-def _all_tasks(run: Run) -> np.ndarray | None:
-    return 100 * np.mean(run.accs, axis=1) if run.accs.shape[1] > 1 else None
-
-
 def _lost(run: Run) -> np.ndarray | None:
     one_by_one = not run.cumul and len(run.accs) > 1
-    return 100 * metrics.forgetting_curves(run.accs)[-1, :-1] if one_by_one else None
+    return metrics.forgetting_curves(run.accs)[-1, :-1] if one_by_one else None
 
 
 def _active(run: Run) -> np.ndarray | None:
@@ -127,49 +123,43 @@ def _active(run: Run) -> np.ndarray | None:
     return found if found is not None and found.any() else None
 
 
-def _entropy(run: Run) -> np.ndarray | None:
-    curve = metrics.entropies(run.stats)
-    return None if curve is None else 100 * curve
-
-
 _LINES = (
     drawing.LineChart(
         "accuracy_seen",
         "Mean accuracy on the tasks trained so far",
-        drawing.AFTER,
         "accuracy on tasks so far (%)",
-        lambda run: 100 * metrics.accuracy_seen(run.accs),
+        lambda run: metrics.accuracy_seen(run.accs),
         floor=None,
     ),
     drawing.LineChart(
         "accuracy_all",
         "Mean accuracy on all tasks, those still to come included",
-        drawing.AFTER,
         "accuracy on all tasks (%)",
-        _all_tasks,
+        lambda run: np.mean(run.accs, axis=1) if run.accs.shape[1] > 1 else None,
     ),
     drawing.LineChart(
         "forgetting_by_task",
         "Forgetting of each task at the end: best earlier accuracy minus last",
-        "tested on task",
         "forgetting at the end (points)",
         _lost,
+        "tested on task",
         floor=None,
     ),
     drawing.LineChart(
         "active_units",
         "Active units in training, after dropout",
-        "training epoch, over all tasks",
         "inputs of the classifier on (%)",
         _active,
+        "training epoch, over all tasks",
+        scale=1,
         logarithmic=True,
     ),
     drawing.LineChart(
         "entropy",
         "Entropy of the duty cycles of all k-winner layers",
-        "training epoch, over all tasks",
         "entropy (% of its maximum)",
-        _entropy,
+        lambda run: metrics.entropies(run.stats),
+        "training epoch, over all tasks",
         floor=None,
     ),
 )

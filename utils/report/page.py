@@ -19,11 +19,9 @@ _LISTED = 4  # comparisons up to which nothing is folded
 
 def page(report: Report, pictures: Sequence[Picture], svgs: Sequence[str]) -> str:
     """The whole page. svgs: of each picture, as `Picture.svg` gives it."""
-    parts = {"Metrics": _tables(report)}
-    for heading, drawn in _by_heading(pictures, svgs).items():
-        parts[heading] = f'<div class="pictures">{"".join(drawn)}</div>' + (
-            _matrices(report.groups) if heading == MATRICES else ""
-        )
+    parts = {"Metrics": _tables(report)} | _figures(pictures, svgs)
+    if MATRICES in parts:
+        parts[MATRICES] += _matrices(report.groups)
     if len(report.groups) > 1:
         parts["Configurations"] = tables.configuration_table(report).page()
     parts["What the metrics mean"] = _meanings()
@@ -93,14 +91,15 @@ def _tables(report: Report) -> str:
     return "\n".join([part.page() for part in parts] + pairs)
 
 
-def _by_heading(pictures: Sequence[Picture], svgs: Sequence[str]) -> dict[str, list[str]]:
+def _figures(pictures: Sequence[Picture], svgs: Sequence[str]) -> dict[str, str]:
     """The pictures as HTML, by the heading that they stand under."""
-    found: dict[str, list[str]] = {heading: [] for heading in HEADINGS}
+    found = dict.fromkeys(HEADINGS, "")
     for picture, svg in zip(pictures, svgs, strict=True):
         caption = f"<figcaption>{escape(picture.title)}</figcaption>"
-        figure = f"<figure>{inline(svg, picture.name)}{caption}</figure>\n"
-        found[picture.heading].append(figure)
-    return {heading: drawn for heading, drawn in found.items() if drawn}
+        found[picture.heading] += f"<figure>{inline(svg, picture.name)}{caption}</figure>\n"
+    return {
+        heading: f'<div class="pictures">{drawn}</div>' for heading, drawn in found.items() if drawn
+    }
 
 
 def _matrices(groups: Sequence[Group]) -> str:

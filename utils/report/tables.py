@@ -69,17 +69,17 @@ class Table:
 
     def terminal(self, width: int) -> str:
         """As text in columns: as many tables one below the other as the width asks for."""
-        left = max(len(row[0]) for row in (self.head, *self.rows))
-        sizes = [max(len(row[i]) for row in (self.head, *self.rows)) for i in range(len(self.head))]
+        rows = (self.head, *self.rows)
+        left, *sizes = (max(map(len, column)) for column in zip(*rows, strict=True))
         parts: list[list[int]] = [[]]
-        for i in range(1, len(self.head)):
+        for i in range(len(sizes)):
             if parts[-1] and left + sum(sizes[j] + 2 for j in (*parts[-1], i)) > width:
                 parts.append([])
             parts[-1].append(i)
         return "\n\n".join(
             "\n".join(
-                row[0].ljust(left) + "".join("  " + row[i].rjust(sizes[i]) for i in part)
-                for row in (self.head, *self.rows)
+                name.ljust(left) + "".join("  " + cells[i].rjust(sizes[i]) for i in part)
+                for name, *cells in rows
             )
             for part in parts
         )

@@ -63,10 +63,15 @@ class Group:
         return [run for run in self.runs if run.complete] or self.runs
 
     def value(self, run: Run, metric: str) -> float:
-        """A metric of one of its runs; NaN where it has none."""
-        if metric == "intransigence" and self.reference is not None:
-            return metrics.intransigence(run.accs, self.reference.accuracies_of(run.seed))
-        return run.metrics[metric]
+        """A metric of one of its runs; NaN where it has none. Intransigence is against the
+        reference's run of the same seed, or the mean of its runs where there is none.
+        """
+        if metric != "intransigence" or self.reference is None:
+            return run.metrics[metric]
+        every = self.reference.runs
+        same = [other for other in every if other.seed == run.seed is not None]
+        last = np.mean([other.accs[-1] for other in same or every], axis=0)
+        return metrics.intransigence(run.accs, last)
 
     def values(self, metric: str) -> np.ndarray:
         """A metric of every run, float [runs]."""
@@ -78,13 +83,6 @@ class Group:
             run.path if run.seed is None else run.seed: self.value(run, metric) for run in self.runs
         }
         return {key: value for key, value in found.items() if not np.isnan(value)}
-
-    def accuracies_of(self, seed: int | None) -> np.ndarray:
-        """Accuracy on each task at the end of the run of this seed, or the mean of all runs where
-        there is none: float [T].
-        """
-        same = [run for run in self.runs if run.seed == seed is not None]
-        return np.mean([run.accs[-1] for run in same or self.runs], axis=0)
 
 
 def grouped(runs: Iterable[Run]) -> list[Group]:
@@ -154,11 +152,8 @@ def find(groups: Sequence[Group], wanted: str) -> Group:
 
 def _group(number: int, runs: list[Run]) -> Group:
     """The runs of one configuration; of those of one seed, the newest complete one counts."""
-    newest: dict[object, Run] = {}
-    for run in sorted(runs, key=_age):
-        newest[run.path if run.seed is None else run.seed] = run
-    kept = list(newest.values())
-    kept.sort(key=lambda run: (run.seed is None, run.seed, str(run.path)))
+    newest = {run.path if run.seed is None else run.seed: run for run in sorted(runs, key=_age)}
+    kept = sorted(newest.values(), key=lambda run: (run.seed is None, run.seed, str(run.path)))
     return Group(number, kept[0].name, kept, [run for run in runs if run not in kept])
 
 

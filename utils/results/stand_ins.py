@@ -142,27 +142,18 @@ _NUMPY: dict[str, Callable[..., Any]] = {
     "numeric._frombuffer": _array,
 }
 
+_OF_2019 = (
+    "builtins.getattr functools.partial re._compile configparser.BasicInterpolation"
+    " configparser.ConfigParser configparser.ConverterMapping configparser.SectionProxy"
+)
+
 # What "calling" a name means here; a name that is not here cannot even be asked for.
 # numpy 2 renamed numpy.core to numpy._core.
 MEANINGS: dict[str, Callable[..., Any]] = {
     "numpy.ndarray": _not_callable,
     "numpy.dtype": _make_dtype,
     "collections.OrderedDict": lambda: {},
-    **{
-        f"numpy.{core}.{name}": meaning
-        for core in ("core", "_core")
-        for name, meaning in _NUMPY.items()
-    },
-    **{
-        kind: _inert(kind)
-        for kind in (
-            "builtins.getattr",
-            "configparser.BasicInterpolation",
-            "configparser.ConfigParser",
-            "configparser.ConverterMapping",
-            "configparser.SectionProxy",
-            "functools.partial",
-            "re._compile",
-        )
-    },
+    **{f"numpy.core.{name}": meaning for name, meaning in _NUMPY.items()},
+    **{f"numpy._core.{name}": meaning for name, meaning in _NUMPY.items()},
+    **{kind: _inert(kind) for kind in _OF_2019.split()},
 }
