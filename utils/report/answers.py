@@ -9,7 +9,7 @@ from exps.experiment import definition
 from exps.messages import all_of, shown
 from utils.report.ranking import Line, Ranking, lines, rank
 from utils.report.statistics import Comparison, compare, estimate, holm
-from utils.report.wording import MAIN, estimate_text, range_text, sentence, tasks_text
+from utils.report.wording import MAIN, counted, estimate_text, range_text, sentence
 from utils.results.groups import UNKNOWN, Group, GroupError, differences, find, grouped, twins
 from utils.results.metrics import ACCURACY, METRICS
 from utils.results.runs import Run, program
@@ -160,7 +160,7 @@ def _single(group: Group) -> str:
     forgets = f"; forgetting {estimate_text(METRICS['forgetting'], lost)} points"
     return (
         f"{group.label} reaches an average accuracy of {estimate_text(METRICS[MAIN], mean)} %"
-        f" (n = {mean.n}) over {tasks_text(group.tasks)}{forgets if lost.n else ''}."
+        f" (n = {mean.n}) over {counted(group.tasks, 'task')}{forgets if lost.n else ''}."
     )
 
 

@@ -10,6 +10,7 @@ from utils.report.answers import Report
 from utils.report.drawing import HEADINGS, MATRICES
 from utils.report.figures import mean_matrix
 from utils.report.style import DARK, LIGHT, Picture, inline
+from utils.report.wording import counted
 from utils.results.groups import Group
 from utils.results.metrics import METRICS
 
@@ -58,9 +59,8 @@ def _answer(report: Report) -> str:
     if folded:
         summary = f"<summary>All {len(folded)} comparisons</summary>"
         listed += f"<details>{summary}{_listed(folded)}</details>"
-    count = sum(len(group.runs) for group in report.groups)
-    runs = f"{count} run{'s' if count != 1 else ''}"
-    groups = f"{len(report.groups)} configuration{'s' if len(report.groups) != 1 else ''}"
+    runs = counted(sum(len(group.runs) for group in report.groups), "run")
+    groups = counted(len(report.groups), "configuration")
     return (
         f'<p class="answer">{escape(first)}</p>\n'
         + (f"{listed}\n" if listed else "")

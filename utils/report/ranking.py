@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from exps.experiment import definition
 from exps.messages import all_of
 from utils.report.statistics import LEVEL, Comparison, compare, estimate, holm, trend
-from utils.report.wording import MAIN, effect_text, estimate_text, p_text, range_text, tasks_text
+from utils.report.wording import MAIN, counted, effect_text, estimate_text, p_text, range_text
 from utils.results.groups import MISSING, Group, differences
 from utils.results.metrics import METRICS
 from utils.results.runs import as_if
@@ -59,7 +59,7 @@ class Ranking:
     @property
     def sentences(self) -> list[str]:
         """Which is best, how sure that is, and in a sweep what the key does."""
-        tasks, count = tasks_text(self.groups[0].tasks), len(self.groups)
+        tasks, count = counted(self.groups[0].tasks, "task"), len(self.groups)
         of = f"Of {count} groups on the same {tasks}"
         if self.line:
             of = f"{self.line.label}: of {count} values of {self.line.key}"

@@ -53,9 +53,9 @@ def range_text(differences: Sequence[float]) -> str:
     return f"{least if least == most else f'{least} to {most}'} points"
 
 
-def tasks_text(tasks: int) -> str:
+def counted(number: int, what: str) -> str:
     """'1 task', '5 tasks'."""
-    return f"{tasks} task" + ("" if tasks == 1 else "s")
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def effect_text(effect: float) -> str:
@@ -74,9 +74,9 @@ def sentence(first: str, second: str, comparison: Comparison) -> str:
     if n == 1:
         runs = "of one seed" if comparison.paired else "of which one has a single run"
         return f"{better} was ahead of {worse} by {by}, in runs {runs}: too few to be sure."
-    counted = f"{n} seeds" if comparison.paired else f"{n} runs or more of each"
+    of = f"{n} seeds" if comparison.paired else f"{n} runs or more of each"
     p = comparison.p_exact if math.isnan(comparison.p) else comparison.p
-    sure = f"(n = {counted}, p {p_text(p, '=')}, {comparison.test}"
+    sure = f"(n = {of}, p {p_text(p, '=')}, {comparison.test}"
     if comparison.p_adjusted > comparison.p:
         sure += f"; {p_text(comparison.p_adjusted)} after all comparisons"
     if comparison.certain:

@@ -243,16 +243,16 @@ def weight_density(densities: Mapping[str, float], params: Mapping[str, float]) 
     return sum(densities[name] * params[name] for name in densities) / sum(params.values())
 
 
-def measure(stats: Mapping[str, Any], cumulative: np.ndarray | None = None) -> dict[str, float]:
+def measure(stats: Mapping[str, Any]) -> dict[str, float]:
     """Every metric of a run by name, in the order of METRICS; NaN for what it cannot have.
 
-    stats: as `load_results` gives it, of 2019 as well; cumulative: accuracy on each
-    task of the same network trained on all tasks together. Metrics in % and points are fractions (0
-    to 1). All of a run that was cut short is NaN but what its network is: density, parameters and
-    multiply-adds. Raises ValueError for stats of another form.
+    stats: as `load_results` gives it, of 2019 as well. Metrics in % and points are fractions (0 to
+    1). Intransigence is NaN: it needs another run. All of a run that was cut short is NaN but what
+    its network is: density, parameters and multiply-adds. Raises ValueError for stats of another
+    form.
     """
     accs = accuracies(stats)
-    values = _of_accuracies(stats, accs, cumulative) | _of_activity(stats, accs)
+    values = _of_accuracies(stats, accs) | _of_activity(stats, accs)
     if np.isnan(accs[-1]).all():
         values = dict.fromkeys(values, NAN)
     values |= _of_costs(stats)
@@ -298,20 +298,17 @@ def usage(stats: Mapping[str, Any]) -> np.ndarray | None:
     return None if repeated and "meta" not in stats else on_idxs
 
 
-def _of_accuracies(
-    stats: Mapping[str, Any], accs: np.ndarray, cumulative: np.ndarray | None
-) -> dict[str, float]:
+def _of_accuracies(stats: Mapping[str, Any], accs: np.ndarray) -> dict[str, float]:
     untrained, tasks = numbers(stats, "untrained", 1), accs.shape[1]
-    for name, array in (("untrained", untrained), ("cumulative", cumulative)):
-        if array is not None and array.shape != (tasks,):
-            raise ValueError(f"{name} is {list(array.shape)}, but there are {tasks} task(s)")
+    if untrained is not None and untrained.shape != (tasks,):
+        raise ValueError(f"untrained is {list(untrained.shape)}, but there are {tasks} task(s)")
     return {
         "average_accuracy": average_accuracy(accs),
         "learning_accuracy": learning_accuracy(accs),
         "forgetting": forgetting(accs),
         "bwt": backward_transfer(accs),
         "fwt": NAN if untrained is None else forward_transfer(accs, untrained),
-        "intransigence": NAN if cumulative is None else intransigence(accs, cumulative),
+        "intransigence": NAN,
     }
 
 
