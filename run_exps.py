@@ -68,7 +68,7 @@ def show_report(args: Namespace) -> int:
     """Report on the runs of a command that asked for many, else on all results of the folder; 1 if
     one of them cannot be read.
     """
-    from utils.report.terminal import show
+    from utils.report.write import show
 
     if not cli.wants_many(args):
         return show([args.results_dir], quiet=args.quiet)

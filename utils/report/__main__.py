@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from exps.cli import new_parser, path_of
-from utils.report.terminal import show
+from utils.report.write import show
 from utils.system.talk import talking
 
 

@@ -7,19 +7,10 @@ from dataclasses import dataclass, replace
 
 from exps.experiment import definition
 from exps.messages import all_of, shown
-from utils.report.ranking import MAIN, Ranking, rank
+from utils.report.ranking import Line, Ranking, lines, rank
 from utils.report.statistics import Comparison, compare, estimate, holm
-from utils.report.sweeps import Line, lines
-from utils.report.wording import estimate_text, range_text, sentence, tasks_text
-from utils.results.groups import (
-    UNKNOWN,
-    Group,
-    GroupError,
-    differences,
-    find,
-    grouped,
-    twins,
-)
+from utils.report.wording import MAIN, counted, estimate_text, range_text, sentence
+from utils.results.groups import UNKNOWN, Group, GroupError, differences, find, grouped, twins
 from utils.results.metrics import ACCURACY, METRICS
 from utils.results.runs import Run, program
 
@@ -38,7 +29,7 @@ class Pair:
     @property
     def sentence(self) -> str:
         """Which is better, by how much, and how sure that is."""
-        return sentence(self.first.label, self.second.label, MAIN, self.metrics[MAIN])
+        return sentence(self.first.label, self.second.label, self.metrics[MAIN])
 
 
 @dataclass(frozen=True)
@@ -72,7 +63,7 @@ class Report:
     @property
     def notes(self) -> list[str]:
         """What to know before the numbers are believed."""
-        found = [*_notes_on_tasks(self.groups)]
+        found = list(_notes_on_tasks(self.groups))
         found += [note for group in self.groups for note in _notes(group)]
         found += [note for pair in self.pairs for note in _notes_on(pair)]
         found += [note for ranking in self.rankings for note in _notes_on_ranking(ranking)]
@@ -118,11 +109,10 @@ def make_report(
 
 
 def _pair(first: Group, second: Group, are_twins: bool) -> Pair:
-    metrics, alike = {}, _tasks(first) == _tasks(second)
-    for name in ACCURACY:
-        a, b = first.by_seed(name), second.by_seed(name)
-        if name == MAIN or (a and b):
-            metrics[name] = compare(a, b, same_tasks=alike)
+    both = {name: (first.by_seed(name), second.by_seed(name)) for name in ACCURACY}
+    both = {name: (a, b) for name, (a, b) in both.items() if name == MAIN or (a and b)}
+    alike = _tasks(first) == _tasks(second)
+    metrics = {name: compare(a, b, same_tasks=alike) for name, (a, b) in both.items()}
     return Pair(first, second, metrics, are_twins)
 
 
@@ -170,7 +160,7 @@ def _single(group: Group) -> str:
     forgets = f"; forgetting {estimate_text(METRICS['forgetting'], lost)} points"
     return (
         f"{group.label} reaches an average accuracy of {estimate_text(METRICS[MAIN], mean)} %"
-        f" (n = {mean.n}) over {tasks_text(group.tasks)}{forgets if lost.n else ''}."
+        f" (n = {mean.n}) over {counted(group.tasks, 'task')}{forgets if lost.n else ''}."
     )
 
 
@@ -187,33 +177,31 @@ def _notes_on_tasks(groups: Sequence[Group]) -> Iterator[str]:
             )
 
 
-def _notes(group: Group) -> list[str]:
-    notes = []
+def _notes(group: Group) -> Iterator[str]:
     if group.config.get("validation", "0.0") != "0.0":
-        notes.append(f"{group.label}: tested on validation pictures, not on the test pictures")
+        yield f"{group.label}: tested on validation pictures, not on the test pictures"
     if group.config.get("data_dir") == UNKNOWN:
-        notes.append(
+        yield (
             f"{group.label}: its results do not tell which data they are of, so they are a group of"
             " their own"
         )
     if sum(run.complete for run in group.runs) == 1:
-        notes.append(f"{group.label}: a single run came to its end, so there is no interval")
+        yield f"{group.label}: a single run came to its end, so there is no interval"
     for run in group.runs:
         if not run.complete:
-            notes.append(
+            yield (
                 f"{shown(run.path.name, 200)} ({group.label}): {run.status} after {run.done} of"
                 f" {len(run.accs)} tasks, so in none of the metrics that need its end"
             )
     for run in group.repeats:
-        notes.append(
+        yield (
             f"{shown(run.path.name, 200)} ({group.label}): another run of seed {run.seed}; the"
             " newest complete one counts"
         )
     if (programs := len({program(run) for run in group.runs})) > 1:
-        notes.append(f"{group.label}: its runs were made by {programs} versions of the program")
+        yield f"{group.label}: its runs were made by {programs} versions of the program"
     if group.reference is not None:
-        notes.append(f"{group.label}: intransigence is against {group.reference.label}")
-    return notes
+        yield f"{group.label}: intransigence is against {group.reference.label}"
 
 
 def _notes_on(pair: Pair) -> Iterator[str]:

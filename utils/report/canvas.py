@@ -17,27 +17,6 @@ from typing import Any
 from exps.messages import shown
 from utils.system.talk import warn
 
-__all__ = [
-    "Axes",
-    "Axis",
-    "ConstrainedLayoutEngine",
-    "Figure",
-    "FigureCanvasAgg",
-    "FixedLocator",
-    "FuncFormatter",
-    "Line2D",
-    "LinearSegmentedColormap",
-    "MaxNLocator",
-    "Normalize",
-    "NullLocator",
-    "Patch",
-    "ScalarMappable",
-    "StrMethodFormatter",
-    "drawn_with",
-    "to_hex",
-    "to_rgba",
-]
-
 
 @contextlib.contextmanager
 def _whatever_is_set() -> Iterator[None]:
@@ -75,22 +54,19 @@ def _load() -> None:
 
 with _whatever_is_set():
     import matplotlib
-    from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import LinearSegmentedColormap, Normalize, to_hex, to_rgba
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-    from matplotlib.ticker import (
-        FixedLocator,
-        FuncFormatter,
-        MaxNLocator,
-        NullLocator,
-        StrMethodFormatter,
-    )
+    from matplotlib.axes import Axes as Axes
+    from matplotlib.axis import Axis as Axis
+    from matplotlib.backends.backend_agg import FigureCanvasAgg as FigureCanvasAgg
+    from matplotlib.cm import ScalarMappable as ScalarMappable
+    from matplotlib.colors import LinearSegmentedColormap as LinearSegmentedColormap
+    from matplotlib.colors import Normalize as Normalize
+    from matplotlib.colors import to_hex as to_hex
+    from matplotlib.colors import to_rgba as to_rgba
+    from matplotlib.figure import Figure as Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine as ConstrainedLayoutEngine
+    from matplotlib.lines import Line2D as Line2D
+    from matplotlib.patches import Patch as Patch
+    from matplotlib.ticker import MaxNLocator as MaxNLocator
 
 
 @contextlib.contextmanager

@@ -3,153 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from utils.report.canvas import (
-    Axes,
-    Figure,
-    LinearSegmentedColormap,
-    MaxNLocator,
-    Normalize,
-    Patch,
-    ScalarMappable,
-    StrMethodFormatter,
-    to_hex,
-)
-from utils.report.drawing import CHANGES, MARKED, WIDTH, file_part, line_chart
-from utils.report.style import BETWEEN, FAINT, PAPER, Picture
+from utils.report import drawing
+from utils.report.canvas import Axes, Figure, MaxNLocator, Patch, to_hex
+from utils.report.style import FAINT, PAPER, TASKS, Picture
 from utils.results import metrics
 from utils.results.arrays import AGES, Synapses, contexts_found, synapses
 from utils.results.groups import Group
 from utils.results.runs import Run
 
-_COLOURS = LinearSegmentedColormap.from_list("births", BETWEEN)
-_AFTER, _WHILE = "after training on task", "while training on task"
 
-
-def context_found(groups: Sequence[Group]) -> Picture | None:
-    """For how many pictures the context was found, after each task."""
-
-    def found(run: Run) -> np.ndarray | None:
-        right = contexts_found(run.stats, run.accs)
-        return None if right is None else 100 * metrics.accuracy_seen(right)
-
-    return line_chart(
-        groups,
-        CHANGES,
-        "context_found",
-        "Pictures whose context was found, of the tasks trained so far",
-        _AFTER,
-        "context found (%)",
-        found,
-    )
-
-
-def synapses_in_use(groups: Sequence[Group]) -> Picture | None:
-    """How many of all weights are synapses in use, after each task."""
-    return line_chart(
-        groups,
-        CHANGES,
-        "synapses_in_use",
-        "Synapses in use, of all weights; with contexts, those of some context",
-        _AFTER,
-        "weights in use (%)",
-        _of_synapses(lambda some: 100 * some.density()),
-    )
-
-
-def units_recruited(groups: Sequence[Group]) -> Picture | None:
-    """How many units each task was the first to use."""
-    return line_chart(
-        groups,
-        CHANGES,
-        "units_recruited",
-        "Units recruited: in use by a task, and by none before it",
-        _WHILE,
-        "units recruited",
-        _of_synapses(lambda some: some.fresh.sum(1)),
-    )
-
-
-def frozen_synapses(groups: Sequence[Group]) -> Picture | None:
-    """What share of the synapses could not learn in each task."""
-    return line_chart(
-        groups,
-        CHANGES,
-        "frozen_synapses",
-        "Frozen synapses, which stay as they are: old ones, or those of other contexts",
-        _WHILE,
-        "frozen synapses (%)",
-        _of_synapses(lambda some: 100 * some.mean(some.frozen) if some.frozen.any() else None),
-    )
-
-
-def learning_rates(groups: Sequence[Group]) -> Picture | None:
-    """How fast the synapses learn in each task."""
-    return line_chart(
-        groups,
-        CHANGES,
-        "learning_rates",
-        "Mean learning rate of all synapses in use",
-        _WHILE,
-        "learning rate (% of lr)",
-        _of_synapses(lambda some: 100 * some.mean(some.rates) if some.rates.min() < 1 else None),
-    )
-
-
-def synapses_by_birth(group: Group) -> Picture | None:
-    """The synapses of each layer after each task, by the task in which they came."""
-    some = _same_form(group)
-    if not any(one.by_birth[..., 1:].any() for one in some):
-        return None
-    births = np.mean([one.by_birth for one in some], axis=0)
-    layers = _layers(births, some[0].fresh.shape[1])
-    tasks = births.shape[2] - 1
-    step = -(-tasks // MARKED)  # tasks of a colour
-    starts = np.arange(0, tasks, step)
-    norm = Normalize(1, max(2, tasks))
-    colours = [FAINT, *(_shade(norm(min(n + 1 + (step - 1) / 2, tasks))) for n in starts)]
-    figure, axes = _panels(layers)
-    for ax, counts in zip(axes, layers.values(), strict=True):
-        _stack(ax, np.hstack([counts[:, :1], np.add.reduceat(counts[:, 1:], starts, 1)]), colours)
-    bar = figure.colorbar(ScalarMappable(norm, _COLOURS), ax=axes, label="born in task", pad=0.02)
-    bar.locator = MaxNLocator(integer=True, nbins=6)
-    bar.update_ticks()
-    if births[..., 0].any():
-        initial = Patch(color=FAINT, label="there before the first task")
-        figure.legend(handles=[initial], loc="outside lower left", fontsize=8)
-    title = f"Synapses by the task of their birth: {group.label}"
-    said = _said(layers, "of which {:,.0f} were born in the last task", len(births))
-    name = f"synapses_by_birth_{file_part(group)}"
-    return Picture(CHANGES, name, title, f"Stacked chart. {title}; {_AFTER}. {said}", figure)
-
-
-def synapses_by_age(group: Group) -> Picture | None:
-    """The synapses of each layer in each task, by how much earlier tasks needed them."""
-    some = _same_form(group)
-    found = [one.by_age for one in some if one.by_age is not None]
-    if not found:
-        return None
-    layers = _layers(np.mean(found, axis=0), some[0].fresh.shape[1])
-    colours = [FAINT, *map(_shade, np.linspace(0, 1, len(AGES) - 1))]
-    figure, axes = _panels(layers, _WHILE)
-    for ax, counts in zip(axes, layers.values(), strict=True):
-        _stack(ax, counts, colours)
-    patches = [Patch(color=c, label=age) for age, c in zip(AGES, colours, strict=True)]
-    look: dict[str, Any] = {"loc": "outside lower left", "fontsize": 8, "title_fontsize": 8}
-    figure.legend(handles=patches, title="age", ncols=3, **look)
-    title = f"Synapses by age, from 0 (no earlier task needed them) to 1: {group.label}"
-    said = _said(layers, "of which {:,.0f} have age 1", -1)
-    name = f"synapses_by_age_{file_part(group)}"
-    return Picture(CHANGES, name, title, f"Stacked chart. {title}; {_WHILE}. {said}", figure)
-
-
-OVERALL: tuple[Callable[[Sequence[Group]], Picture | None], ...] = (
-    context_found, synapses_in_use, units_recruited, frozen_synapses, learning_rates,
-)  # fmt: skip
-EACH: tuple[Callable[[Group], Picture | None], ...] = (synapses_by_birth, synapses_by_age)
+def _found(run: Run) -> np.ndarray | None:
+    right = contexts_found(run.stats, run.accs)
+    return None if right is None else metrics.accuracy_seen(right)
 
 
 def _of_synapses(
@@ -162,6 +32,95 @@ def _of_synapses(
         return None if some is None else values(some)
 
     return of
+
+
+_Lines = partial(drawing.LineChart, heading=drawing.CHANGES)
+OVERALL = (
+    _Lines(
+        "context_found",
+        "Pictures whose context was found, of the tasks trained so far",
+        "context found (%)",
+        _found,
+    ),
+    _Lines(
+        "synapses_in_use",
+        "Synapses in use, of all weights; with contexts, those of some context",
+        "weights in use (%)",
+        _of_synapses(Synapses.density),
+    ),
+    _Lines(
+        "units_recruited",
+        "Units recruited: in use by a task, and by none before it",
+        "units recruited",
+        _of_synapses(lambda some: some.fresh.sum(1)),
+        drawing.WHILE,
+        scale=1,
+    ),
+    _Lines(
+        "frozen_synapses",
+        "Frozen synapses, which stay as they are: old ones, or those of other contexts",
+        "frozen synapses (%)",
+        _of_synapses(lambda some: some.mean(some.frozen) if some.frozen.any() else None),
+        drawing.WHILE,
+    ),
+    _Lines(
+        "learning_rates",
+        "Mean learning rate of all synapses in use",
+        "learning rate (% of lr)",
+        _of_synapses(lambda some: some.mean(some.rates) if some.rates.min() < 1 else None),
+        drawing.WHILE,
+    ),
+)
+
+
+def synapses_by_birth(group: Group) -> Picture | None:
+    """The synapses of each layer after each task, by the task in which they came."""
+    some = _same_form(group)
+    if not any(one.by_birth[..., 1:].any() for one in some):
+        return None
+    births = np.mean([one.by_birth for one in some], axis=0)
+    layers = _layers(births, some[0].fresh.shape[1])
+    tasks = births.shape[2] - 1
+    step = -(-tasks // drawing.MARKED)  # tasks of a colour
+    starts = np.arange(0, tasks, step)
+    norm = drawing.places(tasks)
+    colours = [FAINT, *(_shade(norm(min(n + 1 + (step - 1) / 2, tasks))) for n in starts)]
+    drawn = {
+        name: np.hstack([counts[:, :1], np.add.reduceat(counts[:, 1:], starts, 1)])
+        for name, counts in layers.items()
+    }
+    figure, axes = _panels(drawn, colours, drawing.AFTER)
+    drawing.bar_of_tasks(figure, axes, norm, "born in task")
+    if births[..., 0].any():
+        initial = Patch(color=FAINT, label="there before the first task")
+        figure.legend(handles=[initial], loc="outside lower left", fontsize=8)
+    title = f"Synapses by the task of their birth: {group.label}"
+    said = _said(layers, "of which {:,.0f} were born in the last task", len(births))
+    name = f"synapses_by_birth_{drawing.file_part(group)}"
+    alt = f"Stacked chart. {title}; {drawing.AFTER}. {said}"
+    return Picture(drawing.CHANGES, name, title, alt, figure)
+
+
+def synapses_by_age(group: Group) -> Picture | None:
+    """The synapses of each layer in each task, by how much earlier tasks needed them."""
+    some = _same_form(group)
+    found = [one.by_age for one in some if one.by_age is not None]
+    if not found:
+        return None
+    layers = _layers(np.mean(found, axis=0), some[0].fresh.shape[1])
+    colours = [FAINT, *map(_shade, np.linspace(0, 1, len(AGES) - 1))]
+    figure, _ = _panels(layers, colours, drawing.WHILE)
+    patches = [Patch(color=c, label=age) for age, c in zip(AGES, colours, strict=True)]
+    look: dict[str, Any] = {"loc": "outside lower left", "fontsize": 8, "title_fontsize": 8}
+    figure.legend(handles=patches, title="age", ncols=3, **look)
+    title = f"Synapses by age, from 0 (no earlier task needed them) to 1: {group.label}"
+    said = _said(layers, "of which {:,.0f} have age 1", -1)
+    name = f"synapses_by_age_{drawing.file_part(group)}"
+    alt = f"Stacked chart. {title}; {drawing.WHILE}. {said}"
+    return Picture(drawing.CHANGES, name, title, alt, figure)
+
+
+EACH = (synapses_by_birth, synapses_by_age)
 
 
 def _same_form(group: Group) -> list[Synapses]:
@@ -178,16 +137,19 @@ def _layers(counts: np.ndarray, hidden: int) -> dict[str, np.ndarray]:
     return named | {"classifier": counts[:, hidden:].sum(1)}
 
 
-def _panels(layers: dict[str, np.ndarray], x_label: str = _AFTER) -> tuple[Figure, list[Axes]]:
+def _panels(
+    layers: dict[str, np.ndarray], colours: Sequence[str], x_label: str
+) -> tuple[Figure, list[Axes]]:
     """A panel for each layer, one below the other."""
-    figure = Figure(figsize=(WIDTH, 0.9 + 1.35 * len(layers)))
+    figure = Figure(figsize=(drawing.WIDTH, 0.9 + 1.35 * len(layers)))
     axes = list(figure.subplots(len(layers), 1, sharex=True, squeeze=False)[:, 0])
-    for ax, name in zip(axes, layers, strict=True):
+    for ax, (name, counts) in zip(axes, layers.items(), strict=True):
         ax.set_title(name, loc="left")
         ax.set_axisbelow(True)
         ax.set(ylabel="synapses")
-        ax.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        ax.yaxis.set_major_formatter("{x:,.0f}")
         ax.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+        _stack(ax, counts, colours)
     axes[-1].set(xlabel=x_label)
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     return figure, axes
@@ -197,7 +159,7 @@ def _stack(ax: Axes, counts: np.ndarray, colours: Sequence[str]) -> None:
     """Counts [tasks, kinds] on each other: as bars, or where there are many tasks as areas."""
     x = np.arange(1, len(counts) + 1)
     ax.set_ylim(0, 1.05 * counts.sum(1).max())
-    if len(x) > MARKED:
+    if len(x) > drawing.MARKED:
         ax.stackplot(x, counts.T, colors=colours, linewidth=0)
         ax.set_xlim(1, len(x))
         return
@@ -210,13 +172,13 @@ def _stack(ax: Axes, counts: np.ndarray, colours: Sequence[str]) -> None:
 
 def _shade(place: float) -> str:
     """A colour from the first task or age (0) to the last (1)."""
-    return to_hex(_COLOURS(place))
+    return to_hex(TASKS(place))
 
 
 def _said(layers: dict[str, np.ndarray], what: str, kind: int) -> str:
     """How many synapses each layer has at the end, and of one kind."""
-    parts = []
-    for name, counts in layers.items():
-        part = what.format(counts[-1, kind])
-        parts.append(f"{name} {counts[-1].sum():,.0f}, {part}")
+    parts = [
+        f"{name} {counts[-1].sum():,.0f}, {what.format(counts[-1, kind])}"
+        for name, counts in layers.items()
+    ]
     return f"At the end: {'; '.join(parts)}."

@@ -12,18 +12,9 @@ from typing import Any
 import numpy as np
 
 from exps.messages import shortened
-from utils.report.canvas import (
-    Axes,
-    Axis,
-    Figure,
-    FixedLocator,
-    FuncFormatter,
-    Line2D,
-    MaxNLocator,
-    NullLocator,
-)
+from utils.report.canvas import Axes, Axis, Figure, Line2D, MaxNLocator, Normalize, ScalarMappable
 from utils.report.statistics import bands
-from utils.report.style import DASHES, FAINT, MAPS, MARKERS, SERIES, Picture, readable_on
+from utils.report.style import DASHES, FAINT, MAPS, MARKERS, SERIES, TASKS, Picture, readable_on
 from utils.results.groups import Group
 from utils.results.runs import Run
 
@@ -33,6 +24,7 @@ MATRICES, FORGETTING, OVERLAP = "Accuracy matrices", "Forgetting, task by task",
 HEADINGS = (OVERALL, CHANGES, MATRICES, FORGETTING, OVERLAP)
 
 WIDTH = 4.3  # inches: about as wide as a phone, so that letters can be read there
+AFTER, WHILE = "after training on task", "while training on task"  # below an axis
 MARKED = 25  # points of a line up to which each has a marker
 _TICKS = 7  # on a logarithmic axis, at most
 _LINE = 52  # characters of a group's label that fit on a line, of which it may have two
@@ -41,48 +33,56 @@ _NUMBERED = 10  # tasks up to which a heat map has numbers in it
 
 
 @dataclass(frozen=True)
-class Curve:
-    """A group's line: points, their mean, and half of the interval where there is one."""
+class LineChart:
+    """A line with its band for every group of which runs have values, [points]; None for no
+    picture where none has.
 
-    group: Group
-    x: np.ndarray
-    mean: np.ndarray
-    half: np.ndarray
+    name: of its files; scale: what values are multiplied by, for those of shares are in percent;
+    floor: where the axis begins, None for wherever the lines do.
+    """
 
+    name: str
+    title: str
+    y_label: str
+    values: Callable[[Run], np.ndarray | None]
+    x_label: str = AFTER
+    scale: int = 100
+    floor: float | None = 0
+    logarithmic: bool = False
+    heading: str = OVERALL
 
-def line_chart(
-    groups: Sequence[Group],
-    heading: str,
-    name: str,
-    title: str,
-    x_label: str,
-    y_label: str,
-    values: Callable[[Run], np.ndarray | None],
-    floor: float | None = 0,
-    logarithmic: bool = False,
-) -> Picture | None:
-    """A line for every group that has values, with its band; None where none has."""
-    curves = [curve for group in groups if (curve := _curve(group, values)) is not None]
-    if not curves:
-        return None
-    labels = [curve.group.label for curve in curves]
-    figure, ax = chart(labels, [look_of(curve.group) for curve in curves])
-    for curve in curves:
-        _draw(ax, curve, shade=0.18 if len(curves) <= _SHADED else 0.07)
-    ax.set(xlabel=x_label, ylabel=y_label)
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    ax.set_xlim(left=max(0.5, ax.get_xlim()[0]))
-    means = np.concatenate([curve.mean for curve in curves])
-    positive = means[means > 0]
-    if logarithmic and len(positive) and positive.max() > 20 * positive.min():
-        ax.set_yscale("log")
-        set_ticks(ax.yaxis, log_ticks(*ax.get_ylim()))
-    elif floor is not None:
-        # A line that is nearly level would have no room above it.
-        ax.set_ylim(floor, max(ax.get_ylim()[1], 1.05 * np.nanmax(means)))
-    said = "; ".join(f"{c.group.label} {_last(c.mean)}" for c in curves)
-    alt = f"Line chart: {title}; {y_label}, {x_label}. At the end: {said}."
-    return Picture(heading, name, title, alt, figure)
+    def __call__(self, groups: Sequence[Group]) -> Picture | None:
+        curves = {g: band for g in groups if (band := self._band(g)) is not None}
+        if not curves:
+            return None
+        figure, ax = chart([group.label for group in curves], [look_of(g) for g in curves])
+        for group, band in curves.items():
+            _draw(ax, group, band, shade=0.18 if len(curves) <= _SHADED else 0.07)
+        ax.set(xlabel=self.x_label, ylabel=self.y_label)
+        whole_tasks(ax)
+        self._set_heights(ax, np.concatenate([mean for _, mean, _ in curves.values()]))
+        ends = [(g, mean[~np.isnan(mean)][-1]) for g, (_, mean, _) in curves.items()]
+        said = "; ".join(f"{group.label} {end:.3g}" for group, end in ends)
+        alt = f"Line chart: {self.title}; {self.y_label}, {self.x_label}. At the end: {said}."
+        return Picture(self.heading, self.name, self.title, alt, figure)
+
+    def _band(self, group: Group) -> np.ndarray | None:
+        """[low end, mean, high end] at each point, as far as any of its runs goes."""
+        values = [self.values(run) for run in group.drawn]
+        found = [self.scale * v for v in values if v is not None and np.isfinite(v).any()]
+        if not found:
+            return None
+        mean, half = bands(found)
+        return np.stack([mean - half, mean, mean + half])
+
+    def _set_heights(self, ax: Axes, means: np.ndarray) -> None:
+        positive = means[means > 0]
+        if self.logarithmic and len(positive) and positive.max() > 20 * positive.min():
+            ax.set_yscale("log")
+            set_ticks(ax.yaxis, log_ticks(*ax.get_ylim()))
+        elif self.floor is not None:
+            # A line that is nearly level would have no room above it.
+            ax.set_ylim(self.floor, max(ax.get_ylim()[1], 1.05 * np.nanmax(means)))
 
 
 def chart(labels: Sequence[str], looks: Sequence[Mapping[str, Any]]) -> tuple[Figure, Axes]:
@@ -98,11 +98,27 @@ def chart(labels: Sequence[str], looks: Sequence[Mapping[str, Any]]) -> tuple[Fi
     return figure, figure.subplots()
 
 
+def whole_tasks(ax: Axes) -> None:
+    """An x axis of tasks: whole numbers from 1."""
+    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    ax.set_xlim(left=max(0.5, ax.get_xlim()[0]))
+
+
+def places(tasks: int) -> Normalize:
+    """The place in TASKS of each of so many tasks, from 1."""
+    return Normalize(1, max(2, tasks))
+
+
+def bar_of_tasks(figure: Figure, axes: Any, norm: Normalize, label: str) -> None:
+    """A bar beside the axes that tells the colours of tasks."""
+    ticks = MaxNLocator(integer=True, nbins=6)
+    figure.colorbar(ScalarMappable(norm, TASKS), ax=axes, label=label, pad=0.02, ticks=ticks)
+
+
 def set_ticks(axis: Axis, ticks: Sequence[float]) -> None:
     """These numbers on an axis, and no others."""
-    axis.set_major_locator(FixedLocator(ticks))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axis.set_minor_locator(NullLocator())
+    axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+    axis.set_ticks([], minor=True)
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -116,24 +132,14 @@ def log_ticks(low: float, high: float) -> list[float]:
     return ticks[:: math.ceil(len(ticks) / _TICKS)]
 
 
-def _curve(group: Group, values: Callable[[Run], np.ndarray | None]) -> Curve | None:
-    found = [v for run in group.drawn if (v := values(run)) is not None and np.isfinite(v).any()]
-    if not found:
-        return None
-    longest = max(map(len, found))
-    mean, half = bands([np.pad(v, (0, longest - len(v)), constant_values=np.nan) for v in found])
-    return Curve(group, np.arange(1, longest + 1), mean, half)
-
-
-def _draw(ax: Axes, curve: Curve, shade: float) -> None:
-    look = look_of(curve.group)
-    if curve.group.cumul and len(curve.x) == 1:  # one training on all tasks: the level to reach
-        ax.axhline(curve.mean[0], color=look["color"], linestyle=look["linestyle"])
+def _draw(ax: Axes, group: Group, band: np.ndarray, shade: float) -> None:
+    look, points = look_of(group), band.shape[1]
+    if group.cumul and points == 1:  # one training on all tasks: the level to reach
+        ax.axhline(band[1, 0], color=look["color"], linestyle=look["linestyle"])
         return
-    if len(curve.x) > MARKED:
+    if points > MARKED:
         look["marker"] = ""
-    band = np.stack([curve.mean - curve.half, curve.mean, curve.mean + curve.half])
-    draw_line(ax, curve.x, band, look, shade)
+    draw_line(ax, np.arange(1, points + 1), band, look, shade)
 
 
 def draw_line(
@@ -172,19 +178,10 @@ def heat_map(values: np.ndarray, x_label: str, y_label: str, bar_label: str) -> 
 
 
 def look_of(group: Group) -> dict[str, Any]:
-    """Colour, marker and dashes of a group's line."""
-    dashes = DASHES[(group.number - 1) // len(SERIES) % len(DASHES)]
-    return {"color": colour_of(group), "marker": marker_of(group), "linestyle": dashes}
-
-
-def colour_of(group: Group) -> str:
-    """The colour of a group, the same in every picture."""
-    return SERIES[(group.number - 1) % len(SERIES)]
-
-
-def marker_of(group: Group) -> str:
-    """The marker of a group's points."""
-    return MARKERS[(group.number - 1) % len(MARKERS)]
+    """Colour, marker and dashes of a group's line, the same in every picture."""
+    i = group.number - 1
+    look = {"color": SERIES[i % len(SERIES)], "marker": MARKERS[i % len(MARKERS)]}
+    return look | {"linestyle": DASHES[i // len(SERIES) % len(DASHES)]}
 
 
 def two_lines(label: str) -> str:
@@ -196,13 +193,3 @@ def two_lines(label: str) -> str:
 def file_part(group: Group) -> str:
     """A part of a file name that tells the group: its number, and its section's name."""
     return f"{group.number}_" + re.sub(r"[^A-Za-z0-9+-]+", "_", group.name)[:40].strip("_")
-
-
-def said_number(values: np.ndarray, of: Callable[[np.ndarray], Any]) -> str:
-    """What `of` makes of the values that are known, for a text."""
-    return "unknown" if np.isnan(values).all() else f"{of(values):.1f}"
-
-
-def _last(values: np.ndarray) -> str:
-    known = values[~np.isnan(values)]
-    return f"{known[-1]:.3g}"

@@ -2,43 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from utils.report import changes
-from utils.report.canvas import (
-    Axes,
-    Figure,
-    LinearSegmentedColormap,
-    MaxNLocator,
-    Normalize,
-    ScalarMappable,
-)
-from utils.report.drawing import (
-    FORGETTING,
-    MARKED,
-    MATRICES,
-    OVERALL,
-    OVERLAP,
-    WIDTH,
-    chart,
-    colour_of,
-    draw_line,
-    file_part,
-    heat_map,
-    line_chart,
-    log_ticks,
-    marker_of,
-    said_number,
-    set_ticks,
-    two_lines,
-)
-from utils.report.ranking import MAIN
+from utils.report import changes, drawing
+from utils.report.canvas import Axes, Figure, MaxNLocator
+from utils.report.ranking import Line
 from utils.report.statistics import estimate
-from utils.report.style import BETWEEN, DASHES, INK, MARKERS, SERIES, Picture, style
-from utils.report.sweeps import Line
+from utils.report.style import DASHES, INK, MARKERS, SERIES, TASKS, Picture, style
+from utils.report.wording import MAIN
 from utils.results import metrics
 from utils.results.arrays import numbers
 from utils.results.groups import Group, twins
@@ -50,8 +24,8 @@ def pictures(groups: Sequence[Group], lines: Sequence[Line] = ()) -> list[Pictur
     with style():
         keys, pairs = dict.fromkeys(line.key for line in lines), twins(groups)
         swept = [sweep([line for line in lines if line.key == key], pairs) for key in keys]
-        overall = [draw(groups) for draw in (*_OVERALL, *changes.OVERALL)]
-        each = [draw(group) for group in groups for draw in (*_EACH, *changes.EACH)]
+        overall = [draw(groups) for draw in _OVERALL]
+        each = [draw(group) for group in groups for draw in _EACH]
     return [picture for picture in (*swept, *overall, *each) if picture is not None]
 
 
@@ -60,25 +34,26 @@ def averages(groups: Sequence[Group]) -> Picture | None:
     groups = [group for group in groups if estimate(group.values(MAIN)).n]
     if len(groups) < 2:
         return None
-    lines = max(two_lines(group.label).count("\n") + 1 for group in groups)
-    figure = Figure(figsize=(WIDTH, 0.9 + (0.3 + 0.14 * lines) * len(groups)))
+    lines = max(drawing.two_lines(group.label).count("\n") + 1 for group in groups)
+    figure = Figure(figsize=(drawing.WIDTH, 0.9 + (0.3 + 0.14 * lines) * len(groups)))
     ax = figure.subplots()
     said = []
     for y, group in enumerate(groups):
         values = 100 * group.values(MAIN)
         found = estimate(values)
-        look: dict[str, Any] = {"color": colour_of(group), "marker": marker_of(group)}
+        look = drawing.look_of(group) | {"linestyle": "-"}
         half = None if np.isnan(found.half) else found.half
         ax.errorbar(found.mean, y, xerr=half, **look, capsize=4, markersize=7)
-        ax.plot(values, np.full(len(values), y + 0.2), ".", color=colour_of(group), alpha=0.6)
+        ax.plot(values, np.full(len(values), y + 0.2), ".", color=look["color"], alpha=0.6)
         place: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "bottom", "size": 8}
-        ax.annotate(two_lines(group.label), (0, y - 0.15), **place)
+        ax.annotate(drawing.two_lines(group.label), (0, y - 0.15), **place)
         said.append(f"{group.label} {found.mean:.1f} %")
     ax.set(xlabel="average accuracy after the last task (%)", yticks=[])
     ax.set_ylim(len(groups) - 0.5, -0.85)
     ax.spines["left"].set_visible(False)
     title = "Average accuracy (point and bar: mean and 95 % interval; dots: runs)"
-    return Picture(OVERALL, "average_accuracy", title, f"{title}: {'; '.join(said)}.", figure)
+    alt = f"{title}: {'; '.join(said)}."
+    return Picture(drawing.OVERALL, "average_accuracy", title, alt, figure)
 
 
 def sweep(lines: Sequence[Line], pairs: Sequence[tuple[Group, Group]]) -> Picture | None:
@@ -96,12 +71,14 @@ def sweep(lines: Sequence[Line], pairs: Sequence[tuple[Group, Group]]) -> Pictur
         d: {"color": INK, "linestyle": DASHES[1 + i % 3]} for i, d in enumerate(levels)
     }
     labels = [line.label for line in lines] + [dense.label for dense in levels]
-    figure, ax = chart(labels, [*looks[: len(lines)], *flat.values()])
+    said: list[str] = []
+    figure, ax = drawing.chart(labels, [*looks[: len(lines)], *flat.values()])
     for line, look in zip(lines, looks, strict=False):
         curves = [100 * group.values(MAIN) for group in line.groups]
         found = [estimate(values) for values in curves]
         band = np.array([(f.mean - f.half, f.mean, f.mean + f.half) for f in found]).T
-        draw_line(ax, np.array(line.values), band, look)
+        drawing.draw_line(ax, np.array(line.values), band, look)
+        said += [f"{g.label} {f.mean:.1f} %" for g, f in zip(line.groups, found, strict=True)]
         for x, values in zip(line.values, curves, strict=True):
             ax.plot(np.full(len(values), x), values, ".", color=look["color"], alpha=0.6)
     for dense, dashed in flat.items():
@@ -109,12 +86,8 @@ def sweep(lines: Sequence[Line], pairs: Sequence[tuple[Group, Group]]) -> Pictur
     _set_values(ax, sorted({value for line in lines for value in line.values}))
     ax.set(xlabel=key, ylabel="average accuracy (%)")
     title = f"Average accuracy against {key} (band: 95 % interval; dots: runs)"
-    said = [
-        f"{group.label} {100 * estimate(group.values(MAIN)).mean:.1f} %"
-        for line in lines
-        for group in line.groups
-    ]
-    return Picture(OVERALL, f"accuracy_by_{key}", title, f"{title}: {'; '.join(said)}.", figure)
+    alt = f"{title}: {'; '.join(said)}."
+    return Picture(drawing.OVERALL, f"accuracy_by_{key}", title, alt, figure)
 
 
 def _set_values(ax: Axes, values: Sequence[float]) -> None:
@@ -131,112 +104,79 @@ def _set_values(ax: Axes, values: Sequence[float]) -> None:
     places = ax.xaxis.get_transform().transform(np.array(values))
     letters = max(len(f"{value:g}") for value in values)
     if np.diff(places).min() >= (6 * letters + 4) / 250 * np.ptp(places):  # points, of the axis
-        set_ticks(ax.xaxis, values)
+        drawing.set_ticks(ax.xaxis, values)
     elif wide:
-        set_ticks(ax.xaxis, [*values[: values[0] == 0], *log_ticks(positive[0], values[-1])])
+        ticks = drawing.log_ticks(positive[0], values[-1])
+        drawing.set_ticks(ax.xaxis, [*values[: values[0] == 0], *ticks])
     else:
         whole = all(value.is_integer() for value in values)
         ax.xaxis.set_major_locator(MaxNLocator("auto", integer=whole, steps=[1, 2, 2.5, 5, 10]))
 
 
-def accuracy_seen(groups: Sequence[Group]) -> Picture | None:
-    """Mean accuracy over the tasks trained so far, after each of them."""
-    return line_chart(
-        groups,
-        OVERALL,
+def _lost(run: Run) -> np.ndarray | None:
+    one_by_one = not run.cumul and len(run.accs) > 1
+    return metrics.forgetting_curves(run.accs)[-1, :-1] if one_by_one else None
+
+
+def _active(run: Run) -> np.ndarray | None:
+    found = numbers(run.stats, "perc_on_avg", 1)
+    return found if found is not None and found.any() else None
+
+
+_LINES = (
+    drawing.LineChart(
         "accuracy_seen",
         "Mean accuracy on the tasks trained so far",
-        "after training on task",
         "accuracy on tasks so far (%)",
-        lambda run: 100 * metrics.accuracy_seen(run.accs),
+        lambda run: metrics.accuracy_seen(run.accs),
         floor=None,
-    )
-
-
-def accuracy_all(groups: Sequence[Group]) -> Picture | None:
-    """Mean accuracy over all tasks, where those to come are tested too."""
-
-    def all_tasks(run: Run) -> np.ndarray | None:
-        return 100 * np.mean(run.accs, axis=1) if run.accs.shape[1] > 1 else None
-
-    return line_chart(
-        groups,
-        OVERALL,
+    ),
+    drawing.LineChart(
         "accuracy_all",
         "Mean accuracy on all tasks, those still to come included",
-        "after training on task",
         "accuracy on all tasks (%)",
-        all_tasks,
-    )
-
-
-def forgetting_by_task(groups: Sequence[Group]) -> Picture | None:
-    """How much of each task is forgotten at the end."""
-
-    def lost(run: Run) -> np.ndarray | None:
-        one_by_one = not run.cumul and len(run.accs) > 1
-        return 100 * metrics.forgetting_curves(run.accs)[-1, :-1] if one_by_one else None
-
-    return line_chart(
-        groups,
-        OVERALL,
+        lambda run: np.mean(run.accs, axis=1) if run.accs.shape[1] > 1 else None,
+    ),
+    drawing.LineChart(
         "forgetting_by_task",
         "Forgetting of each task at the end: best earlier accuracy minus last",
-        "tested on task",
         "forgetting at the end (points)",
-        lost,
+        _lost,
+        "tested on task",
         floor=None,
-    )
-
-
-def active_units(groups: Sequence[Group]) -> Picture | None:
-    """How many inputs of the classifier are on in training, epoch by epoch."""
-
-    def active(run: Run) -> np.ndarray | None:
-        found = numbers(run.stats, "perc_on_avg", 1)
-        return found if found is not None and found.any() else None
-
-    return line_chart(
-        groups,
-        OVERALL,
+    ),
+    drawing.LineChart(
         "active_units",
         "Active units in training, after dropout",
-        "training epoch, over all tasks",
         "inputs of the classifier on (%)",
-        active,
+        _active,
+        "training epoch, over all tasks",
+        scale=1,
         logarithmic=True,
-    )
-
-
-def entropy(groups: Sequence[Group]) -> Picture | None:
-    """How evenly the units win, epoch by epoch."""
-
-    def share(run: Run) -> np.ndarray | None:
-        curve = metrics.entropies(run.stats)
-        return None if curve is None else 100 * curve
-
-    return line_chart(
-        groups,
-        OVERALL,
+    ),
+    drawing.LineChart(
         "entropy",
         "Entropy of the duty cycles of all k-winner layers",
-        "training epoch, over all tasks",
         "entropy (% of its maximum)",
-        share,
+        lambda run: metrics.entropies(run.stats),
+        "training epoch, over all tasks",
         floor=None,
-    )
+    ),
+)
 
 
 def accuracy_matrix(group: Group) -> Picture | None:
     """The accuracy on every task after every task, mean over the runs."""
     accs = 100 * mean_matrix(group)
-    alt = (
-        f"Heat map of accuracy, {group.label}: rows are tasks trained, columns tasks tested."
-        f" {_ends(accs)}"
-    )
-    figure = heat_map(accs, "tested on task", _trained_label(group), "accuracy (%)")
-    name = f"accuracy_matrix_{file_part(group)}"
-    return Picture(MATRICES, name, f"Accuracy matrix: {group.label}", alt, figure)
+    last, ends = accs[-1], "The last task was not reached."
+    if not np.isnan(last).all():
+        ends = f"After the last task from {np.nanmin(last):.0f} to {np.nanmax(last):.0f} %."
+    alt = f"Heat map of accuracy, {group.label}: rows are tasks trained, columns tasks tested."
+    alt += f" {ends}"
+    y_label = "trained on all tasks" if group.cumul else drawing.AFTER
+    figure = drawing.heat_map(accs, "tested on task", y_label, "accuracy (%)")
+    name = f"accuracy_matrix_{drawing.file_part(group)}"
+    return Picture(drawing.MATRICES, name, f"Accuracy matrix: {group.label}", alt, figure)
 
 
 def winner_overlap(group: Group) -> Picture | None:
@@ -246,14 +186,14 @@ def winner_overlap(group: Group) -> Picture | None:
         return None
     overlap = 100 * np.mean([metrics.winner_overlaps(usage) for usage in found], axis=0)
     labels = "units on while training on task", "and while training on task", "overlap (%)"
-    figure = heat_map(overlap, *labels)
+    figure = drawing.heat_map(overlap, *labels)
     between = overlap[np.triu_indices(len(overlap), 1)]
     alt = (
         f"Heat map of the overlap of active units of every two tasks, {group.label}: from"
         f" {np.nanmin(between):.0f} to {np.nanmax(between):.0f} %."
     )
-    name = f"winner_overlap_{file_part(group)}"
-    return Picture(OVERLAP, name, f"Winner overlap: {group.label}", alt, figure)
+    name = f"winner_overlap_{drawing.file_part(group)}"
+    return Picture(drawing.OVERLAP, name, f"Winner overlap: {group.label}", alt, figure)
 
 
 def forgetting_curves(group: Group) -> Picture | None:
@@ -263,28 +203,27 @@ def forgetting_curves(group: Group) -> Picture | None:
     lost = 100 * np.mean([metrics.forgetting_curves(run.accs) for run in group.drawn], axis=0)
     if np.isnan(lost).all():
         return None
-    figure = Figure(figsize=(WIDTH, 3.1))
+    figure = Figure(figsize=(drawing.WIDTH, 3.1))
     ax = figure.subplots()
     tasks = group.tasks
-    colours = LinearSegmentedColormap.from_list("tasks", BETWEEN)
-    norm = Normalize(1, max(2, tasks - 1))
+    norm = drawing.places(tasks - 1)
+    drawing.bar_of_tasks(figure, ax, norm, "tested on task")
     for j in range(tasks - 1):
         line = np.concatenate([[0.0], lost[j + 1 :, j]])
-        marker = "." if tasks <= MARKED else ""
-        ax.plot(range(j + 1, tasks + 1), line, color=colours(norm(j + 1)), marker=marker, lw=1.4)
-    ax.set(xlabel="after training on task", ylabel="forgetting (points)")
-    ax.set_xlim(left=max(0.5, ax.get_xlim()[0]))
-    ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    bar = figure.colorbar(ScalarMappable(norm, colours), ax=ax, label="tested on task", pad=0.02)
-    bar.locator = MaxNLocator(integer=True, nbins=6)
-    bar.update_ticks()
+        marker = "." if tasks <= drawing.MARKED else ""
+        ax.plot(range(j + 1, tasks + 1), line, color=TASKS(norm(j + 1)), marker=marker, lw=1.4)
+    ax.set(xlabel=drawing.AFTER, ylabel="forgetting (points)")
+    drawing.whole_tasks(ax)
     last = lost[-1, :-1]
-    alt = (
-        f"Line chart of the forgetting of each task as later ones are trained, {group.label}."
-        f" At the end from {said_number(last, np.nanmin)} to {said_number(last, np.nanmax)} points."
+    least, most = (
+        "unknown" if np.isnan(last).all() else f"{of(last):.1f}" for of in (np.nanmin, np.nanmax)
     )
     title = f"Forgetting, task by task: {group.label}"
-    return Picture(FORGETTING, f"forgetting_{file_part(group)}", title, alt, figure)
+    alt = (
+        f"Line chart of the forgetting of each task as later ones are trained, {group.label}."
+        f" At the end from {least} to {most} points."
+    )
+    return Picture(drawing.FORGETTING, f"forgetting_{drawing.file_part(group)}", title, alt, figure)
 
 
 def mean_matrix(group: Group) -> np.ndarray:
@@ -292,21 +231,5 @@ def mean_matrix(group: Group) -> np.ndarray:
     return np.mean([run.accs for run in group.drawn], axis=0)
 
 
-_OVERALL: tuple[Callable[[Sequence[Group]], Picture | None], ...] = (
-    averages, accuracy_seen, accuracy_all, forgetting_by_task, active_units, entropy,
-)  # fmt: skip
-_EACH: tuple[Callable[[Group], Picture | None], ...] = (
-    accuracy_matrix, forgetting_curves, winner_overlap,
-)  # fmt: skip
-
-
-def _trained_label(group: Group) -> str:
-    return "trained on all tasks" if group.cumul else "after training on task"
-
-
-def _ends(accs: np.ndarray) -> str:
-    """The last row in words."""
-    last = accs[-1]
-    if np.isnan(last).all():
-        return "The last task was not reached."
-    return f"After the last task from {np.nanmin(last):.0f} to {np.nanmax(last):.0f} %."
+_OVERALL = (averages, *_LINES, *changes.OVERALL)
+_EACH = (accuracy_matrix, forgetting_curves, winner_overlap, *changes.EACH)

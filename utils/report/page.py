@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
+from utils.report import tables
 from utils.report.answers import Report
 from utils.report.drawing import HEADINGS, MATRICES
 from utils.report.figures import mean_matrix
 from utils.report.style import DARK, LIGHT, Picture, inline
-from utils.report.tables import (
-    comparison_table,
-    configuration_table,
-    matrix_table,
-    metric_tables,
-    overview_table,
-    ranking_table,
-)
+from utils.report.wording import counted
 from utils.results.groups import Group
 from utils.results.metrics import METRICS
 
@@ -26,13 +20,11 @@ _LISTED = 4  # comparisons up to which nothing is folded
 
 def page(report: Report, pictures: Sequence[Picture], svgs: Sequence[str]) -> str:
     """The whole page. svgs: of each picture, as `Picture.svg` gives it."""
-    parts = {"Metrics": _tables(report)}
-    for heading, drawn in _by_heading(pictures, svgs).items():
-        parts[heading] = f'<div class="pictures">{"".join(drawn)}</div>' + (
-            _matrices(report.groups) if heading == MATRICES else ""
-        )
+    parts = {"Metrics": _tables(report)} | _figures(pictures, svgs)
+    if MATRICES in parts:
+        parts[MATRICES] += _matrices(report.groups)
     if len(report.groups) > 1:
-        parts["Configurations"] = configuration_table(report).page()
+        parts["Configurations"] = tables.configuration_table(report).page()
     parts["What the metrics mean"] = _meanings()
     links = "".join(f'<li><a href="#{_id(name)}">{escape(name)}</a></li>' for name in parts)
     sections = "\n".join(
@@ -67,9 +59,8 @@ def _answer(report: Report) -> str:
     if folded:
         summary = f"<summary>All {len(folded)} comparisons</summary>"
         listed += f"<details>{summary}{_listed(folded)}</details>"
-    count = sum(len(group.runs) for group in report.groups)
-    runs = f"{count} run{'s' if count != 1 else ''}"
-    groups = f"{len(report.groups)} configuration{'s' if len(report.groups) != 1 else ''}"
+    runs = counted(sum(len(group.runs) for group in report.groups), "run")
+    groups = counted(len(report.groups), "configuration")
     return (
         f'<p class="answer">{escape(first)}</p>\n'
         + (f"{listed}\n" if listed else "")
@@ -91,37 +82,31 @@ def _notes(report: Report) -> str:
 
 
 def _tables(report: Report) -> str:
-    tables = [table.page() for table in metric_tables(report)]
-    tables += [ranking_table(ranking).page() for ranking in report.rankings]
-    pairs = [comparison_table(pair).page() for pair in report.pairs]
+    parts = [*tables.metric_tables(report), *map(tables.ranking_table, report.rankings)]
+    parts += [tables.overview_table(report)] if len(report.pairs) > 1 else []
+    pairs = [tables.comparison_table(pair).page() for pair in report.pairs]
     if len(pairs) > _LISTED:
         summary = f"<summary>All metrics of {len(pairs)} comparisons</summary>"
         pairs = [f"<details>{summary}{''.join(pairs)}</details>"]
-    if len(report.pairs) > 1:
-        tables.append(overview_table(report).page())
-    return "\n".join(tables + pairs)
+    return "\n".join([part.page() for part in parts] + pairs)
 
 
-def _by_heading(pictures: Sequence[Picture], svgs: Sequence[str]) -> dict[str, list[str]]:
+def _figures(pictures: Sequence[Picture], svgs: Sequence[str]) -> dict[str, str]:
     """The pictures as HTML, by the heading that they stand under."""
-    found: dict[str, list[str]] = {heading: [] for heading in HEADINGS}
+    found = dict.fromkeys(HEADINGS, "")
     for picture, svg in zip(pictures, svgs, strict=True):
         caption = f"<figcaption>{escape(picture.title)}</figcaption>"
-        figure = f"<figure>{inline(svg, picture.name)}{caption}</figure>\n"
-        found[picture.heading].append(figure)
-    return {heading: drawn for heading, drawn in found.items() if drawn}
+        found[picture.heading] += f"<figure>{inline(svg, picture.name)}{caption}</figure>\n"
+    return {
+        heading: f'<div class="pictures">{drawn}</div>' for heading, drawn in found.items() if drawn
+    }
 
 
 def _matrices(groups: Sequence[Group]) -> str:
     """The accuracy matrices as tables, folded."""
-    tables = [
-        matrix_table(group, mean_matrix(group).tolist()).page()
-        for group in groups
-        if group.tasks <= _TABULATED
-    ]
-    if not tables:
-        return ""
-    return f"<details><summary>The same as tables</summary>{''.join(tables)}</details>"
+    few = [group for group in groups if group.tasks <= _TABULATED]
+    found = "".join(tables.matrix_table(g, mean_matrix(g).tolist()).page() for g in few)
+    return f"<details><summary>The same as tables</summary>{found}</details>" if found else ""
 
 
 def _meanings() -> str:

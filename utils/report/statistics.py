@@ -65,8 +65,8 @@ def estimate(values: Sequence[float] | np.ndarray) -> Estimate:
 
 
 def bands(curves: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and half width of the interval at every point of curves of one length, NaN left out."""
-    points = [estimate(column) for column in np.array(curves, float).T]
+    """Mean and half width of the interval at every point, of the curves that have one there."""
+    points = [estimate(column) for column in itertools.zip_longest(*curves, fillvalue=NAN)]
     return np.array([p.mean for p in points]), np.array([p.half for p in points])
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from utils.report.canvas import Figure, drawn_with, to_rgba
+from utils.report.canvas import Figure, LinearSegmentedColormap, drawn_with, to_rgba
 
 # Colours as they are in the files, on white, and on a dark page: a CSS variable each.
 PAPER, INK, FAINT = "#ffffff", "#1a1d21", "#c9ced6"
@@ -27,6 +27,7 @@ DARK = {
 MARKERS, DASHES = "os^Dv", ("-", (0, (5, 2)), (0, (1.5, 1.5)), (0, (6, 2, 1.5, 2)))
 # From the first task to the last: the same on both pages, and seen on both.
 BETWEEN = ("#2f86c1", "#857c6d", "#d2651c")
+TASKS = LinearSegmentedColormap.from_list("tasks", BETWEEN)
 MAPS = "cividis"  # of heat maps: even in lightness, for any colour vision
 
 _RC: dict[Any, Any] = {

@@ -12,11 +12,11 @@ import pandas as pd
 
 from exps.messages import shown
 from utils.report.answers import Pair, Report
-from utils.report.ranking import MAIN, Ranking
+from utils.report.ranking import Ranking
 from utils.report.statistics import Comparison, estimate
-from utils.report.wording import effect_text, estimate_text, p_text, unit_text, value_text
+from utils.report.wording import MAIN, effect_text, estimate_text, p_text, unit_text, value_text
 from utils.results.groups import MISSING, Group, differences
-from utils.results.metrics import ACCURACY, CHANGE, METRICS, SPARSITY
+from utils.results.metrics import ACCURACY, CHANGE, COST, METRICS, SPARSITY
 from utils.results.table import accuracy_frame, run_frame
 from utils.system.disk import write_own
 
@@ -26,6 +26,8 @@ _LATEX = {
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
     "±": r"$\pm$", "−": r"$-$", "–": "--", "…": r"\dots{}",
 }  # fmt: skip
+
+_NAME = 24  # characters up to which a group's name can stand above a column in a terminal
 
 
 @dataclass(frozen=True)
@@ -67,17 +69,17 @@ class Table:
 
     def terminal(self, width: int) -> str:
         """As text in columns: as many tables one below the other as the width asks for."""
-        left = max(len(row[0]) for row in (self.head, *self.rows))
-        sizes = [max(len(row[i]) for row in (self.head, *self.rows)) for i in range(len(self.head))]
+        rows = (self.head, *self.rows)
+        left, *sizes = (max(map(len, column)) for column in zip(*rows, strict=True))
         parts: list[list[int]] = [[]]
-        for i in range(1, len(self.head)):
+        for i in range(len(sizes)):
             if parts[-1] and left + sum(sizes[j] + 2 for j in (*parts[-1], i)) > width:
                 parts.append([])
             parts[-1].append(i)
         return "\n\n".join(
             "\n".join(
-                row[0].ljust(left) + "".join("  " + row[i].rjust(sizes[i]) for i in part)
-                for row in (self.head, *self.rows)
+                name.ljust(left) + "".join("  " + cells[i].rjust(sizes[i]) for i in part)
+                for name, *cells in rows
             )
             for part in parts
         )
@@ -103,28 +105,38 @@ def latex(text: str) -> str:
 def metric_tables(report: Report) -> list[Table]:
     """Mean and interval of every metric that some group has: a row per group."""
     tables = []
-    cost = [name for name in SPARSITY if not METRICS[name].unit]  # counts, which are wide
-    sparsity = [name for name in SPARSITY if METRICS[name].unit]
-    parts = {
-        "Accuracy": ACCURACY,
-        "Sparsity": sparsity,
-        "Cost": cost,
-        "Contexts and synapses": CHANGE,
-    }
-    for title, metrics in parts.items():
+    parts = {"Accuracy": ACCURACY, "Sparsity": SPARSITY, "Cost": COST}
+    for title, metrics in (parts | {"Contexts and synapses": CHANGE}).items():
         kept = [m for m in metrics if any(estimate(g.values(m)).n for g in report.groups)]
-        head = ["group", "runs", *(unit_text(METRICS[m]) for m in kept)]
+        head, rows = ["group", "runs", *(unit_text(METRICS[m]) for m in kept)], []
+        for group in report.groups:
+            ended, count = sum(run.complete for run in group.runs), len(group.runs)
+            runs = str(ended) if ended == count else f"{ended} of {count}"
+            means = [estimate_text(METRICS[m], estimate(group.values(m))) for m in kept]
+            rows.append([group.label, runs, *means])
         if kept:
-            rows = [_metric_row(group, kept) for group in report.groups]
             tables.append(Table(f"{title}: mean ± 95 % confidence interval", head, rows))
     return tables
 
 
-def _metric_row(group: Group, kept: Sequence[str]) -> list[str]:
-    estimates = [(METRICS[name], estimate(group.values(name))) for name in kept]
-    ended = sum(run.complete for run in group.runs)
-    count = str(ended) if ended == len(group.runs) else f"{ended} of {len(group.runs)}"
-    return [group.label, count, *(estimate_text(metric, mean) for metric, mean in estimates)]
+def as_text(report: Report, width: int) -> str:
+    """The answer, notes, all against the best of them, and the mean and interval of every metric,
+    in so many columns.
+    """
+    parts = ["\n".join(report.answer)]
+    if report.notes:
+        parts.append("\n".join(f"note: {note}" for note in report.notes))
+    names = [group.label for group in report.groups]
+    if any(len(name) > _NAME for name in names):
+        parts.append("\n".join(f"{group.number:>3}  {group.label}" for group in report.groups))
+        names = [str(group.number) for group in report.groups]
+    parts += [ranking_table(r).terminal(width) for r in report.rankings]
+    for table in metric_tables(report):
+        # A column per group, which is what a terminal has room for.
+        _, *rows = zip(table.head, *table.rows, strict=True)
+        turned = Table(table.caption, ["group", *names], [list(row) for row in rows])
+        parts.append(turned.terminal(width))
+    return "\n\n".join(parts)
 
 
 def overview_table(report: Report) -> Table:
@@ -147,11 +159,8 @@ def ranking_table(ranking: Ranking) -> Table:
     ]
     head = [ranking.line.key if ranking.line else "group", unit_text(METRICS[MAIN]), "runs"]
     head += ["lead (points)", *_COMPARISON[1:5]]
-    return Table(
-        f"{ranking.title}, the best and its lead on each; Holm for {ranking.pairs} pairs",
-        head,
-        rows,
-    )
+    caption = f"{ranking.title}, the best and its lead on each; Holm for {ranking.pairs} pairs"
+    return Table(caption, head, rows)
 
 
 def comparison_table(pair: Pair) -> Table:
@@ -183,10 +192,8 @@ def configuration_table(report: Report) -> Table:
     apart, labels = differences(report.groups), [group.label for group in report.groups]
     head, rows = ["key", *labels], [[key, *values] for key, values in apart.items()]
     if len(labels) > len(apart):
-        head, rows = (
-            ["group", *apart],
-            [list(row) for row in zip(labels, *apart.values(), strict=True)],
-        )
+        head = ["group", *apart]
+        rows = [list(row) for row in zip(labels, *apart.values(), strict=True)]
     return Table("Keys that differ between the groups (– : does nothing there)", head, rows)
 
 
@@ -204,11 +211,8 @@ def matrix_table(group: Group, accuracies: Sequence[Sequence[float]]) -> Table:
 
 def metric_frame(report: Report) -> pd.DataFrame:
     """One row per group and metric: mean, half width of the interval, deviation and number."""
-    rows = []
-    for group in report.groups:
-        for name in METRICS:
-            found = estimate(group.values(name))
-            rows.append((group.label, name, found.mean, found.half, found.sd, found.n))
+    found = [(g.label, name, estimate(g.values(name))) for g in report.groups for name in METRICS]
+    rows = [(label, name, e.mean, e.half, e.sd, e.n) for label, name, e in found]
     return pd.DataFrame(rows, columns=["group", "metric", "mean", "ci95", "sd", "n"])
 
 
@@ -222,9 +226,8 @@ def comparison_frame(report: Report) -> pd.DataFrame:
         for name, c in pair.metrics.items()
     ]
     for r in report.rankings:
-        found += [
-            (r.title, r.groups[0], g, MAIN, c) for g, c in zip(r.groups[1:], r.leads, strict=True)
-        ]
+        best, *others = r.groups
+        found += [(r.title, best, g, MAIN, c) for g, c in zip(others, r.leads, strict=True)]
     rows = []
     for question, first, second, name, c in found:
         d = c.difference
@@ -246,22 +249,16 @@ def write_tables(report: Report, folder: Path) -> None:
     for name, frame in frames.items():
         text = frame.map(_cell).rename(columns=_cell).to_csv(index=False, lineterminator="\n")
         write_own(folder / f"{name}.csv", text.encode())
-    tables = [table for table in all_tables(report) if table.rows]
+    tables = [*metric_tables(report), *map(ranking_table, report.rankings)]
+    tables += [overview_table(report)] if len(report.pairs) > 1 else []
+    tables += [*map(comparison_table, report.pairs), configuration_table(report)]
+    tables = [table for table in tables if table.rows]
     said = "\n".join(f"- {markdown(text)}" for text in (*report.answer, *report.notes))
     pages = "\n\n".join(table.markdown() for table in tables)
     write_own(folder / "tables.md", f"{said}\n\n{pages}\n".encode())
     head = "% Needs \\usepackage{booktabs}, and \\usepackage[T1]{fontenc} with pdflatex.\n"
     body = "\n\n".join(table.latex() for table in tables)
     write_own(folder / "tables.tex", f"{head}\n{body}\n".encode())
-
-
-def all_tables(report: Report) -> list[Table]:
-    """Metrics, comparisons and configurations."""
-    compared = [comparison_table(pair) for pair in report.pairs]
-    overview = [overview_table(report)] if len(report.pairs) > 1 else []
-    rankings = [ranking_table(ranking) for ranking in report.rankings]
-    metrics = metric_tables(report)
-    return [*metrics, *rankings, *overview, *compared, configuration_table(report)]
 
 
 def _cell(value: object) -> object:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from utils.report.statistics import Comparison, Estimate
 from utils.results.metrics import METRICS, Metric
 
+MAIN = "average_accuracy"  # what the answer is given in
 NONE = "–"
 
 
@@ -52,9 +53,9 @@ def range_text(differences: Sequence[float]) -> str:
     return f"{least if least == most else f'{least} to {most}'} points"
 
 
-def tasks_text(tasks: int) -> str:
+def counted(number: int, what: str) -> str:
     """'1 task', '5 tasks'."""
-    return f"{tasks} task" + ("" if tasks == 1 else "s")
+    return f"{number} {what}" + ("" if number == 1 else "s")
 
 
 def effect_text(effect: float) -> str:
@@ -62,36 +63,27 @@ def effect_text(effect: float) -> str:
     return NONE if math.isnan(effect) else f"{effect:+.2f}".replace("-", "−")
 
 
-def pairs_text(comparison: Comparison) -> str:
-    """What n counts: '5 seeds' of pairs, or '3 runs each, at least'."""
-    n = comparison.difference.n
-    if comparison.paired:
-        return f"{n} seed" + ("" if n == 1 else "s")
-    return f"{n} run" + ("" if n == 1 else "s") + " or more of each"
-
-
-def sentence(first: str, second: str, metric: str, comparison: Comparison) -> str:
+def sentence(first: str, second: str, comparison: Comparison) -> str:
     """The answer: which of the two is better, by how much, and how sure that is."""
-    shown, difference = METRICS[metric], comparison.difference
-    of = f"points of {shown.label}"
+    difference, n = comparison.difference, comparison.difference.n
     if math.isnan(difference.mean):
         return f"{first} and {second} cannot be compared: no run of one of them came to its end."
-    ahead = difference.mean * shown.better >= 0
-    better, worse = (first, second) if ahead else (second, first)
-    by = f"{value_text(shown, abs(difference.mean), difference.half)} {of}"
-    if difference.n == 1:
+    better, worse = (first, second) if difference.mean >= 0 else (second, first)
+    points = value_text(METRICS[MAIN], abs(difference.mean), difference.half)
+    by = f"{points} points of {METRICS[MAIN].label}"
+    if n == 1:
         runs = "of one seed" if comparison.paired else "of which one has a single run"
         return f"{better} was ahead of {worse} by {by}, in runs {runs}: too few to be sure."
+    of = f"{n} seeds" if comparison.paired else f"{n} runs or more of each"
     p = comparison.p_exact if math.isnan(comparison.p) else comparison.p
-    sure = f"p {p_text(p, '=')}, {comparison.test}"
+    sure = f"(n = {of}, p {p_text(p, '=')}, {comparison.test}"
     if comparison.p_adjusted > comparison.p:
         sure += f"; {p_text(comparison.p_adjusted)} after all comparisons"
-    sure = f"(n = {pairs_text(comparison)}, {sure})"
     if comparison.certain:
-        return f"{better} is better than {worse} by {by} {sure}."
+        return f"{better} is better than {worse} by {by} {sure})."
     if difference.mean == 0:
-        return f"{first} and {second} are equal in {shown.label} {sure}."
-    return f"{better} is ahead of {worse} by {by}, which may be chance {sure}."
+        return f"{first} and {second} are equal in {METRICS[MAIN].label} {sure})."
+    return f"{better} is ahead of {worse} by {by}, which may be chance {sure})."
 
 
 def _digits(metric: Metric, value: float, half: float) -> int:

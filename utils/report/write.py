@@ -1,9 +1,12 @@
-"""From result files to a report: the one way in, for the command and after a run."""
+"""From result files to a report, and to a terminal: the one way in, for the command and after a
+run.
+"""
 
 from __future__ import annotations
 
 import os
 import shlex
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,14 +15,42 @@ from exps.messages import shown, shown_path, three_lines
 from utils.report.answers import Report, make_report
 from utils.report.figures import pictures
 from utils.report.page import page
-from utils.report.tables import write_tables
+from utils.report.tables import as_text, write_tables
 from utils.results.files import ResultsError
-from utils.results.runs import read_runs
+from utils.results.groups import GroupError
+from utils.results.runs import NothingToReport, read_runs
 from utils.system.disk import make_own, require_no_link, write_own
-from utils.system.talk import Bar
+from utils.system.talk import Bar, fail, harmless, say
 
 _MOST = 8  # paths in a command that people would paste
-FIGURES = "figures.txt"  # lists the figures beside it
+
+
+def show(
+    paths: Sequence[str | os.PathLike[str]],
+    out: Path | None = None,
+    compared: Sequence[Sequence[str]] = (),
+    quiet: bool = False,
+) -> int:
+    """Write the report on these results, and print it unless quiet.
+
+    Returns the exit status: 0 all was read, 1 not all of it, 2 there is no such result or group,
+    130 Ctrl-C.
+    """
+    try:
+        made, path = report(paths, out, compared)
+    except (GroupError, NothingToReport) as error:
+        return fail(error, status=2)
+    except ResultsError as error:
+        return fail(error, status=1)
+    except KeyboardInterrupt:
+        return fail("interrupted: the report is not complete", status=130)
+    for problem in made.problems:
+        fail(problem, status=1)
+    if not quiet:
+        with harmless("the numbers cannot be shown here"):
+            say(f"{as_text(made, shutil.get_terminal_size((100, 24)).columns)}\n")
+        say(f"report: {shown_path(path)}")
+    return 1 if made.problems else 0
 
 
 def report(
@@ -37,7 +68,8 @@ def report(
     if not runs:
         raise ResultsError("\n".join(problems))
     made = replace(make_report(runs, problems, compared), command=command(paths, out))
-    folder = default_folder(paths[0]) if out is None else out
+    place = Path(paths[0])
+    folder = out or (place if place.is_dir() else place.parent) / "report"
     try:
         if out is None:  # among results, which others may have put there
             require_no_link(folder)
@@ -50,12 +82,6 @@ def report(
                 "choose another folder with --out",
             )
         ) from error
-
-
-def default_folder(path: str | os.PathLike[str]) -> Path:
-    """`report` in the folder of results, or in that of a result."""
-    place = Path(path)
-    return (place if place.is_dir() else place.parent) / "report"
 
 
 def command(paths: Sequence[str | os.PathLike[str]], out: Path | None = None) -> str:
@@ -90,10 +116,10 @@ def write(made: Report, folder: Path) -> Path:
 
 
 def _make_room(figures: Path, names: Sequence[str]) -> None:
-    """Remove the figures that an earlier report has written and this one will not (FIGURES
-    lists them); what anybody else has put there stays.
+    """Remove the figures that an earlier report has written and this one will not (the file
+    figures.txt lists them); what anybody else has put there stays.
     """
-    listed = figures / FIGURES
+    listed = figures / "figures.txt"
     text = listed.read_text(encoding="utf-8", errors="replace") if listed.is_file() else ""
     stale = set(text.splitlines()) - set(names)
     for path in figures.iterdir():

@@ -32,11 +32,6 @@ def numbers(stats: Mapping[str, Any], name: str, dimensions: int) -> np.ndarray 
     return found
 
 
-def shape_text(array: np.ndarray) -> str:
-    """Its shape, for a message."""
-    return "[" + ", ".join(map(str, array.shape)) + "]"
-
-
 @dataclass(frozen=True, eq=False)
 class Synapses:
     """Of a network that changes, after each of t tasks trained (T in all), in each of M layers:
@@ -87,7 +82,7 @@ def synapses(stats: Mapping[str, Any], tasks: int) -> Synapses | None:
     found = Synapses(weights, by_birth, by_age, frozen, rates, fresh)
     count, hidden = found.counts, fresh.shape[1]
     if trained > tasks or by_birth.shape[2] != tasks + 1 or not 1 <= hidden < layers:
-        raise ValueError(f"synapses_by_birth is {shape_text(by_birth)} for {tasks} task(s)")
+        raise ValueError(f"synapses_by_birth is {list(by_birth.shape)} for {tasks} task(s)")
     counted = np.all(by_birth >= 0) and np.all(count <= weights) and np.all(count.sum(1) > 0)
     if not counted or max(frozen.max(), rates.max()) > 1:
         raise ValueError("synapses_by_birth and what is with it are no counts and shares")
@@ -100,7 +95,7 @@ def contexts_found(stats: Mapping[str, Any], accs: np.ndarray) -> np.ndarray | N
     if found is None:
         return None
     if found.shape != accs.shape or not np.all(np.isnan(found) | ((found >= 0) & (found <= 1))):
-        raise ValueError(f"context_right is {shape_text(found)} or holds other than shares")
+        raise ValueError(f"context_right is {list(found.shape)} or holds other than shares")
     return found
 
 
@@ -111,5 +106,5 @@ def _part(stats: Mapping[str, Any], name: str, shape: tuple[int | None, ...]) ->
         raise ValueError(f"{name} is missing")
     fits = all(n in (None, m) for n, m in zip(shape, found.shape, strict=True))
     if not fits or not np.all(found >= 0):  # NaN is not, either
-        raise ValueError(f"{name} is {shape_text(found)} or holds something below 0")
+        raise ValueError(f"{name} is {list(found.shape)} or holds something below 0")
     return found

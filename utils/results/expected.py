@@ -92,15 +92,14 @@ def check(where: Path) -> tuple[str, bool]:
                 "name the folder of the results: --check-results DIR",
             )
         )
-    rows, verdicts = [], []
+    rows, count = [], Counter[str]()
     for path in paths:
         section, verdict = _verdict_on(path)
-        verdicts.append(verdict)
+        count[verdict.outcome] += 1
         accuracy = "-" if np.isnan(verdict.accuracy) else f"{verdict.accuracy:.2f} %"
         said = f"{verdict.outcome}: {verdict.why}"
         name = shown(path.name, 200)
         rows.append((name, section, accuracy, verdict.expected or "-", shown(said, 300)))
-    count = Counter(verdict.outcome for verdict in verdicts)
     good = count[MET] > 0 and not count[NOT_MET] and not count[UNREADABLE]
     total = ", ".join(f"{count[word]} {word}" for word in (MET, NOT_MET, NOT_COMPARED))
     if count[UNREADABLE]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from exps.messages import shown, three_lines
-from exps.sizes import MAX_RESULT
+from exps.sizes import MAX_RESULT as MAX_BYTES
 from utils.results.plain_data import NotPlainError, plain
 from utils.results.unpickler import loads
 from utils.system.disk import sync_folder
@@ -25,10 +25,8 @@ from utils.system.disk import sync_folder
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_BYTES = MAX_RESULT
-_MAX_NAME = (
-    80  # with date, seed and suffix below 143 characters, what the narrowest file systems take
-)
+# With date, seed and suffix below 143 characters, what the narrowest file systems take.
+_MAX_NAME = 80
 
 
 class ResultsError(Exception):
@@ -58,23 +56,32 @@ def save_results(
     folder that cannot be written.
     """
     payload = _pickle(config, stats, name)
-    folder = Path(results_dir)
-    with os_errors_explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        return _write(payload, folder, run or result_name(name, seed, when), replaces=run)
+    stem = run or result_name(name, seed, when)
+    with os_errors_explained(results_dir):
+        results_dir.mkdir(parents=True, exist_ok=True)
+        with _temporary(results_dir, payload) as temporary:
+            path = results_dir / f"{stem}.pkl"
+            if run is not None and _is_part_of(path, run):
+                temporary.replace(path)
+            else:
+                path = _publish(temporary, path)
+        sync_folder(results_dir)
+        return path
 
 
 def result_name(name: str, seed: int, when: datetime) -> str:
-    """The name of a result, without suffix: nothing in it leaves the folder."""
-    return f"{_file_name(name)}_{when:%Y-%m-%d_%H-%M-%S}_s{seed}"
+    """The name of a result, without suffix: nothing in it leaves the folder, and it is one for
+    every system; the date behind it keeps it off names like CON.
+    """
+    part = re.sub(r"[^A-Za-z0-9_+-]", "_", name)[:_MAX_NAME].lstrip("-") or "experiment"
+    return f"{part}_{when:%Y-%m-%d_%H-%M-%S}_s{seed}"
 
 
 def check_writable(results_dir: Path) -> None:
     """Make the folder if it is missing; raises ResultsError when nothing can be written there."""
-    folder = Path(results_dir)
-    with os_errors_explained(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        with _temporary(folder, b"."):
+    with os_errors_explained(results_dir):
+        results_dir.mkdir(parents=True, exist_ok=True)
+        with _temporary(results_dir, b"."):
             pass
 
 
@@ -176,22 +183,6 @@ def _plain_part(what: str, part: dict[str, Any]) -> Any:
         raise
 
 
-def _file_name(name: str) -> str:
-    """A part of a file name for every system; the date behind it keeps it off names like CON."""
-    return re.sub(r"[^A-Za-z0-9_+-]", "_", name)[:_MAX_NAME].lstrip("-") or "experiment"
-
-
-def _write(payload: bytes, folder: Path, stem: str, replaces: str | None) -> Path:
-    with _temporary(folder, payload) as temporary:
-        path = folder / f"{stem}.pkl"
-        if replaces is not None and _is_part_of(path, replaces):
-            temporary.replace(path)
-        else:
-            path = _publish(temporary, folder, stem)
-    sync_folder(folder)
-    return path
-
-
 def _is_part_of(path: Path, run: str) -> bool:
     """Whether this is what the run has left: early, or just before its folder was removed."""
     try:
@@ -215,16 +206,16 @@ def _temporary(folder: Path, payload: bytes) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def _publish(temporary: Path, folder: Path, stem: str) -> Path:
-    """Give the file the first name that is free."""
-    path, number = folder / f"{stem}.pkl", 1
+def _publish(temporary: Path, path: Path) -> Path:
+    """Give the file this name, or the first behind it that is free."""
+    stem, number = path.stem, 1
     while True:
         try:
             _take_name(temporary, path)
             return path
         except FileExistsError:
             number += 1
-            path = folder / f"{stem}_{number}.pkl"
+            path = path.with_name(f"{stem}_{number}.pkl")
 
 
 def _take_name(temporary: Path, path: Path) -> None:
@@ -233,10 +224,8 @@ def _take_name(temporary: Path, path: Path) -> None:
         path.hardlink_to(temporary)
     except FileExistsError:
         raise
-    except (
-        OSError,
-        NotImplementedError,
-    ):  # no hard links on this file system: reserve, then replace
+    except (OSError, NotImplementedError):
+        # No hard links on this file system: reserve, then replace.
         path.touch(exist_ok=False)
         try:
             temporary.replace(path)
@@ -265,7 +254,7 @@ def os_errors_explained(folder: Path) -> Iterator[None]:
 def _read(path: Path) -> bytes:
     try:
         if not path.exists():
-            raise ResultsError(f"{_name_of(path)}: no such result file; check the name")
+            raise ResultsError(f"{shown(str(path), 400)}: no such result file; check the name")
         if not path.is_file():
             raise _unreadable(path, "it is not a file")
         with path.open("rb") as file:
@@ -281,10 +270,6 @@ def _read(path: Path) -> bytes:
 
 def _unreadable(path: str | os.PathLike[str], why: str) -> ResultsError:
     return ResultsError(
-        f"{_name_of(path)}: not a result file that can be read: {shown(why, 400)}; nothing in it"
-        " was run, use another copy or repeat the experiment"
+        f"{shown(os.fspath(path), 400)}: not a result file that can be read: {shown(why, 400)};"
+        " nothing in it was run, use another copy or repeat the experiment"
     )
-
-
-def _name_of(path: str | os.PathLike[str]) -> str:
-    return shown(os.fspath(path), 400)

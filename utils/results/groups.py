@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,6 @@ from utils.system.times import instant_or_unknown
 
 UNKNOWN = "unknown"  # data of results that do not tell them
 MISSING = "–"  # a key that a configuration lacks, or that does nothing in it
-# Trained on all tasks together, the number of epochs means something else.
-_CUMUL_ONLY = {"cumul", "train_ep"}
 _SHOWN_DIFFERENCES = 4  # in the name of a group
 _LONGEST = 60  # characters of a section's name in it
 
@@ -64,10 +63,15 @@ class Group:
         return [run for run in self.runs if run.complete] or self.runs
 
     def value(self, run: Run, metric: str) -> float:
-        """A metric of one of its runs; NaN where it has none."""
-        if metric == "intransigence" and self.reference is not None:
-            return metrics.intransigence(run.accs, self.reference.accuracies_of(run.seed))
-        return run.metrics[metric]
+        """A metric of one of its runs; NaN where it has none. Intransigence is against the
+        reference's run of the same seed, or the mean of its runs where there is none.
+        """
+        if metric != "intransigence" or self.reference is None:
+            return run.metrics[metric]
+        every = self.reference.runs
+        same = [other for other in every if other.seed == run.seed is not None]
+        last = np.mean([other.accs[-1] for other in same or every], axis=0)
+        return metrics.intransigence(run.accs, last)
 
     def values(self, metric: str) -> np.ndarray:
         """A metric of every run, float [runs]."""
@@ -79,13 +83,6 @@ class Group:
             run.path if run.seed is None else run.seed: self.value(run, metric) for run in self.runs
         }
         return {key: value for key, value in found.items() if not np.isnan(value)}
-
-    def accuracies_of(self, seed: int | None) -> np.ndarray:
-        """Accuracy on each task at the end of the run of this seed, or the mean of all runs where
-        there is none: float [T].
-        """
-        same = [run for run in self.runs if run.seed == seed is not None]
-        return np.mean([run.accs[-1] for run in same or self.runs], axis=0)
 
 
 def grouped(runs: Iterable[Run]) -> list[Group]:
@@ -155,11 +152,8 @@ def find(groups: Sequence[Group], wanted: str) -> Group:
 
 def _group(number: int, runs: list[Run]) -> Group:
     """The runs of one configuration; of those of one seed, the newest complete one counts."""
-    newest: dict[object, Run] = {}
-    for run in sorted(runs, key=_age):
-        newest[run.path if run.seed is None else run.seed] = run
-    kept = list(newest.values())
-    kept.sort(key=lambda run: (run.seed is None, run.seed, str(run.path)))
+    newest = {run.path if run.seed is None else run.seed: run for run in sorted(runs, key=_age)}
+    kept = sorted(newest.values(), key=lambda run: (run.seed is None, run.seed, str(run.path)))
     return Group(number, kept[0].name, kept, [run for run in runs if run not in kept])
 
 
@@ -185,7 +179,7 @@ def _label(groups: Sequence[Group]) -> None:
 
 def _sayings(same: Sequence[Group]) -> list[str]:
     """What tells each of these groups from the others, as short as does; '' for a single one."""
-    apart = differences(same) if len(same) > 1 else {}
+    apart = differences(same)
     # A key that others lack, such as those of a sparse network, follows from one that all have.
     both = {key: texts for key, texts in apart.items() if MISSING not in texts}
     said: list[str] = []
@@ -206,17 +200,13 @@ def _reference(group: Group, groups: Sequence[Group]) -> Group | None:
     for other in groups:
         fits = other.cumul and not group.cumul and other.tasks == group.tasks
         complete = all(run.complete for run in other.runs)
-        if fits and complete and _same(group, other, ignored=_CUMUL_ONLY, cumul=True):
+        # Trained on all tasks together, the number of epochs means something else.
+        if fits and complete and _same(group, other, cumul=True, train_ep=1):
             return other
     return None
 
 
-def _same(group: Group, other: Group, ignored: Iterable[str] = (), **changes: bool) -> bool:
-    """Whether the group, with these keys changed, has the configuration of the other."""
-    mine, its = as_if(group.runs[0], **changes), as_if(other.runs[0], **changes)
-    if mine is None or its is None:
-        return False
-    for key in ignored:
-        mine.pop(key, None)
-        its.pop(key, None)
-    return mine == its
+def _same(group: Group, other: Group, **changes: Any) -> bool:
+    """Whether the two have the same configuration but for these keys."""
+    mine, its = (as_if(one.runs[0], **changes) for one in (group, other))
+    return mine is not None and mine == its

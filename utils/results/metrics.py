@@ -4,12 +4,6 @@ In all of them `accs` is float [T, T], `accs[i, j]`: accuracy (0 to 1) on task j
 task i, NaN where it was not tested. A network trained once on all tasks together (cumul) has one
 row, [1, T]. What a definition needs and a run does not have makes the metric NaN: a run that was
 cut short has no average accuracy, a single task cannot be forgotten.
-
-    from utils.metrics import measure
-    from utils.results import load_results
-
-    config, stats = load_results("results/NAME.pkl")
-    print(measure(stats)["forgetting"])
 """
 
 from __future__ import annotations
@@ -20,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.results.arrays import LARGEST, contexts_found, numbers, shape_text, synapses
+from utils.results.arrays import LARGEST, contexts_found, numbers, synapses
 
 NAN = float("nan")
 MAX_TASKS = 1000  # as many as an experiment may have
@@ -30,69 +24,69 @@ MAX_TASKS = 1000  # as many as an experiment may have
 class Metric:
     """How a metric is shown.
 
-    unit: `%` for fractions that are shown in percent, `points` for differences of such, or '';
-    better: 1 if more is better, -1 if less is, 0 if neither.
+    unit: `%` for fractions that are shown in percent, `points` for differences of such, or ''.
     """
 
     label: str
     unit: str
-    better: int
     meaning: str
 
 
 ACCURACY = {
     "average_accuracy": Metric(
-        "average accuracy", "%", 1, "mean accuracy over all tasks after the last one"
+        "average accuracy", "%", "mean accuracy over all tasks after the last one"
     ),
     "learning_accuracy": Metric(
-        "learning accuracy", "%", 1, "accuracy on a task right after training on it, mean over all"
+        "learning accuracy", "%", "accuracy on a task right after training on it, mean over all"
     ),
     "forgetting": Metric(
-        "forgetting", "points", -1, "best earlier accuracy on a task minus the last, mean over all"
+        "forgetting", "points", "best earlier accuracy on a task minus the last, mean over all"
     ),
     "bwt": Metric(
-        "backward transfer", "points", 1, "last accuracy on a task minus that right after training"
+        "backward transfer", "points", "last accuracy on a task minus that right after training"
     ),
     "fwt": Metric(
-        "forward transfer", "points", 1, "accuracy on a task just before it, minus untrained"
+        "forward transfer", "points", "accuracy on a task just before it, minus untrained"
     ),
     "intransigence": Metric(
-        "intransigence", "points", -1, "what training on all tasks together learns better"
+        "intransigence", "points", "what training on all tasks together learns better"
     ),
 }
 SPARSITY = {
     "active_percentage": Metric(
-        "active units", "%", 0, "inputs of the classifier that are on in training"
+        "active units", "%", "inputs of the classifier that are on in training"
     ),
     "entropy_ratio": Metric(
-        "duty-cycle entropy", "%", 1, "of its maximum, at the end: 100 % if all win equally often"
+        "duty-cycle entropy", "%", "of its maximum, at the end: 100 % if all win equally often"
     ),
     "dead_units": Metric(
-        "dead units", "%", -1, "inputs of the classifier that were never on in training"
+        "dead units", "%", "inputs of the classifier that were never on in training"
     ),
     "winner_overlap": Metric(
-        "winner overlap", "%", 0, "use of the same units by two tasks, mean over all pairs"
+        "winner overlap", "%", "use of the same units by two tasks, mean over all pairs"
     ),
-    "weight_density": Metric("weight density", "%", 0, "weights that are not masked"),
-    "params": Metric("parameters", "", 0, "weights and biases"),
-    "active_params": Metric("parameters, active", "", 0, "those that are not masked"),
-    "macs": Metric("multiply-adds", "", 0, "for one picture, forward, computed densely"),
+    "weight_density": Metric("weight density", "%", "weights that are not masked"),
+}
+COST = {
+    "params": Metric("parameters", "", "weights and biases"),
+    "active_params": Metric("parameters, active", "", "those that are not masked"),
+    "macs": Metric("multiply-adds", "", "for one picture, forward, computed densely"),
     "active_macs": Metric(
-        "multiply-adds, active", "", 0, "those of weights not masked, with inputs that are on"
+        "multiply-adds, active", "", "those of weights not masked, with inputs that are on"
     ),
 }
 CHANGE = {
     "context_found": Metric(
-        "context found", "%", 1, "pictures whose context was found at the end, mean over all tasks"
+        "context found", "%", "pictures whose context was found at the end, mean over all tasks"
     ),
     "synapses_in_use": Metric(
-        "synapses in use", "%", 0, "of all weights, at the end: not masked, and in a context"
+        "synapses in use", "%", "of all weights, at the end: not masked, and in a context"
     ),
     "frozen_synapses": Metric(
-        "frozen synapses", "%", 0, "of those in use, in the last task: they could not learn"
+        "frozen synapses", "%", "of those in use, in the last task: they could not learn"
     ),
 }
-METRICS = ACCURACY | SPARSITY | CHANGE
+METRICS = ACCURACY | SPARSITY | COST | CHANGE
 
 
 def average_accuracy(accs: np.ndarray) -> float:
@@ -191,8 +185,7 @@ def active_percentage(perc_on_avg: np.ndarray) -> float:
 
     perc_on_avg: float [E], percent.
     """
-    recorded = len(perc_on_avg) > 0 and bool(perc_on_avg.any())
-    return float(np.mean(perc_on_avg)) / 100 if recorded else NAN
+    return float(np.mean(perc_on_avg)) / 100 if perc_on_avg.any() else NAN
 
 
 def entropy_curve(entropy: np.ndarray, max_entropy: np.ndarray) -> np.ndarray:
@@ -250,18 +243,19 @@ def weight_density(densities: Mapping[str, float], params: Mapping[str, float]) 
     return sum(densities[name] * params[name] for name in densities) / sum(params.values())
 
 
-def measure(stats: Mapping[str, Any], cumulative: np.ndarray | None = None) -> dict[str, float]:
+def measure(stats: Mapping[str, Any]) -> dict[str, float]:
     """Every metric of a run by name, in the order of METRICS; NaN for what it cannot have.
 
-    stats: as `load_results` gives it, of 2019 as well; cumulative: accuracy on each
-    task of the same network trained on all tasks together. Metrics in % and points are fractions (0
-    to 1). All of a run that was cut short is NaN but what its network is: density, parameters and
-    multiply-adds. Raises ValueError for stats of another form.
+    stats: as `load_results` gives it, of 2019 as well. Metrics in % and points are fractions (0 to
+    1). Intransigence is NaN: it needs another run. All of a run that was cut short is NaN but what
+    its network is: density, parameters and multiply-adds. Raises ValueError for stats of another
+    form.
     """
     accs = accuracies(stats)
-    ended = not np.isnan(accs[-1]).all()
-    values = _of_accuracies(stats, accs, cumulative, ended) | _of_activity(stats, len(accs), ended)
-    values |= _of_costs(stats) | _of_change(stats, accs, ended)
+    values = _of_accuracies(stats, accs) | _of_activity(stats, accs)
+    if np.isnan(accs[-1]).all():
+        values = dict.fromkeys(values, NAN)
+    values |= _of_costs(stats)
     return {name: values[name] for name in METRICS}
 
 
@@ -272,7 +266,7 @@ def accuracies(stats: Mapping[str, Any]) -> np.ndarray:
         raise ValueError("it has no accuracy matrix (accs)")
     if accs.shape[0] not in (1, accs.shape[1]) or not 1 <= accs.shape[1] <= MAX_TASKS:
         raise ValueError(
-            f"accs is {shape_text(accs)}, not [T, T] or [1, T] with T up to {MAX_TASKS}"
+            f"accs is {list(accs.shape)}, not [T, T] or [1, T] with T up to {MAX_TASKS}"
         )
     if not np.all(np.isnan(accs) | ((accs >= 0) & (accs <= 1))):
         raise ValueError("accs holds numbers that are no accuracies from 0 to 1")
@@ -285,7 +279,7 @@ def entropies(stats: Mapping[str, Any]) -> np.ndarray | None:
     if entropy is None or most is None or not len(most) or not len(entropy):
         return None
     if entropy.shape[1] != len(most):
-        raise ValueError(f"entropy is {shape_text(entropy)}, but max_entropy is {shape_text(most)}")
+        raise ValueError(f"entropy is {list(entropy.shape)}, but max_entropy is {list(most.shape)}")
     return entropy_curve(entropy, most)
 
 
@@ -304,59 +298,47 @@ def usage(stats: Mapping[str, Any]) -> np.ndarray | None:
     return None if repeated and "meta" not in stats else on_idxs
 
 
-def _of_accuracies(
-    stats: Mapping[str, Any], accs: np.ndarray, cumulative: np.ndarray | None, ended: bool
-) -> dict[str, float]:
-    untrained = numbers(stats, "untrained", 1)
-    tasks = accs.shape[1]
-    for name, array in (("untrained", untrained), ("cumulative", cumulative)):
-        if array is not None and array.shape != (tasks,):
-            raise ValueError(f"{name} is {shape_text(array)}, but there are {tasks} task(s)")
+def _of_accuracies(stats: Mapping[str, Any], accs: np.ndarray) -> dict[str, float]:
+    untrained, tasks = numbers(stats, "untrained", 1), accs.shape[1]
+    if untrained is not None and untrained.shape != (tasks,):
+        raise ValueError(f"untrained is {list(untrained.shape)}, but there are {tasks} task(s)")
     return {
         "average_accuracy": average_accuracy(accs),
         "learning_accuracy": learning_accuracy(accs),
         "forgetting": forgetting(accs),
         "bwt": backward_transfer(accs),
-        "fwt": NAN if untrained is None or not ended else forward_transfer(accs, untrained),
-        "intransigence": NAN if cumulative is None else intransigence(accs, cumulative),
+        "fwt": NAN if untrained is None else forward_transfer(accs, untrained),
+        "intransigence": NAN,
     }
 
 
-def _of_activity(stats: Mapping[str, Any], trainings: int, ended: bool) -> dict[str, float]:
+def _of_activity(stats: Mapping[str, Any], accs: np.ndarray) -> dict[str, float]:
     active, curve, on_idxs = numbers(stats, "perc_on_avg", 1), entropies(stats), usage(stats)
-    if on_idxs is not None and len(on_idxs) > trainings:
-        raise ValueError(f"on_idxs is {shape_text(on_idxs)}, but accs has {trainings} row(s)")
+    if on_idxs is not None and len(on_idxs) > len(accs):
+        raise ValueError(f"on_idxs is {list(on_idxs.shape)}, but accs has {len(accs)} row(s)")
+    right, some = contexts_found(stats, accs), synapses(stats, accs.shape[1])
     return {
-        "active_percentage": NAN if active is None or not ended else active_percentage(active),
-        "entropy_ratio": NAN if curve is None or not ended else float(curve[-1]),
-        "dead_units": NAN if on_idxs is None or not ended else dead_units(on_idxs),
-        "winner_overlap": NAN if on_idxs is None or not ended else winner_overlap(on_idxs),
+        "active_percentage": NAN if active is None else active_percentage(active),
+        "entropy_ratio": NAN if curve is None else float(curve[-1]),
+        "dead_units": NAN if on_idxs is None else dead_units(on_idxs),
+        "winner_overlap": NAN if on_idxs is None else winner_overlap(on_idxs),
+        "context_found": NAN if right is None else float(np.mean(right[-1])),
+        "synapses_in_use": NAN if some is None else float(some.density()[-1]),
+        "frozen_synapses": NAN if some is None else float(some.mean(some.frozen)[-1]),
     }
-
-
-def _of_change(stats: Mapping[str, Any], accs: np.ndarray, ended: bool) -> dict[str, float]:
-    right, changed = contexts_found(stats, accs), synapses(stats, accs.shape[1])
-    values = dict.fromkeys(CHANGE, NAN)
-    if ended and right is not None:
-        values["context_found"] = float(np.mean(right[-1]))
-    if ended and changed is not None:
-        values["synapses_in_use"] = float(changed.density()[-1])
-        values["frozen_synapses"] = float(changed.mean(changed.frozen)[-1])
-    return values
 
 
 def _of_costs(stats: Mapping[str, Any]) -> dict[str, float]:
     layers, densities = stats.get("costs"), stats.get("weight_density")
-    parts = ("params", "active_params", "macs", "active_macs")
     try:
         layers = [dict(layer) for layer in layers or []]
-        if not all(0 <= float(layer[part]) <= LARGEST for layer in layers for part in parts):
+        if not all(0 <= float(layer[part]) <= LARGEST for layer in layers for part in COST):
             raise ValueError("numbers below 0 or without bounds")
-        sums = {part: sum(float(layer[part]) for layer in layers) for part in parts}
+        sums = {part: sum(float(layer[part]) for layer in layers) for part in COST}
         sizes = {str(layer["name"]): float(layer["params"]) for layer in layers}
         shares = {str(name): float(share) for name, share in dict(densities or {}).items()}
         if not layers:
-            return dict.fromkeys((*parts, "weight_density"), NAN)
+            return dict.fromkeys((*COST, "weight_density"), NAN)
         return sums | {"weight_density": weight_density(shares, sizes)}
     except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         raise ValueError(f"costs or weight_density is of another form ({error!r:.60})") from None

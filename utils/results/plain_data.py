@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -30,12 +29,14 @@ class NotPlainError(Exception):
         return f"{place}: {self.args[0]}" if place else str(self.args[0])
 
 
-class StandIn(ABC):
-    """What a reader holds instead of an object, until the whole is known."""
+class StandIn:
+    """What a reader holds instead of an object of this kind, until the whole is known."""
 
-    @abstractmethod
+    kind: str
+
     def plain(self) -> Any:
         """The data it stands for, of plain values and other stand-ins; raises NotPlainError."""
+        raise NotPlainError(f"{self.kind} is not plain Python or numpy data")
 
 
 def plain(value: Any) -> Any:
@@ -87,7 +88,10 @@ class _Copier:
             parts = self._children(enumerate(value), levels)
             new = type(value)(p.value for p in parts)
         else:
-            raise NotPlainError(f"{_describe(value)} is not plain Python or numpy data")
+            kind = f"{type(value).__module__}.{type(value).__qualname__}"
+            if isinstance(value, np.ndarray | np.generic):
+                kind += f" of dtype {value.dtype}"
+            raise NotPlainError(f"{kind} is not plain Python or numpy data")
         height = 1 + max((p.height for p in parts), default=0)
         values = 1 + sum(p.values for p in parts)
         _check_count(values)
@@ -123,8 +127,3 @@ def check_key(key: Any) -> None:
         return
     kind = type(key).__name__
     raise NotPlainError(f"a dict key of type {kind}: use text or a 64-bit whole number")
-
-
-def _describe(value: Any) -> str:
-    kind = f"{type(value).__module__}.{type(value).__qualname__}"
-    return f"{kind} of dtype {value.dtype}" if isinstance(value, np.ndarray | np.generic) else kind

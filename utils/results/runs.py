@@ -203,11 +203,9 @@ def _experiment(name: str, texts: Mapping[str, str]) -> Experiment | None:
     named = texts.get("methods", "").split(",")
     ours = {"methods": ",".join(name for name in named if not is_path(name.strip()))}
     texts = {k: ours.get(k, v) for k, v in texts.items() if k != "optimizer" or not is_path(v)}
-    values: dict[str, Any] = {}
+    known = {key: found for key in texts if (found := definition(key))}
     try:
-        for key, text in texts.items():
-            if known := definition(key):
-                values[key] = known.kind.parse(text)
+        values = {key: found.kind.parse(texts[key]) for key, found in known.items()}
     except ValueError:
         return None
     return Experiment(name=name, **values) if values else None

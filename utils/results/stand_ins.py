@@ -39,10 +39,9 @@ class Object(StandIn):
             return self.state
         raise NotPlainError(f"an incomplete {kind}")
 
-    def plain(self) -> dict[str, str]:
-        if self.kind != "configparser.SectionProxy":
-            raise NotPlainError(f"{self.kind} is not plain Python or numpy data")
-        return _section_values(self)
+    def plain(self) -> Any:
+        is_section = self.kind == "configparser.SectionProxy"
+        return _section_values(self) if is_section else super().plain()
 
 
 @dataclass(eq=False)
@@ -51,6 +50,7 @@ class DType(StandIn):
 
     code: str
     order: str = "="
+    kind = "numpy.dtype"
 
     def build(self, state: Any) -> None:
         version, order, *rest = state
@@ -60,9 +60,6 @@ class DType(StandIn):
 
     def numpy(self) -> np.dtype[Any]:
         return np.dtype(self.order + self.code)
-
-    def plain(self) -> Any:
-        raise NotPlainError("numpy.dtype is not plain Python or numpy data")
 
 
 @dataclass(eq=False)
@@ -131,10 +128,6 @@ def _make_scalar(dtype: Any, raw: Any) -> Any:
     return _array(raw, dtype, (), "C")[()]
 
 
-def _make_dict() -> dict[Any, Any]:
-    return {}
-
-
 def _not_callable(*_args: Any) -> Any:
     raise NotPlainError("a call of numpy.ndarray")
 
@@ -149,27 +142,18 @@ _NUMPY: dict[str, Callable[..., Any]] = {
     "numeric._frombuffer": _array,
 }
 
+_OF_2019 = (
+    "builtins.getattr functools.partial re._compile configparser.BasicInterpolation"
+    " configparser.ConfigParser configparser.ConverterMapping configparser.SectionProxy"
+)
+
 # What "calling" a name means here; a name that is not here cannot even be asked for.
 # numpy 2 renamed numpy.core to numpy._core.
 MEANINGS: dict[str, Callable[..., Any]] = {
     "numpy.ndarray": _not_callable,
     "numpy.dtype": _make_dtype,
-    "collections.OrderedDict": _make_dict,
-    **{
-        f"numpy.{core}.{name}": meaning
-        for core in ("core", "_core")
-        for name, meaning in _NUMPY.items()
-    },
-    **{
-        kind: _inert(kind)
-        for kind in (
-            "builtins.getattr",
-            "configparser.BasicInterpolation",
-            "configparser.ConfigParser",
-            "configparser.ConverterMapping",
-            "configparser.SectionProxy",
-            "functools.partial",
-            "re._compile",
-        )
-    },
+    "collections.OrderedDict": lambda: {},
+    **{f"numpy.core.{name}": meaning for name, meaning in _NUMPY.items()},
+    **{f"numpy._core.{name}": meaning for name, meaning in _NUMPY.items()},
+    **{kind: _inert(kind) for kind in _OF_2019.split()},
 }

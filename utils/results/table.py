@@ -10,7 +10,7 @@ import pandas as pd
 from exps.experiment import definition
 from utils.results.groups import MISSING, Group, differences
 from utils.results.metrics import METRICS
-from utils.results.runs import Run, program
+from utils.results.runs import program
 
 
 def run_frame(groups: Sequence[Group]) -> pd.DataFrame:
@@ -24,7 +24,9 @@ def run_frame(groups: Sequence[Group]) -> pd.DataFrame:
             first = {"group": group.label, "name": run.name, "seed": run.seed}
             values = {name: group.value(run, name) for name in METRICS}
             end = {"status": run.status, "tasks_done": run.done, "counts": run in group.runs}
-            end |= {"elapsed": _elapsed(run), "program": program(run), "path": str(run.path)}
+            told = run.stats.get("elapsed")  # seconds
+            elapsed = float(told) if isinstance(told, int | float) else np.nan
+            end |= {"elapsed": elapsed, "program": program(run), "path": str(run.path)}
             taken = first | values | end
             own = {key: text for key, text in keys.items() if key not in taken}
             rows.append(first | own | values | end)
@@ -55,9 +57,3 @@ def _typed(key: str, text: str) -> object:
     except ValueError:
         return text
     return text if isinstance(value, tuple) else value
-
-
-def _elapsed(run: Run) -> float:
-    """Seconds that the run took; NaN where it does not say."""
-    elapsed = run.stats.get("elapsed")
-    return float(elapsed) if isinstance(elapsed, int | float) else float("nan")

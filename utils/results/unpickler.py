@@ -57,24 +57,17 @@ class _Machine:
             code = stream.read(1)
             if not code:
                 raise NotPlainError("cut off before its end")
-            opcode = _OPCODES.get(code)
-            if opcode is None:
-                raise NotPlainError(
-                    f"byte {code!r} at {stream.tell() - 1} has no place in a result"
-                )
+            if code not in _OPCODES:
+                place = stream.tell() - 1
+                raise NotPlainError(f"byte {code!r} at {place} has no place in a result")
+            opcode = _OPCODES[code]
             argument = opcode.arg.reader(stream) if opcode.arg else None
             if opcode.name == "STOP":
-                return self._end(stream)
+                if self.below or len(self.stack) != 1 or stream.read(1):
+                    raise NotPlainError("damaged: its end is not where it should be")
+                return self.stack[0]
             _STEPS[opcode.name](self, argument)
         raise NotPlainError(f"more than {MAX_STEPS:,} parts")
-
-    def _end(self, stream: io.BytesIO) -> Any:
-        if self.below or len(self.stack) != 1 or stream.read(1):
-            raise NotPlainError("damaged: its end is not where it should be")
-        return self.stack[0]
-
-    def ignore(self, _: Any) -> None:
-        """PROTO and FRAME say nothing that is needed here."""
 
     def push(self, value: Any) -> None:
         self.stack.append(value)
@@ -91,16 +84,10 @@ class _Machine:
         if self.stack:
             self.stack.pop()
         else:  # a mark may be popped too
-            self.pop_mark(None)
-
-    def pop_mark(self, _: Any) -> None:
-        self.since_mark()
+            self.since_mark()
 
     def remember(self, index: int | None) -> None:
         self.memo[len(self.memo) if index is None else index] = self.stack[-1]
-
-    def recall(self, index: int) -> None:
-        self.stack.append(self.memo[index])
 
     def tuple_of(self, size: int) -> None:
         items = tuple(self.stack.pop() for _ in range(size))
@@ -156,20 +143,17 @@ _LITERALS = (
     " SHORT_BINUNICODE BINUNICODE BINUNICODE8"
 )
 
-_STEPS: dict[str, Callable[[_Machine, Any], None]] = {
+_STEPS: dict[str, Callable[[_Machine, Any], object]] = {
     **dict.fromkeys(_LITERALS.split(), _Machine.push),
     "NONE": lambda m, _: m.push(None),
     "NEWTRUE": lambda m, _: m.push(True),
     "NEWFALSE": lambda m, _: m.push(False),
-    **dict.fromkeys(("PROTO", "FRAME", "STOP"), _Machine.ignore),
+    **dict.fromkeys(("PROTO", "FRAME", "STOP"), lambda m, _: None),  # they say nothing needed here
     "MARK": _Machine.mark,
     "POP": _Machine.pop,
-    "POP_MARK": _Machine.pop_mark,
-    "MEMOIZE": _Machine.remember,
-    "BINPUT": _Machine.remember,
-    "LONG_BINPUT": _Machine.remember,
-    "BINGET": _Machine.recall,
-    "LONG_BINGET": _Machine.recall,
+    "POP_MARK": lambda m, _: m.since_mark(),
+    **dict.fromkeys(("MEMOIZE", "BINPUT", "LONG_BINPUT"), _Machine.remember),
+    **dict.fromkeys(("BINGET", "LONG_BINGET"), lambda m, index: m.push(m.memo[index])),
     "EMPTY_LIST": lambda m, _: m.push([]),
     "EMPTY_DICT": lambda m, _: m.push({}),
     "EMPTY_TUPLE": lambda m, _: m.push(()),
@@ -183,8 +167,7 @@ _STEPS: dict[str, Callable[[_Machine, Any], None]] = {
     "SETITEMS": lambda m, _: m.set_items(m.since_mark()),
     "GLOBAL": lambda m, name: m.name(name.replace(" ", ".", 1)),
     "STACK_GLOBAL": _Machine.stack_name,
-    "REDUCE": _Machine.call,
-    "NEWOBJ": _Machine.call,
+    **dict.fromkeys(("REDUCE", "NEWOBJ"), _Machine.call),
     "BUILD": _Machine.build,
 }
 _OPCODES = {op.code.encode("latin-1"): op for op in pickletools.opcodes if op.name in _STEPS}

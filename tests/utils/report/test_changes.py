@@ -20,7 +20,7 @@ from utils.results.groups import Group, grouped
 from utils.results.runs import read_runs
 
 Save = Callable[..., Path]
-LINES = {draw.__name__ for draw in OVERALL}
+LINES = {chart.name for chart in OVERALL}
 
 
 def changing(exp: Experiment, tasks: int | None = None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from utils.report.terminal import show
+from utils.report.write import show
 from utils.results.files import load_results
 from utils.system import talk
 from utils.system.talk import LOG, Bar, harmless, say, say_path, talking, warn
