@@ -8,11 +8,14 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+
+import run_exps
 
 ROOT = Path(__file__).parents[2]
 DOC = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -43,11 +46,27 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """A command of a user who works in this folder."""
-    command = [sys.executable, str(ROOT / "run_exps.py"), "--results-dir", "results", *words]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
+class Done(NamedTuple):
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """A command of a user who works in this folder; a process of its own is much slower."""
+
+    def run(place: Path, *words: str) -> Done:
+        monkeypatch.chdir(place)
+        capfd.readouterr()
+        return Done(run_exps.main(["--results-dir", "results", *words]), *capfd.readouterr())
+
+    return run
 
 
 def result(place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -66,7 +85,9 @@ def test_every_file_has_a_command() -> None:
 @pytest.mark.parametrize("line", COMMANDS)
 def test_it_runs_as_it_stands_there(place: Path, line: str) -> None:
     words = shlex.split(line)[2:]
-    done = run(place, "--quiet", "--device", "cpu", *words)
+    command = [sys.executable, str(ROOT / "run_exps.py"), "--results-dir", "results", *words]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=place, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     config, stats = result(place)
     assert not np.isnan(stats["accs"]).any() and np.isfinite(stats["loss"]).all()
@@ -77,7 +98,7 @@ def test_it_runs_as_it_stands_there(place: Path, line: str) -> None:
         assert stats[own].shape == array and stats[own][0] == pytest.approx(0, abs=1e-6)
 
 
-def test_what_si_says_of_itself(place: Path) -> None:
+def test_what_si_says_of_itself(run: Run, place: Path) -> None:
     """Its keys are checked, explained and found like all others."""
     both = ("--set", "methods=si.py, contexts", "--set", "context_units=100")
     shown = run(place, "--dry-run", "--name", "Smoke", *both)
@@ -101,7 +122,7 @@ HOOK = "from utils.methods import base\n\nclass Method(base.Method):\n    def {}
 SMALL = ("--name", "Smoke", "--set", "checkpoint_every=0.001", "--device", "cpu", "--quiet")
 
 
-def test_another_file_is_another_run(place: Path) -> None:
+def test_another_file_is_another_run(run: Run, place: Path) -> None:
     """A comment changes nothing, a line of code does; and a run goes on with the same file only."""
     words = (*SMALL, "--set", "methods=si.py", "--seeds", "0")
     assert run(place, *words).returncode == 0
@@ -165,7 +186,7 @@ def test_another_file_is_another_run(place: Path) -> None:
         ),
     ],
 )
-def test_a_fault_is_told_by_the_users_file_and_line(place: Path, text: str, told: str) -> None:
+def test_a_fault_is_told_by_file_and_line(run: Run, place: Path, text: str, told: str) -> None:
     (place / "mine.py").write_text(text)
     done = run(place, *SMALL, "--set", "methods=mine.py")
     assert done.returncode in (1, 2)
@@ -206,7 +227,7 @@ def test_a_fault_is_told_by_the_users_file_and_line(place: Path, text: str, told
         ),
     ],
 )
-def test_what_is_no_file_of_its_kind(place: Path, key: str, text: str, told: str) -> None:
+def test_what_is_no_file_of_its_kind(run: Run, place: Path, key: str, text: str, told: str) -> None:
     (place / "mine.py").write_text(text)
     own = ("--set", "data=full") if key == "benchmark" else ()
     done = run(place, *SMALL, *own, "--set", f"{key}=mine.py")
@@ -214,7 +235,7 @@ def test_what_is_no_file_of_its_kind(place: Path, key: str, text: str, told: str
     assert told in done.stderr and "Traceback" not in done.stderr
 
 
-def test_a_path_is_never_a_name_of_the_project(place: Path) -> None:
+def test_a_path_is_never_a_name_of_the_project(run: Run, place: Path) -> None:
     for path in ("./er", "./sub", "./mlp"):
         done = run(place, *SMALL, "--set", f"methods={path}")
         assert done.returncode == 2 and "cannot be read: No such file" in done.stderr
@@ -223,7 +244,7 @@ def test_a_path_is_never_a_name_of_the_project(place: Path) -> None:
     assert done.returncode == 2 and "two methods are called er" in done.stderr
 
 
-def test_a_key_of_ones_own_that_was_swept_is_reported(place: Path) -> None:
+def test_a_key_of_ones_own_that_was_swept_is_reported(run: Run, place: Path) -> None:
     words = (*SMALL, "--set", "methods=si.py", "--grid", "si_strength=0.1,1,5", "--report")
     done = run(place, *words)
     assert done.returncode == 0, done.stderr
@@ -233,7 +254,7 @@ def test_a_key_of_ones_own_that_was_swept_is_reported(place: Path) -> None:
     assert "how strongly earlier values are held" in told and "counts only" not in told
 
 
-def test_a_result_is_not_trusted_to_name_a_file_that_is_run(place: Path) -> None:
+def test_a_result_is_not_trusted_to_name_a_file_that_is_run(run: Run, place: Path) -> None:
     (place / "mine.py").write_text(FILES["si.py"])
     assert run(place, *SMALL, "--set", "methods=mine.py").returncode == 0
     (place / "mine.py").write_text("raise SystemExit('it was run')\n")
