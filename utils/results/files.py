@@ -8,8 +8,7 @@ import os
 import pickle
 import re
 import secrets
-import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,7 +22,7 @@ from utils.results.unpickler import loads
 from utils.system.disk import sync_folder
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 # With date, seed and suffix below 143 characters, what the narrowest file systems take.
 _MAX_NAME = 80
@@ -101,31 +100,6 @@ def load_results(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
         raise _unreadable(path, "it holds something other than [config, stats]")
     config, stats = result
     return config, stats
-
-
-def load_table(
-    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], rows: str = "runs"
-) -> pd.DataFrame:
-    """Many results as one table: those in these files, and in the `*.pkl` of these folders.
-
-    rows: `runs`, a row per run with its group, the keys that differ, its seed and every metric of
-    `metrics` (those in % and points as fractions), or `accuracies`, a row per run, task trained and
-    task tested. Warns of each file that cannot be read and leaves it out. Raises
-    ResultsError where there is none that can, ValueError for other `rows`.
-    """
-    from utils.results.groups import grouped
-    from utils.results.runs import read_runs
-    from utils.results.table import accuracy_frame, run_frame
-
-    frames = {"runs": run_frame, "accuracies": accuracy_frame}
-    if rows not in frames:
-        raise ValueError(f"rows = {rows!r}: choose runs or accuracies")
-    found, problems = read_runs([paths] if isinstance(paths, str | os.PathLike) else paths)
-    if not found:
-        raise ResultsError("\n".join(problems))
-    for problem in problems:
-        warnings.warn(problem, stacklevel=2)
-    return frames[rows](grouped(found))
 
 
 def _pickle(config: dict[str, Any], stats: dict[str, Any], name: str) -> bytes:

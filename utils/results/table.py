@@ -2,15 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import warnings
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import pandas as pd
 
 from exps.experiment import definition
-from utils.results.groups import MISSING, Group, differences
+from utils.results.files import ResultsError
+from utils.results.groups import MISSING, Group, differences, grouped
 from utils.results.metrics import METRICS
-from utils.results.runs import program
+from utils.results.runs import program, read_runs
+
+
+def load_table(
+    paths: str | os.PathLike[str] | Iterable[str | os.PathLike[str]], rows: str = "runs"
+) -> pd.DataFrame:
+    """Many results as one table: those in these files, and in the `*.pkl` of these folders.
+
+    rows: `runs`, a row per run with its group, the keys that differ, its seed and every metric of
+    `metrics` (those in % and points as fractions), or `accuracies`, a row per run, task trained and
+    task tested. Warns of each file that cannot be read and leaves it out. Raises
+    ResultsError where there is none that can, ValueError for other `rows`.
+    """
+    frames = {"runs": run_frame, "accuracies": accuracy_frame}
+    if rows not in frames:
+        raise ValueError(f"rows = {rows!r}: choose runs or accuracies")
+    found, problems = read_runs([paths] if isinstance(paths, str | os.PathLike) else paths)
+    if not found:
+        raise ResultsError("\n".join(problems))
+    for problem in problems:
+        warnings.warn(problem, stacklevel=2)
+    return frames[rows](grouped(found))
 
 
 def run_frame(groups: Sequence[Group]) -> pd.DataFrame:

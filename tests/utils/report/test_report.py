@@ -20,7 +20,8 @@ from utils.report.answers import make_report
 from utils.report.page import DARK_PAGE, LIGHT_PAGE
 from utils.report.tables import Table, latex, markdown
 from utils.report.wording import value_text
-from utils.results.files import ResultsError, load_table
+from utils.results import load_table
+from utils.results.files import ResultsError
 from utils.results.metrics import METRICS
 from utils.results.runs import read_runs
 
