@@ -24,8 +24,9 @@ class Pictures:
     x: Tensor
     y: Tensor
 
-    def to(self, device: torch.device) -> Pictures:
-        return Pictures(self.x.to(device), self.y.to(device))
+    def through(self, send: Callable[[Tensor], Tensor]) -> Pictures:
+        """The same pictures with `send` applied to their tensors."""
+        return Pictures(send(self.x), send(self.y))
 
 
 @dataclass(frozen=True)
@@ -128,8 +129,8 @@ class TaskStream:
         moved = None if self.permutations is None else self.permutations.to(device)
         return replace(
             self,
-            train=self.train.to(device),
-            test=self.test.to(device),
+            train=self.train.through(send),
+            test=self.test.through(send),  # with `validation` these are the same
             training=tuple(move(t) for t in self.training),
             tasks=tuple(move(t) for t in self.tasks),
             targets=self.targets.to(device),

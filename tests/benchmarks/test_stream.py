@@ -123,6 +123,8 @@ def test_tasks_with_the_same_labels_share_their_rows():
     moved = stream.to(torch.device("meta"))
     assert moved.tasks[0].train.rows is moved.tasks[1].train.rows
     assert moved.training[0].train.rows is moved.tasks[0].train.rows
+    moved = held_out(stream, 0.5, 0).to(torch.device("meta"))
+    assert moved.test.x is moved.train.x  # a device holds pictures once
 
 
 @pytest.mark.parametrize("build", [make, permuted, lambda: joint(permuted())])

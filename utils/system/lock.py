@@ -59,7 +59,7 @@ def _owner(handle: int) -> str:
         os.lseek(handle, 0, os.SEEK_SET)
         owner: Any = json.loads(os.read(handle, MAX_BYTES))
         return f"host {str(owner['host'])[:100]!r}, process {int(owner['process'])}"
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return "an unknown host"
 
 

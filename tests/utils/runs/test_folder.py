@@ -163,7 +163,9 @@ def test_a_run_finished_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         take_lock(path)
 
 
-@pytest.mark.parametrize("text", [b"", b"{", b"[]", b'{"host": 1}', b"\xff", b"9" * 5000])
+@pytest.mark.parametrize(
+    "text", [b"", b"{", b"[]", b'{"host": 1}', b"\xff", b"9" * 5000, b"[" * 5000]
+)
 def test_a_damaged_lock_file(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "lock"
     with take_lock(path):
