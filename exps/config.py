@@ -39,7 +39,6 @@ __all__ = [
     "warnings",
 ]
 
-PLUGGED = tuple(kind.key for kind in plugins.KINDS)  # keys that name plug-ins
 DEFAULT_FILE = Path(__file__).with_name("exps_params.cfg")
 
 
@@ -224,7 +223,7 @@ def _experiment(name: str, entries: Sequence[Entry]) -> tuple[Experiment | None,
     try:
         exp = Experiment(name=name, **({} if errors else values))
     except plugins.PluginError as error:
-        named = [e for e in entries if e.key in PLUGGED and plugins.is_path(e.text)]
+        named = [e for e in entries if e.key in plugins.KEYS and plugins.is_path(e.text)]
         return None, [f"{named[-1].written}: {error}" if named else str(error)]
     for entry in entries:
         if entry.key not in KEYS:

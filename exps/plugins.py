@@ -54,6 +54,7 @@ KINDS = (
     Kind("optimizer", "utils.optimizers", "def make("),
 )
 BENCHMARK, MODEL, METHOD, OPTIMIZER = KINDS
+KEYS = tuple(kind.key for kind in KINDS)  # those that name plug-ins
 # Methods that keys of all experiments stand for, and what these say then.
 IMPLIED = {
     "contexts": "context = prototype, and sparsify",

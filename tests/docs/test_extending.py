@@ -266,3 +266,21 @@ def test_a_result_is_not_trusted_to_name_a_file_that_is_run(run: Run, place: Pat
     assert done.returncode == 0, done.stderr
     assert "it was run" not in done.stdout + done.stderr
     assert (place / "results" / "report" / "report.html").exists()
+
+
+def test_nor_is_a_checkpoint(run: Run, place: Path) -> None:
+    """The file is run when it is named again, as the line that says how to go on does."""
+    (place / "mine.py").write_text(
+        HOOK.format(
+            "after_step(self, *_):\n        import os, signal\n"
+            "        os.path.exists('go') or os.kill(os.getpid(), signal.SIGTERM)"
+        )
+    )
+    done = run(place, *SMALL, "--set", "methods=mine.py")
+    assert done.returncode == 143, done.stderr
+    hint = shlex.split(done.stderr.split("to go on: ")[1].splitlines()[0])[2:]
+    assert "--set=methods=mine.py" in hint
+    refused = run(place, *(word for word in hint if "methods" not in word))
+    assert refused.returncode == 2 and "--set=methods=mine.py" in refused.stderr
+    (place / "go").touch()
+    assert run(place, *hint).returncode == 0

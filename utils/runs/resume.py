@@ -6,8 +6,11 @@ from argparse import Namespace
 from typing import Any
 
 from benchmarks import digest
-from exps import cli, config
+from exps import cli, config, plugins
 from exps.config import Experiment
+from exps.messages import shown
+from exps.paths import typed, word
+from exps.reader import parse_override
 from utils.runs import folder as runs
 from utils.runs.checkpoint_file import CheckpointError
 from utils.runs.folder import Run, RunError, UnfitError
@@ -77,6 +80,15 @@ def _own(run: Run, there: Any, overrides: list[str]) -> Experiment:
             "begin anew, and remove its folder",
         )
     keys = {key: text for key, text in texts.items() if key != "name"}
+    given = {parse_override(text).key for text in overrides}
+    for key in plugins.KEYS:
+        if key not in given and any(map(plugins.is_path, keys.get(key, "").split(","))):
+            raise RunError(
+                f"run {run.name} is made of a file of its user's: {key} = {shown(keys[key], 400)}",
+                "a results folder may be somebody else's, so a file that it names is not run"
+                " unasked",
+                f"ask for it: {typed(['--resume', run.name, word('--set', f'{key}={keys[key]}')])}",
+            )
     return config.from_texts(texts.get("name", "DEFAULT"), keys, overrides)
 
 
