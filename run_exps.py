@@ -41,6 +41,10 @@ def main(argv: list[str] | None = None) -> int:
             return check_results(args.check_results or args.results_dir)
     except config.ConfigError as error:
         return fail(error, status=2)
+    except Exception as error:
+        if told := plugins.culprit(error):
+            return fail(told, status=2)
+        raise
     with RunLog(args.log_level) as log, Signals() as signals, ExitStack() as stack:
         try:
             if args.worker:

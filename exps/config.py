@@ -6,6 +6,7 @@ Nothing behind this module sees a parser or casts a value. It imports no torch, 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,7 +58,7 @@ def never(exp: Experiment, steps: Sequence[int], picture: tuple[int, int, int]) 
     """What will not happen in a run whose tasks, one after the other, have so many steps an epoch,
     with pictures of this shape; `warnings` tell it of the usual pictures, this of those at hand."""
     return [
-        f"[{shown(exp.name)}] {keys[0]} = {as_text(getattr(exp, keys[0]))}: {reason}"
+        f"[{shown(exp.name)}] {keys[0]} = {as_text(getattr(exp, keys[0], None))}: {reason}"
         for keys, reason in never_due(exp, steps, picture)
     ]
 
@@ -75,18 +76,22 @@ class Resolved:
 
 
 def resolve(
-    name: str, path: Path | str = DEFAULT_FILE, overrides: Sequence[str | Entry] = ()
+    name: str,
+    path: Path | str = DEFAULT_FILE,
+    overrides: Sequence[str | Entry] = (),
+    beside: Sequence[Entry] = (),
 ) -> Resolved:
     """The experiment of a section.
 
     overrides: `key=value` strings as --set takes them, or entries that say where else they were
     written; the last one of a key counts. What neither they nor the section nor [DEFAULT] set has
     the default of its definition. Raises ConfigError for the first fault in these; other sections
-    are only parsed.
+    are only parsed. beside: what other runs of the command have, whose files may have keys that do
+    nothing in this one.
     """
     file = read(Path(path))
     _require_section(name, file, path)
-    resolved, errors = _resolve(name, file, _entries(overrides), ours=_is_ours(path))
+    resolved, errors = _resolve(name, file, _entries(overrides), ours=_is_ours(path), beside=beside)
     if resolved is None:
         raise ConfigError(errors[0])
     return resolved
@@ -175,7 +180,12 @@ def as_dict(exp: Experiment) -> dict[str, Any]:
 
 
 def _resolve(
-    name: str, file: Sections, given: Sequence[Entry] = (), *, ours: bool = False
+    name: str,
+    file: Sections,
+    given: Sequence[Entry] = (),
+    *,
+    ours: bool = False,
+    beside: Sequence[Entry] = (),
 ) -> tuple[Resolved | None, list[str]]:
     """A section made into an experiment, or all errors that say why not.
 
@@ -186,15 +196,15 @@ def _resolve(
     inherited = [e for e in default if e.key not in ABOUT]
     section = list(file[name].values())
 
-    exp, errors = _experiment(name, (*inherited, *section, *given))
+    exp, errors = _experiment(name, (*inherited, *section, *given), beside)
     if exp is None:
         return None, errors
     said = _Said(name, inherited, section, given)
     errors = [said.at(finding) for finding in (*_left_out(exp, said), *contradictions(exp))]
     if errors:
         return None, errors
-    alone = exp if not given else _experiment(name, (*inherited, *section))[0]
-    assert alone is not None
+    # What the section is without `given`; it need not be anything that can be.
+    alone = (_experiment(name, (*inherited, *section))[0] if given else None) or exp
     exp = replace(exp, changed=_changed(alone, given, exp))
     own = [e for e in section if not (ours and alone.counts(e.key))]
     return Resolved(
@@ -205,7 +215,9 @@ def _resolve(
     ), []
 
 
-def _experiment(name: str, entries: Sequence[Entry]) -> tuple[Experiment | None, list[str]]:
+def _experiment(
+    name: str, entries: Sequence[Entry], beside: Sequence[Entry] = ()
+) -> tuple[Experiment | None, list[str]]:
     """What these entries make, or why not. What all experiments have comes first: it says which
     plug-ins there are, whose keys the others are."""
     values: dict[str, Any] = {}
@@ -228,6 +240,7 @@ def _experiment(name: str, entries: Sequence[Entry]) -> tuple[Experiment | None,
     for entry in entries:
         if entry.key not in KEYS:
             found = exp.keys.get(entry.key) or definition(entry.key)
+            found = found or _beside(entry.key, (*entries, *beside))
             if found is None:
                 guess = did_you_mean(entry.key, {**all_keys(), **exp.keys})
                 errors[entry] = (
@@ -238,7 +251,18 @@ def _experiment(name: str, entries: Sequence[Entry]) -> tuple[Experiment | None,
                 take(entry, found)
     if errors:
         return None, [errors[entry] for entry in entries if entry in errors]
-    return Experiment(name=name, **values), []
+    return Experiment(name=name, **{k: v for k, v in values.items() if k in exp.keys}), []
+
+
+def _beside(key: str, entries: Sequence[Entry]) -> Key | None:
+    """A key of a user's file that is named somewhere, and not chosen here: it does nothing."""
+    for kind in plugins.KINDS:
+        for text in (text for e in entries if e.key == kind.key for text in e.text.split(",")):
+            with contextlib.suppress(ValueError, plugins.PluginError):
+                value = plugins.One(kind).parse(text.strip())
+                if plugins.is_path(value) and key in plugins.keys(kind, value):
+                    return plugins.keys(kind, value)[key]
+    return None
 
 
 def _left_out(exp: Experiment, said: _Said) -> Iterator[Finding]:

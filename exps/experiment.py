@@ -344,6 +344,8 @@ class Experiment:
 
     def __getattr__(self, name: str) -> Any:
         """The value of a key that one of its plug-ins declares."""
+        if hasattr(type(self), name):  # a property that has failed, by an AttributeError
+            return object.__getattribute__(self, name)
         for key, value in self.__dict__.get("own", ()):
             if key == name:
                 return value
@@ -418,7 +420,7 @@ class Experiment:
         """What a key counts with that does nothing in it: completes 'counts only with ...'."""
         if key in self.keys:
             return self.keys[key].when.text
-        definition, choosing = plugins.elsewhere(key) or (None, "")
+        definition, choosing = plugins.elsewhere(key) or (None, "the file that declares it")
         also = definition.when.text if definition else ""
         return f"{choosing} and {also}" if also else choosing
 

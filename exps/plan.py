@@ -131,12 +131,13 @@ def _bases(
     bases: list[Planned] = []
     faults: list[str] = []
     found: list[config.Resolved] = []
+    all_of = list(dict.fromkeys(entry for point in points for entry in point))
     for name, point in itertools.product(dict.fromkeys(names), points):
         try:
-            resolved = config.resolve(name, args.config, [*cli.overrides(args), *point])
+            resolved = config.resolve(name, args.config, [*cli.overrides(args), *point], all_of)
             used = tuple(e for e in point if resolved.experiment.counts(e.key))
             if used != point:
-                resolved = config.resolve(name, args.config, [*cli.overrides(args), *used])
+                resolved = config.resolve(name, args.config, [*cli.overrides(args), *used], all_of)
         except ConfigError as error:
             faults.append(str(error))
             continue

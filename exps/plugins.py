@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -98,7 +98,9 @@ class One:
         if is_path(text):
             if not text.isprintable():
                 raise ValueError("choose a path without control characters")
-            found = str(near(path(text)))
+            if os.environ.get(SENT):  # a worker: this is what it is called
+                return text
+            found = os.path.normpath(near(path(text)))
             return found if is_path(found) else f"./{found}"  # no name of the project's
         if text in self.names:
             return text
@@ -174,6 +176,12 @@ def own_files(exp: Experiment) -> list[str]:
     return found
 
 
+def named_files(exp: Experiment) -> list[str]:
+    """`key=value` of the keys that name files of the user's."""
+    values = {key: as_text(getattr(exp, key)) for key in KEYS}
+    return [f"{k}={text}" for k, text in values.items() if any(map(is_path, text.split(",")))]
+
+
 def send(files: dict[str, bytes], folder: Path) -> dict[str, str]:
     """Write users' files, by value, for a worker; what its environment is to have."""
     for value, contents in files.items():
@@ -197,6 +205,11 @@ def _own(kind: Kind, value: str, code: bytes) -> ModuleType:
             f"{shown_path(Path(file))}: it has no {what} {entry}, which {kind.key} needs"
         )
     _check_keys(getattr(module, "KEYS", {}), shown_path(Path(file)))
+    if not isinstance(getattr(module, "USES", ()), tuple):
+        raise PluginError(f"{shown_path(Path(file))}: USES must be a tuple of keys")
+    dataset = getattr(module, "DATASET", None)
+    if dataset is not None and not hasattr(dataset, "sample"):
+        raise PluginError(f"{shown_path(Path(file))}: DATASET must be a benchmarks.arrays.Dataset")
     return module
 
 
@@ -215,7 +228,8 @@ def _check_keys(keys: Any, file: str) -> None:
             raise PluginError(f"{file}: {name} = {key.default!r:.60}: {error}") from None
         if not sound:
             raise PluginError(f"{file}: {name} = {key.default!r:.60} is not read as it is written")
-        if elsewhere(name):
+        known = elsewhere(name)
+        if known and known[0] != key:  # a method may be derived from another, with its keys
             raise taken(name, file)
 
 
@@ -256,13 +270,33 @@ def keys(kind: Kind, value: str) -> dict[str, Key]:
 @cache
 def elsewhere(key: str) -> tuple[Key, str] | None:
     """A key that a file of the project declares, and what chooses that; None where none does."""
-    for kind in KINDS:
-        # Methods need torch, which takes a second: none is run that does not have the word.
-        having = [n for n, text in _texts(kind).items() if f'"{key}"' in text]
-        having = [name for name in having if key in keys(kind, name)]
-        if having:
-            return keys(kind, having[0])[key], choosing(kind, having)
-    return None
+    having = [name for kind, name in _declaring(key) if key in keys(kind, name)]
+    if not having:
+        return None
+    kind = _declaring(key)[0][0]
+    return keys(kind, having[0])[key], choosing(kind, having)
+
+
+@cache
+def _declaring(key: str) -> list[tuple[Kind, str]]:
+    """The files of the project that declare a key, none of which is run for it: methods need torch,
+    which takes a second."""
+    return [(k, name) for k in KINDS for name, text in _texts(k).items() if f'"{key}": ' in text]
+
+
+def chosen_by(key: str, texts: Mapping[str, str]) -> bool:
+    """Whether a configuration, as texts, chooses one of the files that declare a key; of a key that
+    no file of the project declares it does. Nothing is run for it."""
+    having = _declaring(key)
+    chosen = {
+        "contexts": texts.get("context", "none") != "none",
+        "grow": texts.get("dynamic") == "grow",
+        "rewire": texts.get("dynamic") in ("set", "rigl"),
+        "old_synapses": texts.get("old_synapse_lr", "1.0") != "1.0",
+    }
+    return not having or any(
+        chosen.get(name, name in re.split(", *", texts.get(kind.key, ""))) for kind, name in having
+    )
 
 
 def choosing(kind: Kind, names: list[str]) -> str:
@@ -310,7 +344,7 @@ def blamed(value: str) -> Iterator[None]:
     except (Told, MemoryError):
         raise
     except (Exception, SystemExit) as error:
-        if not is_path(value):
+        if not is_path(value) or "out of memory" in str(error):
             raise
         raise PluginError(told(error, str(path(value)))) from error
 

@@ -150,9 +150,11 @@ def _single_class(exp: Experiment) -> Findings:
 
 def _one_name_each(exp: Experiment) -> Findings:
     names = [plugins.stem(name) for name in exp.all_methods]
+    files = [v for kind, v in exp.plug_ins if plugins.is_path(v) and kind is not plugins.METHOD]
+    names += map(plugins.stem, files)
     for name in dict.fromkeys(names):
         if names.count(name) > 1:
-            yield ("methods",), f"two methods are called {name}: give the files different names"
+            yield plugins.KEYS, f"two files are called {name}: give them different names"
 
 
 def _number_of_tasks(exp: Experiment) -> Findings:

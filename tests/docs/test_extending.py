@@ -244,7 +244,7 @@ def test_a_path_is_never_a_name_of_the_project(run: Run, place: Path) -> None:
         assert done.returncode == 2 and "cannot be read: No such file" in done.stderr
     (place / "er.py").write_text(FILES["small_logits.py"])
     done = run(place, *SMALL, "--set", "methods=er, ./er.py")
-    assert done.returncode == 2 and "two methods are called er" in done.stderr
+    assert done.returncode == 2 and "two files are called er" in done.stderr
 
 
 def test_a_key_of_ones_own_that_was_swept_is_reported(run: Run, place: Path) -> None:
@@ -284,3 +284,36 @@ def test_nor_is_a_checkpoint(run: Run, place: Path) -> None:
     assert refused.returncode == 2 and "--set=methods=mine.py" in refused.stderr
     (place / "go").touch()
     assert run(place, *hint).returncode == 0
+
+
+def test_beside_others(run: Run, place: Path) -> None:
+    """Keys of a file that some runs of a command are without do nothing in these."""
+    words = ("--grid", "methods=none,./si.py", "--grid", "si_strength=0.1,1", "--dry-run")
+    done = run(place, *SMALL, *words)
+    assert done.returncode == 0, done.stderr
+    assert sum(line.lstrip().startswith("new") for line in done.stdout.splitlines()) == 3
+    config = place / "mine.cfg"
+    config.write_text("[A]\nmethods = ./si.py\nsi_strength = 0.5\n[B]\nrms_decay = 0.9\n")
+    mine = ("--config", "mine.cfg", "--dry-run", "--set", "num_batch=2")
+    done = run(place, *mine, "--name", "A", "--set", "methods=none")
+    assert done.returncode == 0 and "si_strength" in done.stderr and "does nothing" in done.stderr
+    done = run(place, *mine, "--name", "B", "--set", "optimizer=./rmsprop.py")
+    assert done.returncode == 0 and "rms_decay = 0.9" in done.stdout, done.stderr
+    assert "there is no key 'rms_decay'" in run(place, *mine, "--name", "B").stderr
+
+
+def test_pictures_that_depend_on_keys_are_other_data(run: Run, place: Path) -> None:
+    """What is done is done, although data_dir and benchmark are the same."""
+    text = FILES["fashion.py"].replace("DATASET = D", "CLOTHES = D").replace("DATASET", "CLOTHES")
+    text = text.replace("CLOTHES, Path", "CLOTHES, Path").replace(
+        "def facts", "KEYS = {'shift': Key(0, Whole(0, 9), 'of grey')}\n\n\ndef facts"
+    )
+    text = text.replace("    return split", "    arrays.x_train[:] += exp.shift\n    return split")
+    text = text.replace("from exps.facts", "from exps.keys import Key\nfrom exps.facts")
+    text = text.replace("from exps.facts", "from exps.kinds import Whole\nfrom exps.facts")
+    (place / "grey.py").write_text(text)
+    words = ("--set", "benchmark=grey.py", "--set", "data=full", "--grid", "shift=0,5")
+    for _ in range(2):
+        done = run(place, *SMALL, *words)
+        assert done.returncode == 0, done.stderr
+        assert len(list(place.glob("results/*.pkl"))) == 2

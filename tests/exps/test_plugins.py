@@ -58,6 +58,19 @@ def test_what_the_project_has() -> None:
     assert len(keys) == len(set(keys))
 
 
+def test_what_declares_a_key_is_known_without_running_it() -> None:
+    """So runs of a key's two values are two, whatever has it; and idle ones are one."""
+    for kind in KINDS:
+        for name in kind.names:
+            for key in plugins.keys(kind, name):
+                texts = {kind.key: name, "context": "prototype", "old_synapse_lr": "0.5"}
+                assert plugins.chosen_by(key, texts | {"dynamic": "grow"}), key
+    assert not plugins.chosen_by("momentum", {"optimizer": "adam"})
+    assert not plugins.chosen_by("context_units", {"context": "none"})
+    assert not plugins.chosen_by("ewc_decay", {"methods": "er"})
+    assert plugins.chosen_by("of_a_users_file", {}) and plugins.chosen_by("lr", {})
+
+
 @pytest.mark.parametrize("text", ["./a.py", "a.py", "b/c", "/d/e.py", "a b.py", "ä.py"])
 def test_a_path_is_read_as_it_is_written(text: str) -> None:
     value = One(METHOD).parse(text)

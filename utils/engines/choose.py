@@ -9,6 +9,7 @@ import torch
 from benchmarks.stream import TaskStream
 from exps.config import Experiment
 from exps.messages import Told, three_lines
+from exps.plugins import is_path
 from models.network import Network
 from utils.engines.autograd import AutogradEngine
 from utils.engines.base import Asking, Engine, Need, Router
@@ -106,5 +107,10 @@ def not_recorded(exp: Experiment, stream: TaskStream, device: torch.device) -> s
         return "recorded steps are for CUDA"
     if stream.train.x.device != device:
         return f"recorded steps need the pictures on {device}; they are on {stream.train.x.device}"
+    # What a user's file computes in Python would be what it was when the step was recorded.
+    if users := [
+        value for kind, value in exp.plug_ins if kind.key != "benchmark" and is_path(value)
+    ]:
+        return f"recorded steps are for the project's own files, not for {users[0]}"
     own = exp.sparse_layers == "own" or not exp.sparsify
     return "" if own else "recorded steps need sparse_layers = own"

@@ -112,7 +112,7 @@ def _wanted(planned: list[Planned], *, trust: bool) -> list[Wanted]:
     found = []
     for exp in (one.exp for one in planned):
         of = exp.benchmark, exp.data, exp.data_dir
-        if of not in data:
+        if of not in data or exp.dataset is None:  # else its pictures may depend on any key
             data[of] = digest.of_experiment(exp)
         found.append(Wanted(fingerprint(configuration(exp)), code_of(uses(exp)), data[of], trust))
     return found
@@ -154,6 +154,8 @@ def make_orders(args: Namespace, jobs: list[Job]) -> list[Order]:
             words=(
                 word("--name", job.planned.exp.name),
                 *(word("--set", text) for text in job.planned.overrides),
+                # As they are called here: a worker may be in another folder.
+                *(word("--set", text) for text in plugins.named_files(job.planned.exp)),
                 *cli.handed_on(args),
             ),
             config=contents,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from benchmarks.stream import TaskStream
 from exps import plugins
 from exps.config import Experiment
+from utils.engines.base import Need
 from utils.methods.base import Method
 
 
@@ -15,7 +16,8 @@ def make_methods(exp: Experiment, stream: TaskStream) -> list[Method]:
         with plugins.blamed(name):
             method = plugins.load(plugins.METHOD, name).Method(exp, stream)
         needs = getattr(method, "needs", None)
-        if not isinstance(method, Method) or not isinstance(needs, frozenset):
+        sound = isinstance(needs, frozenset) and needs <= frozenset(Need)
+        if not isinstance(method, Method) or not sound:
             raise plugins.unlike(name, "Method", "one of utils.methods.base with Needs", method)
         methods.append(method)
     return methods

@@ -13,7 +13,11 @@ if TYPE_CHECKING:
     from exps.config import Experiment
     from utils.optimizers.base import Optimizer
 
-KEYS = {key: adam.KEYS[key] for key in ("adam_beta1", "adam_beta2", "adam_eps")}
+KEYS = {
+    "adam_beta1": adam.KEYS["adam_beta1"],
+    "adam_beta2": adam.KEYS["adam_beta2"],
+    "adam_eps": adam.KEYS["adam_eps"],
+}
 
 
 def make(exp: Experiment, parameters: Sequence[Tensor], *, fused: bool) -> Optimizer:

@@ -17,7 +17,8 @@ from benchmarks.digest import of_meta
 from exps.experiment import FREE, KEYS, Experiment, definition
 from exps.kinds import as_text
 from exps.messages import shown, three_lines
-from exps.plugins import is_path
+from exps.plugins import OPTIMIZER, is_path
+from exps.plugins import keys as keys_of
 from utils.results import metrics
 from utils.results.files import ResultsError, load_results
 
@@ -143,7 +144,9 @@ def make_run(path: Path, config: Mapping[Any, Any], stats: Mapping[str, Any]) ->
     exp, seed = _experiment(name, texts), texts.get("seed", "")
     if exp is not None and "meta" in stats:  # this program made it, as it was at some time
         # A key that it lacks is younger, and does by default what was done without it.
-        texts = {key: _text(key, getattr(exp, key)) for key in exp.keys} | texts
+        own = is_path(texts.get("optimizer", ""))  # which exp is without, see `_experiment`
+        left = keys_of(OPTIMIZER, exp.optimizer) if own else {}
+        texts = {key: _text(key, getattr(exp, key)) for key in exp.keys if key not in left} | texts
     counting = {k: v for k, v in texts.items() if k not in LOOSE and counts(k, exp)}
     number = int(seed) if re.fullmatch(r"\d{1,20}", seed) else None
     return Run(path, name, number, _in_order(counting, exp), exp, stats)

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from exps import plugins
 from exps.config import Experiment, as_dict, as_text
-from exps.experiment import FREE
+from exps.experiment import FREE, KEYS, definition
 from exps.messages import shown
 
 ROOT = Path(__file__).parents[2]
@@ -61,9 +61,11 @@ def differences(there: Any, here: dict[str, dict[str, str]], *, trust: bool = Fa
             continue
         other = there.get(part) if isinstance(there, dict) else None
         other = other if isinstance(other, dict) else {}
-        for name in dict.fromkeys([*values, *map(str, other)]):
-            old, new = str(other.get(name, "missing")), values.get(name, "missing")
-            if old != new and name not in free:
+        other = {str(name): str(text) for name, text in other.items()}
+        mine, its = (meant(t) if part == "config" else t for t in (values, other))
+        for name in dict.fromkeys([*values, *other]):
+            old, new = other.get(name, "missing"), values.get(name, "missing")
+            if mine.get(name) != its.get(name) and name not in free:
                 found.append(
                     f"{NAMES.get(name, shown(name))}: {shown(old)} there, {shown(new)} here"
                 )
@@ -71,9 +73,23 @@ def differences(there: Any, here: dict[str, dict[str, str]], *, trust: bool = Fa
     return [] if len(found) == 1 and found[0].startswith("commit: ") else found
 
 
+def meant(texts: Mapping[str, str]) -> dict[str, str]:
+    """What `configuration` gives, so that other versions' is the same: without the keys that change
+    no number, those of plug-ins that are not chosen, and those that are as they are by default,
+    which an older version need not have had."""
+    found = {}
+    named = {key: as_text(KEYS[key].default) for key in plugins.KEYS} | {**texts}
+    for name, text in texts.items():
+        chosen = plugins.chosen_by(name, named)
+        key = KEYS.get(name) or (definition(name) if chosen else None)
+        if name not in FREE and chosen and not (key and text == as_text(key.default)):
+            found[name] = ", ".join(sorted(text.split(", "))) if name == "methods" else text
+    return found
+
+
 def fingerprint(texts: Mapping[str, str]) -> str:
-    """SHA-256 over what `configuration` gives, without the keys that change no number."""
-    told = sorted((name, text) for name, text in texts.items() if name not in FREE)
+    """SHA-256 over what a configuration means."""
+    told = sorted(meant(texts).items())
     return hashlib.sha256(json.dumps(told).encode()).hexdigest()
 
 

@@ -16,7 +16,7 @@ from benchmarks.stream import TaskStream
 from exps import VERSION, config
 from exps.config import Experiment
 from exps.paths import near, typed, word
-from exps.plugins import KEYS, is_path, own_files
+from exps.plugins import is_path, named_files, own_files
 from utils.engines.base import Engine
 from utils.live.live import Live, live, options
 from utils.live.progress import Progress
@@ -185,9 +185,7 @@ class Session:
             status = fail(text, status=1)
         if self.run.begun():
             more = [*options(self.args), *["--trust-code"] * self.args.trust_code]
-            config = configuration(self.exp)
-            own = [key for key in KEYS if any(map(is_path, config[key].split(",")))]
-            more += [word("--set", f"{key}={config[key]}") for key in own]
+            more += [word("--set", text) for text in named_files(self.exp)]
             note(f"to go on: {resume_command(self.run, more)}")
         if path is not None:
             self.args.kept = path

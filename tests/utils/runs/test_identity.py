@@ -159,3 +159,11 @@ def test_keys_that_change_no_number_do_not_count() -> None:
     same = {"lr": "0.1", "description": "b", "checkpoint_every": "0", "data_dir": "elsewhere"}
     assert identity.fingerprint(texts) == identity.fingerprint(same)
     assert identity.fingerprint(texts) != identity.fingerprint(texts | {"lr": "0.2"})
+    idle = {"context_units": "7", "ewc_decay": "0.5", "mnist_mode": "perm", "optimizer": "sgd"}
+    assert identity.fingerprint(texts | idle) == identity.fingerprint(texts)  # of other versions
+    for key, text in (("momentum", "0.5"), ("mnist_mode", "split"), ("optimizer", "adam")):
+        assert identity.fingerprint(texts | {key: text}) != identity.fingerprint(texts)
+    small, large = ({"optimizer": "adamw", "adam_eps": eps} for eps in ("1e-06", "0.01"))
+    assert identity.fingerprint(texts | small) != identity.fingerprint(texts | large)
+    found = identity.differences({"config": texts | idle}, {"config": texts | {"lr": "0.2"}})
+    assert found == ["lr: 0.1 there, 0.2 here"] or found == ["lr: missing there, 0.2 here"]
