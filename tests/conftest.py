@@ -22,6 +22,7 @@ SLOW = {
     *("test_faults.py", "test_talk.py", "test_run_exps.py", "test_live.py", "test_pairs.py"),
     *("test_what_counts.py", "test_data.py", "test_cores.py", "test_ranking.py"),
     *("test_report.py", "test_extending.py", "test_grow.py", "test_no_bias.py"),
+    *("test_engine.py", "test_canvas.py", "test_changes.py", "test_notebook.py"),
 }
 
 
