@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from exps.config import Experiment
 
 DATASET = DATASETS["cifar10"]
+SAMPLE = 1000  # pictures of it to train on
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # Per channel over the 50,000 training pictures.
 MEAN = (0.4914, 0.4822, 0.4465)
@@ -21,7 +22,8 @@ STD = (0.2470, 0.2435, 0.2616)
 
 def facts(exp: Experiment) -> Facts:
     """Its classes, shared out."""
-    return shared_out(DATASET.picture, DATASET.classes, DATASET.pictures, exp.num_batch)
+    pictures = SAMPLE if exp.data == "sample" else DATASET.pictures
+    return shared_out(DATASET.picture, DATASET.classes, pictures, exp.num_batch)
 
 
 def make_stream(exp: Experiment) -> TaskStream:

@@ -358,12 +358,7 @@ class Experiment:
 
     @property
     def _methods(self) -> tuple[str, ...]:
-        on = {
-            "contexts": self.context != "none",
-            "grow": self.dynamic == "grow",
-            "rewire": self.dynamic in ("set", "rigl"),
-            "old_synapses": self.old_synapse_lr < 1,
-        }
+        on = plugins.implied(self.context, self.dynamic, slowed=self.old_synapse_lr < 1)
         found = [name for name, holds in on.items() if holds]
         if found:  # what changes is counted, before anything grows older
             found.insert(found[0] == "contexts", "census")

@@ -78,15 +78,17 @@ class PluginError(ConfigError):
 
 
 @dataclass(frozen=True)
-class One:
-    """The kind of value that names one plug-in."""
-
+class _Named:
     of: Kind
 
     @property
     def names(self) -> tuple[str, ...]:
         """Those of the project."""
         return self.of.names
+
+
+class One(_Named):
+    """The kind of value that names one plug-in."""
 
     @property
     def expects(self) -> str:
@@ -107,16 +109,8 @@ class One:
         raise ValueError(f"choose {self.expects}{did_you_mean(text, self.names)}")
 
 
-@dataclass(frozen=True)
-class Some:
+class Some(_Named):
     """The kind of value that names several, separated by commas, each once; or none."""
-
-    of: Kind
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Those of the project."""
-        return self.of.names
 
     @property
     def expects(self) -> str:
@@ -277,6 +271,16 @@ def elsewhere(key: str) -> tuple[Key, str] | None:
     return keys(kind, having[0])[key], choosing(kind, having)
 
 
+def implied(context: str, dynamic: str, *, slowed: bool) -> dict[str, bool]:
+    """Which methods the keys of all experiments stand for, in the order of their work."""
+    return {
+        "contexts": context != "none",
+        "grow": dynamic == "grow",
+        "rewire": dynamic in ("set", "rigl"),
+        "old_synapses": slowed,
+    }
+
+
 @cache
 def _declaring(key: str) -> list[tuple[Kind, str]]:
     """The files of the project that declare a key, none of which is run for it: methods need torch,
@@ -288,12 +292,8 @@ def chosen_by(key: str, texts: Mapping[str, str]) -> bool:
     """Whether a configuration, as texts, chooses one of the files that declare a key; of a key that
     no file of the project declares it does. Nothing is run for it."""
     having = _declaring(key)
-    chosen = {
-        "contexts": texts.get("context", "none") != "none",
-        "grow": texts.get("dynamic") == "grow",
-        "rewire": texts.get("dynamic") in ("set", "rigl"),
-        "old_synapses": texts.get("old_synapse_lr", "1.0") != "1.0",
-    }
+    slowed = texts.get("old_synapse_lr", "1.0") != "1.0"
+    chosen = implied(texts.get("context", "none"), texts.get("dynamic", "none"), slowed=slowed)
     return not having or any(
         chosen.get(name, name in re.split(", *", texts.get(kind.key, ""))) for kind, name in having
     )
@@ -330,9 +330,11 @@ def findings(plug_ins: list[tuple[Kind, str]], name: str, *args: Any) -> Finding
         function = getattr(load(kind, value), name, None)
         if function is not None:
             with blamed(value):
-                found = list(function(*args))
-                for keys, reason in found:
-                    yield (keys,) if isinstance(keys, str) else keys, str(reason)
+                found = [
+                    ((keys,) if isinstance(keys, str) else keys, str(reason))
+                    for keys, reason in function(*args)
+                ]
+            yield from found
 
 
 @contextmanager

@@ -22,7 +22,6 @@ from exps.sizes import too_large
 
 __all__ = ["Finding", "contradictions", "doubts", "misfits", "never_due", "usual_steps"]
 
-SAMPLE = 1000  # pictures to train on
 MAX_WEIGHTS = 2_000_000_000  # 8 GB as float32, and again as much for gradients and for momentum
 
 
@@ -106,9 +105,8 @@ def usual_steps(exp: Experiment) -> list[int]:
 def usual_pictures(exp: Experiment) -> list[int]:
     """How many pictures the tasks, one after the other, train on, where the data set is the usual
     one and its classes have as many each."""
-    facts = exp.facts
-    n = SAMPLE if exp.in_effect.data == "sample" else facts.pictures
-    n = n * facts.task_classes // facts.classes
+    facts = exp.in_effect.facts
+    n = facts.pictures * facts.task_classes // facts.classes
     tasks = [exp.num_batch * n] if exp.cumul else [n] * exp.num_batch
     return [max(round(n * (1 - exp.validation)), 1) for n in tasks]
 

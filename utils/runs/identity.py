@@ -80,7 +80,7 @@ def meant(texts: Mapping[str, str]) -> dict[str, str]:
     found = {}
     named = {key: as_text(KEYS[key].default) for key in plugins.KEYS} | {**texts}
     for name, text in texts.items():
-        chosen = plugins.chosen_by(name, named)
+        chosen = name in KEYS or plugins.chosen_by(name, named)
         key = KEYS.get(name) or (definition(name) if chosen else None)
         if name not in FREE and chosen and not (key and text == as_text(key.default)):
             found[name] = ", ".join(sorted(text.split(", "))) if name == "methods" else text
