@@ -24,7 +24,7 @@ def make_stream(exp: Experiment) -> TaskStream:
     """
     from benchmarks.classes import missing_classes
     from benchmarks.digest import of_stream  # torch comes with them, and many runs begin without
-    from benchmarks.stream import TaskStream, held_out, joint
+    from benchmarks.stream import TaskStream, among_seen, held_out, joint
 
     exp = exp.in_effect
     stream = plugins.call(plugins.BENCHMARK, exp.benchmark, "make_stream", exp)
@@ -33,4 +33,6 @@ def make_stream(exp: Experiment) -> TaskStream:
     stream = stream if stream.data else replace(stream, data=of_stream(stream))
     stream = held_out(stream, exp.validation, exp.seed) if exp.validation else stream
     stream = replace(stream, warnings=missing_classes(stream))
-    return joint(stream) if exp.cumul else stream
+    if exp.cumul:
+        return joint(stream)
+    return among_seen(stream) if exp.outputs == "seen" else stream

@@ -49,13 +49,44 @@ class Samples:
         view = self.view if isinstance(self.view, int) else send(self.view)
         return Samples(send(self.rows), view)
 
+    def fill(self, samples: Samples) -> None:
+        """Become these, as many and of the same kind, in the memory that there is."""
+        for name, mine in vars(self).items():
+            if isinstance(mine, Tensor):
+                mine.copy_(getattr(samples, name))
+
+
+@dataclass(frozen=True)
+class Made(Samples):
+    """Pictures that are in no data set, as they are seen, whatever the view: x uint8 [n, channels,
+    height, width], y int64 [n], the output units that are right.
+    """
+
+    x: Tensor
+    y: Tensor
+
+    @classmethod
+    def of(cls, x: Tensor, y: Tensor) -> Made:
+        """Numbered one after the other."""
+        return cls(torch.arange(len(x), device=x.device), 0, x, y)
+
+    def take(self, which: Tensor | slice) -> Made:
+        """The pictures at these positions, in this order."""
+        return Made(self.rows[which], self.view, self.x[which], self.y[which])
+
+    def through(self, send: Callable[[Tensor], Tensor]) -> Made:
+        """The same pictures with `send` applied to their tensors."""
+        return Made(send(self.rows), self.view, send(self.x), send(self.y))
+
 
 @dataclass(frozen=True)
 class Task:
     """One task: what it trains on, what it is tested on, and the rule by which it is scored.
 
     `head` is the classifier that it uses. `outputs` are the output units among which a prediction
-    is chosen when the task is known at test time; None means all of the head's.
+    is chosen when the task is known at test time; None means all of the head's. `among`: while it
+    is trained, and in the tests after it, only the first so many of the head's outputs count, those
+    of the classes seen so far; None means all.
     """
 
     name: str
@@ -63,6 +94,7 @@ class Task:
     test: Samples
     head: int = 0
     outputs: tuple[int, ...] | None = None
+    among: int | None = None
 
 
 @dataclass(frozen=True)
@@ -104,8 +136,9 @@ class TaskStream:
 
     def inputs(self, pictures: Pictures, samples: Samples) -> Tensor:
         """Normalised pictures, float32 [n, channels, height, width], permuted by their view."""
-        x = pictures.x[samples.rows].float()
-        if self.permutations is not None:
+        made = isinstance(samples, Made)
+        x = (samples.x if isinstance(samples, Made) else pictures.x[samples.rows]).float()
+        if self.permutations is not None and not made:
             flat = x.flatten(1)
             if isinstance(samples.view, int):
                 flat = flat.index_select(1, self.permutations[samples.view])
@@ -117,6 +150,8 @@ class TaskStream:
 
     def labels(self, pictures: Pictures, samples: Samples) -> Tensor:
         """The output units that are right, int64 [n]."""
+        if isinstance(samples, Made):
+            return samples.y
         return self.targets[samples.view, pictures.y[samples.rows]]
 
     def to(self, device: torch.device) -> TaskStream:
@@ -246,6 +281,17 @@ def joint(stream: TaskStream) -> TaskStream:
     view = torch.cat([torch.full_like(t.train.rows, i) for i, t in enumerate(tasks)])
     union = Task("all tasks", Samples(rows, view), Samples(rows[:0], view[:0]))
     return replace(stream, training=(union,), tasks=tuple(tasks), targets=targets, head_sizes=heads)
+
+
+def among_seen(stream: TaskStream) -> TaskStream:
+    """The same tasks, each with the outputs of the classes of the tasks up to it alone."""
+    most = [int(stream.targets[: i + 1].max()) + 1 for i in range(len(stream.training))]
+    return replace(
+        stream,
+        training=tuple(
+            replace(task, among=n) for task, n in zip(stream.training, most, strict=True)
+        ),
+    )
 
 
 def _rows_with(y: Tensor, labels: tuple[int, ...]) -> Tensor:

@@ -111,6 +111,13 @@ class Experiment:
         "classes of all tasks; auto: domain where every task has all classes, else task",
         tests=True,
     )
+    outputs: str = key(
+        "all",
+        Choice(("all", "seen")),
+        "with a head over the classes of all tasks: those that are trained and chosen among; all: "
+        "all; seen: those of the tasks so far (van de Ven & Tolias, 2019)",
+        When("scenario = class and without cumul", lambda e: e.scenario == "class" and not e.cumul),
+    )
     class_order: str | tuple[int, ...] = key(
         "sorted",
         ClassOrder(),

@@ -15,7 +15,7 @@ from models.costs import entropies
 from models.network import Network
 from models.sparse import SparseWeightsBase, update_boost_strength
 from utils.engines.base import Need, Spring
-from utils.engines.batch import Batch, Loss, joined, objective
+from utils.engines.batch import Batch, Loss, classification, joined, objective
 from utils.engines.meter import EpochRecord, Meter
 from utils.engines.mixed import PLAIN, plain
 from utils.optimizers.base import MOMENTUM, Optimizer, TorchOptimizer
@@ -61,18 +61,22 @@ class AutogradEngine:
 
     def step(self, batch: Batch, losses: Sequence[Loss] = ()) -> list[Tensor]:
         """One step of the optimiser; the logits, part by part, before it."""
-        inputs = [self._inputs(self.stream.train, part.samples) for part in batch.parts]
+        inputs = [self._inputs(self.stream.train, samples) for samples in batch.pictures]
         labels = [self._labels(self.stream.train, part.samples) for part in batch.parts]
         with self._precision():
             features = self.net.features(joined(inputs))
             logits = [
                 self.net.heads[part.head](some).float()
-                for part, some in zip(batch.parts, features.split(batch.sizes), strict=True)
+                for part, some in zip(batch.parts, batch.of_parts(features), strict=True)
             ]
         loss = objective(logits, labels, batch, losses)
         # Without a gradient the other heads stay as they are.
         self.model.zero_grad(set_to_none=True)
+        guarded = classification(logits, labels, batch, guard=True)
+        against = None if guarded is None else self._gradients(guarded)
         loss.backward()
+        if against is not None:
+            self._project(against)
         self._update()
         if self.exp.record_stats:
             self.meter.add_activity(features[: batch.current.size])
@@ -141,13 +145,47 @@ class AutogradEngine:
         """All are every task's."""
 
     @torch.no_grad()
-    def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
-        """Logits [n, classes] of test pictures, in evaluation mode, and their labels int64 [n]."""
-        self.net.eval()
-        x, labels = self._inputs(self.stream.test, samples), self._labels(self.stream.test, samples)
+    def logits(
+        self, samples: Samples, head: int, *, training: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [n, classes] of test pictures, or of training pictures, in evaluation mode, and
+        their labels int64 [n]."""
+        pictures = self._look(training)
         with self._precision():
-            logits = self.net(x, head)
-        return logits.float(), labels
+            logits = self.net(self._inputs(pictures, samples), head)
+        return logits.float(), self._labels(pictures, samples)
+
+    @torch.no_grad()
+    def features(self, samples: Samples, *, training: bool = False) -> Tensor:
+        """The inputs of the classifiers [n, units], of the same pictures in the same mode."""
+        pictures = self._look(training)
+        with self._precision():
+            return self.net.features(self._inputs(pictures, samples)).float()
+
+    def _look(self, training: bool) -> Pictures:
+        """The pictures to be seen in evaluation mode, which is on from now."""
+        self.net.eval()
+        return self.stream.train if training else self.stream.test
+
+    def _gradients(self, loss: Tensor) -> list[Tensor | None]:
+        """Of every parameter; the graph stays."""
+        found = torch.autograd.grad(loss, self.parameters, retain_graph=True, allow_unused=True)
+        return list(found)
+
+    @torch.no_grad()
+    def _project(self, against: list[Tensor | None]) -> None:
+        """Take from the gradient what is opposed to another: g - (gᵀr / rᵀr)·r where gᵀr < 0
+        (Chaudhry et al., 2019, "Efficient lifelong learning with A-GEM")."""
+        pairs = [(p, r) for p, r in zip(self.parameters, against, strict=True) if r is not None]
+        zero = torch.zeros((), device=self.device)
+        dot = sum(((p.grad * r).sum() for p, r in pairs if p.grad is not None), zero)
+        square = sum((r.square().sum() for _, r in pairs), zero)
+        share = torch.where(dot < 0, dot / square, zero).nan_to_num_(0.0)
+        for p, r in pairs:
+            if p.grad is not None:
+                p.grad.sub_(share * r)
+            else:
+                p.grad = -share * r
 
     @torch.no_grad()
     def _update(self) -> None:

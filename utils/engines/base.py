@@ -23,6 +23,7 @@ class Need(Enum):
     PULL = "pull of every parameter towards an anchor"
     SCALE = "learning rate of its own for every synapse"
     MASKS = "masks that change"
+    PROJECTION = "gradient that is kept from raising another loss"
 
 
 class Spring(NamedTuple):
@@ -109,8 +110,14 @@ class Engine(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state_dict` was taken; `begin_epoch` comes first."""
 
-    def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
-        """Logits [n, classes] of test pictures, in evaluation mode, and their labels int64 [n]."""
+    def logits(
+        self, samples: Samples, head: int, *, training: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [n, classes] of test pictures, or of training pictures, in evaluation mode, and
+        their labels int64 [n]."""
+
+    def features(self, samples: Samples, *, training: bool = False) -> Tensor:
+        """The inputs of the classifiers [n, units], of the same pictures in the same mode."""
 
     def found(self) -> Tensor | None:
         """The context of each picture of the last `logits`, int64 [n]; None without contexts."""

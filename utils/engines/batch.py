@@ -14,11 +14,18 @@ from exps.messages import Told
 
 
 class Part(NamedTuple):
-    """Training pictures that one head classifies; weight: what their mean cross-entropy counts."""
+    """Training pictures that one head classifies; weight: what their mean cross-entropy counts, 0
+    for pictures whose logits are asked for alone, by a method's loss.
+
+    outputs: of the head's, the first so many count; None: all. guard: they are not trained on, but
+    the step is kept from raising their loss; it takes an engine with Need.PROJECTION.
+    """
 
     samples: Samples
     head: int
     weight: float = 1.0
+    outputs: int | None = None
+    guard: bool = False
 
     @property
     def size(self) -> int:
@@ -44,9 +51,23 @@ class Batch(NamedTuple):
         return self.parts[0]
 
     @property
-    def sizes(self) -> list[int]:
-        """How many pictures each part has."""
-        return [part.size for part in self.parts]
+    def pictures(self) -> list[Samples]:
+        """Those of all parts: what several parts share, to be seen by several heads, once."""
+        found: list[Samples] = []
+        for part in self.parts:
+            if not any(part.samples is samples for samples in found):
+                found.append(part.samples)
+        return found
+
+    def of_parts(self, features: Tensor) -> list[Tensor]:
+        """What was computed for `pictures`, one after the other, part by part."""
+        pictures = self.pictures
+        pieces = features.split([len(samples) for samples in pictures])
+        places = [
+            next(i for i, samples in enumerate(pictures) if samples is part.samples)
+            for part in self.parts
+        ]
+        return [pieces[place] for place in places]
 
 
 # Of logits [n, classes] and the right outputs int64 [n], both part by part: a scalar, or nothing.
@@ -57,11 +78,7 @@ def objective(
     logits: list[Tensor], labels: list[Tensor], batch: Batch, losses: Sequence[Loss]
 ) -> Tensor:
     """The mean cross-entropy of every part by its weight, and what methods add."""
-    total: Tensor | None = None
-    for some, right, part in zip(logits, labels, batch.parts, strict=True):
-        loss = cross_entropy(some, right)
-        loss = loss if part.weight == 1 else part.weight * loss
-        total = loss if total is None else total + loss
+    total = classification(logits, labels, batch)
     for extra in losses:
         more = extra(logits, labels, batch)
         if more is not None:
@@ -69,7 +86,19 @@ def objective(
                 by = getattr(getattr(extra, "__self__", None), "name", "a method")
                 raise Told(f"methods = {by}: its loss is no scalar tensor, but {more!r:.60}")
             total = more if total is None else total + more
-    assert total is not None, "a batch has a part"
+    return logits[0].sum() * 0 if total is None else total
+
+
+def classification(
+    logits: list[Tensor], labels: list[Tensor], batch: Batch, *, guard: bool = False
+) -> Tensor | None:
+    """The mean cross-entropy of every part by its weight; guard: of the parts that guard."""
+    total: Tensor | None = None
+    for some, right, part in zip(logits, labels, batch.parts, strict=True):
+        if part.weight and part.guard == guard:
+            loss = cross_entropy(some[:, : part.outputs], right)
+            loss = loss if part.weight == 1 else part.weight * loss
+            total = loss if total is None else total + loss
     return total
 
 

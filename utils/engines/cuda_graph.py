@@ -107,10 +107,8 @@ class CudaGraphEngine(FusedEngine):
         if not self.records or batch.current.size != self.exp.mb_size:
             return super().step(batch, losses)
         recorded = self._recording(batch)
-        for fixed, part in zip(recorded.batch.parts, batch.parts, strict=True):
-            fixed.samples.rows.copy_(part.samples.rows)
-            if isinstance(part.samples.view, Tensor) and isinstance(fixed.samples.view, Tensor):
-                fixed.samples.view.copy_(part.samples.view)
+        for fixed, samples in zip(recorded.batch.pictures, batch.pictures, strict=True):
+            fixed.fill(samples)
 
         def step() -> None:
             recorded.logits = super(CudaGraphEngine, self).step(recorded.batch, losses)
@@ -136,14 +134,16 @@ class CudaGraphEngine(FusedEngine):
 
     def _recording(self, batch: Batch) -> _Recorded:
         """The recording for such mini-batches: the one there is, or a new one."""
-        key = tuple(
-            (part.head, part.weight, part.size, view if isinstance(view, int) else None)
+        order = {id(samples): i for i, samples in enumerate(batch.pictures)}
+        key: tuple[object, ...] = tuple(
+            (*part[1:], part.size, order[id(part.samples)], type(part.samples), view)
             for part in batch.parts
-            for view in [part.samples.view]
+            for view in [part.samples.view if isinstance(part.samples.view, int) else None]
         )
         if self.recorded is None or self.recorded.key != key:
-            fixed = [p._replace(samples=p.samples.through(torch.zeros_like)) for p in batch.parts]
-            self.recorded = _Recorded(key, Batch(tuple(fixed)))
+            fixed = [samples.through(torch.zeros_like) for samples in batch.pictures]
+            parts = [p._replace(samples=fixed[order[id(p.samples)]]) for p in batch.parts]
+            self.recorded = _Recorded(key, Batch(tuple(parts)))
         return self.recorded
 
     def _record(self, recorded: _Recorded, step: Callable[[], None]) -> None:

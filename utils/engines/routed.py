@@ -137,22 +137,30 @@ class RoutedEngine:
         self._forget_tests()
 
     @torch.no_grad()
-    def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
-        """Logits [n, classes] of test pictures, each in its own context, and labels int64 [n].
+    def logits(
+        self, samples: Samples, head: int, *, training: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [n, classes] of test pictures, or of training pictures, each in its own context,
+        and labels int64 [n].
 
         Before the first task all units may win.
         """
         if not self.router.known:
             self.whole = self.whole or self.build(self._model)
-            return self.whole.logits(samples, head)
-        x = self.stream.inputs(self.stream.test, samples).flatten(1).to(self.device)
+            return self.whole.logits(samples, head, training=training)
+        pictures = self.stream.train if training else self.stream.test
+        x = self.stream.inputs(pictures, samples).flatten(1).to(self.device)
         self.contexts = self.router.route(x).to(samples.rows.device)
         total = torch.empty(len(samples), self.biases[head].shape[1], device=self.device)
         for context in self.contexts.unique().tolist():
             which = (self.contexts == context).nonzero().flatten()
-            part, _ = self._tester(context).logits(samples.take(which), head)
+            part, _ = self._tester(context).logits(samples.take(which), head, training=training)
             total[which.to(self.device)] = part
-        return total, self.stream.labels(self.stream.test, samples).to(self.device)
+        return total, self.stream.labels(pictures, samples).to(self.device)
+
+    def features(self, samples: Samples, *, training: bool = False) -> Tensor:
+        """Not here: every context has other features."""
+        raise NotImplementedError("contexts have no features in common")
 
     def found(self) -> Tensor | None:
         """The context of each picture of the last `logits`, int64 [n]; None before any."""

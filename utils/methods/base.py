@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.stream import TaskStream
+from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
 from models.network import Network
 from utils.engines.base import Engine, Need
@@ -26,6 +26,19 @@ class Moment(NamedTuple):
     step: int
     epoch: int
     total: int
+
+
+class Costs(NamedTuple):
+    """What a method has cost, beyond the network and its training on the pictures of a task.
+
+    parameters: numbers that are held beside the network, or in others; pictures: those that are
+    kept, and memory: the bytes of them and of what is kept with them; macs: multiply-adds a step.
+    """
+
+    parameters: int = 0
+    pictures: int = 0
+    memory: int = 0
+    macs: int = 0
 
 
 class Method:
@@ -58,7 +71,8 @@ class Method:
 
     def loss(self, logits: list[Tensor], labels: list[Tensor], batch: Batch) -> Tensor | None:
         """A scalar that is added to the loss; logits [n, classes] and the right outputs int64 [n],
-        part by part."""
+        part by part. A step may be recorded and replayed: what changes from step to step is read
+        from memory that stays where it is, and filled in by `before_step`."""
         return None
 
     def after_step(self, engine: Engine, batch: Batch, logits: list[Tensor]) -> None:
@@ -66,6 +80,15 @@ class Method:
 
     def end_task(self, engine: Engine, task: int) -> None:
         """The task has been trained; its tests come next."""
+
+    def scores(self, engine: Engine, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
+        """What test pictures are classified by in place of the engine's logits [n, classes], and
+        the right outputs int64 [n]; of several methods the first that has any counts."""
+        return engine.logits(samples, head)
+
+    def costs(self, engine: Engine) -> Costs:
+        """What it has cost so far: nothing."""
+        return Costs()
 
     def result(self) -> dict[str, np.ndarray]:
         """What it has to say in the result, after every task."""

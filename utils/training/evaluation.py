@@ -8,11 +8,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmarks.stream import Task
+from benchmarks.stream import Samples, Task
 from utils.engines.base import Engine
 
 # Pictures at a time, by device: enough for its full rate, few enough for a CNN to fit into memory.
 BATCH = {"cpu": 500, "cuda": 2000, "mps": 500}
+
+# Of test pictures and a head: [n, classes], and the right outputs int64 [n].
+Scores = Callable[[Engine, Samples, int], tuple[Tensor, Tensor]]
 
 
 def restrict(logits: Tensor, outputs: tuple[int, ...] | None) -> Tensor:
@@ -29,19 +32,27 @@ def restrict(logits: Tensor, outputs: tuple[int, ...] | None) -> Tensor:
 
 
 def accuracy(
-    engine: Engine, task: Task, number: int, seen: Callable[[int], None] = lambda pictures: None
+    engine: Engine,
+    task: Task,
+    number: int,
+    seen: Callable[[int], None] = lambda pictures: None,
+    scores: Scores | None = None,
 ) -> tuple[float, float]:
     """Fraction of the test pictures of a task, the stream's `number`, that are classified
     correctly, and of those whose context was found (NaN without contexts).
 
-    Every picture counts once; `seen` is told how many were done. Synchronises once, at the end.
+    Every picture counts once; `seen` is told how many were done. scores: what a method has in place
+    of the engine's logits. Synchronises once, at the end.
     """
     batch, count = BATCH[engine.device.type], len(task.test)
     right = torch.zeros(2, dtype=torch.int64, device=engine.device)
     contexts = False
     for start in range(0, count, batch):
         samples = task.test.take(slice(start, start + batch))
-        logits, labels = engine.logits(samples, task.head)
+        if scores is None:
+            logits, labels = engine.logits(samples, task.head)
+        else:
+            logits, labels = scores(engine, samples, task.head)
         right[0] += (restrict(logits, task.outputs).argmax(1) == labels).sum()
         found = engine.found()
         if found is not None:

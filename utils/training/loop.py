@@ -14,7 +14,7 @@ from exps.config import Experiment
 from exps.messages import Told, three_lines
 from models.costs import layer_costs, max_entropies, weight_density
 from utils.engines.base import Engine, Need
-from utils.engines.batch import Batch
+from utils.engines.batch import Batch, Part
 from utils.methods.base import Method, Moment
 from utils.training.evaluation import accuracy
 from utils.training.listener import Audience, Shown
@@ -96,6 +96,9 @@ class _Run:
         place, count = self.place, len(self.stream.training)
         # A loss that does nothing costs nothing: engines are faster without any.
         self.losses = [m.loss for m in self.methods if type(m).loss is not Method.loss]
+        self.scores = next(
+            (m.scores for m in self.methods if type(m).scores is not Method.scores), None
+        )
         if place.order is None:
             place.order = self.order.get_state()
         if not place.begun:
@@ -153,7 +156,7 @@ class _Run:
             self.engine.begin_epoch(steps)
         while place.step < steps:  # the last mini-batch may be short
             some = samples.take(slice(place.step * size, (place.step + 1) * size))
-            self._step(Batch.of(some, task.head), length)
+            self._step(Batch((Part(some, task.head, outputs=task.among),)), length)
             self.progress.advance()
             place.step += 1
             self.note(False)
@@ -198,6 +201,9 @@ class _Run:
         done, tasks = self.place.task, self.stream.tasks
         if self.exp.eval_tasks == "seen" and not self.exp.cumul:
             tasks = tasks[: done + 1]
+        among = self.stream.training[done].among
+        if among is not None:
+            tasks = tuple(replace(task, outputs=tuple(range(among))) for task in tasks)
         self._fill(self.record.accs[done], self.record.context_right[done], tasks, where)
 
     def _test_untrained(self) -> None:
@@ -218,7 +224,7 @@ class _Run:
         self.progress.begin(f"{where}, testing", sum(len(t.test) for t in tasks), "picture")
         for i, task in enumerate(tasks):
             if np.isnan(row[i]):  # otherwise it was tested before the run was interrupted
-                row[i], context_right[i] = accuracy(self.engine, task, i, seen)
+                row[i], context_right[i] = accuracy(self.engine, task, i, seen, self.scores)
 
     def _count(self) -> None:
         """Count what the model has and costs now."""

@@ -60,7 +60,7 @@ def test_a_step_counts_every_picture_alike(experiment: Callable, stream_of: Call
         method.before_step(None, batch, now)
         method.after_step(None, Batch.of(stream.tasks[task].train.take(slice(32)), task), [])
     more = method.before_step(None, Batch.of(stream.tasks[2].train.take(slice(32)), 2), now)
-    assert sum(more.sizes) == 40
+    assert sum(part.size for part in more.parts) == 40
     assert {part.head for part in more.parts[1:]} <= {0, 1}  # a part for each head
     for part in more.parts:
         assert part.weight == pytest.approx(part.size / 40)

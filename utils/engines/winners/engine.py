@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from benchmarks.stream import Samples, TaskStream
+from benchmarks.stream import Pictures, Samples, TaskStream
 from exps import plugins
 from exps.config import Experiment
 from models.costs import entropies
@@ -114,7 +114,7 @@ class SparseEngine:
         """One step of SGD; the logits, part by part, before it."""
         self.ahead = True
         pictures = self.stream.train
-        parts = [self.stream.inputs(pictures, part.samples) for part in batch.parts]
+        parts = [self.stream.inputs(pictures, samples) for samples in batch.pictures]
         labels = [self.stream.labels(pictures, part.samples) for part in batch.parts]
         x = joined(parts).flatten(1)
         outputs, scales = self._forward(x)
@@ -210,14 +210,30 @@ class SparseEngine:
         """All are every task's."""
 
     @torch.no_grad()
-    def logits(self, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
-        """Logits [n, classes] of test pictures, in evaluation mode, and their labels int64 [n]."""
-        x = self.stream.inputs(self.stream.test, samples).flatten(1)
+    def logits(
+        self, samples: Samples, head: int, *, training: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [n, classes] of test pictures, or of training pictures, in evaluation mode, and
+        their labels int64 [n]."""
+        logits, _ = _logits(self._test_winners(samples, training), self.heads[head])
+        return logits, self.stream.labels(self._pictures(training), samples)
+
+    @torch.no_grad()
+    def features(self, samples: Samples, *, training: bool = False) -> Tensor:
+        """The inputs of the classifiers [n, units], of the same pictures in the same mode."""
+        on = self._test_winners(samples, training)
+        return on.value.new_zeros(len(samples), self.units).scatter_(1, on.unit, on.value)
+
+    def _pictures(self, training: bool) -> Pictures:
+        return self.stream.train if training else self.stream.test
+
+    def _test_winners(self, samples: Samples, training: bool) -> Winners:
+        """Those of the last hidden layer, in evaluation mode."""
+        x = self.stream.inputs(self._pictures(training), samples).flatten(1)
         on = self.first.test_winners(x, self._boost(0), self.winners[0].k_inference)
         for i, layer in enumerate(self.hidden, 1):
             on = self._choose(layer, on, i, self.winners[i].k_inference)
-        logits, _ = _logits(on, self.heads[head])
-        return logits, self.stream.labels(self.stream.test, samples)
+        return on
 
     def _lazy(self) -> dict[str, tuple[LazyMatrix, bool]]:
         """What holds the parameters that the model has as they were at some time, by their names,
@@ -249,7 +265,7 @@ class SparseEngine:
 
         All that is written by hand begins at dL/dlogits, so any loss on logits will do.
         """
-        inputs = list(map(Winners, on.unit.split(batch.sizes), on.value.split(batch.sizes)))
+        inputs = list(map(Winners, batch.of_parts(on.unit), batch.of_parts(on.value)))
         found = [
             _logits(some, self.heads[p.head]) for some, p in zip(inputs, batch.parts, strict=True)
         ]
@@ -258,7 +274,7 @@ class SparseEngine:
         for head in dict.fromkeys(part.head for part in batch.parts):
             self.sgd.gradient(self.heads[head].weight).zero_()
             self.sgd.gradient(self.heads[head].bias).zero_()
-        back = []
+        back: dict[int, Tensor] = {}  # pictures that several heads see have one gradient
         for some, part, error, (_, rows) in zip(inputs, batch.parts, errors, found, strict=True):
             classifier = self.heads[part.head]
             classes, units = classifier.weight.shape
@@ -267,8 +283,10 @@ class SparseEngine:
             gradient = self.sgd.gradients[classifier.weight]
             gradient.view(-1).index_add_(0, where.flatten(), shares.flatten())
             self.sgd.gradients[classifier.bias] += error.sum(0)
-            back.append(torch.einsum("bkc,bc->bk", rows, error))
-        return logits, joined(back), loss
+            gradient = torch.einsum("bkc,bc->bk", rows, error)
+            pictures = id(part.samples)
+            back[pictures] = back[pictures] + gradient if pictures in back else gradient
+        return logits, joined(list(back.values())), loss
 
     def _choose(self, layer: HiddenLayer, inputs: Winners, i: int, k: int) -> Winners:
         """The winners of hidden layer i; in bf16 no more than k, as in the first."""
@@ -293,13 +311,18 @@ def _errors(
         with torch.enable_grad():
             leaves = [some.detach().requires_grad_() for some in logits]
             loss = objective(leaves, labels, batch, losses)
-        return list(torch.autograd.grad(loss, leaves)), loss.detach()
+        found = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
+        return list(found), loss.detach()
     errors = []
     for some, right, part in zip(logits, labels, batch.parts, strict=True):
-        error = some.softmax(1)
+        if not part.weight:
+            errors.append(torch.zeros_like(some))
+            continue
+        error = some[:, : part.outputs].softmax(1)
         error[torch.arange(len(right)), right] -= 1
         error /= len(right)
-        errors.append(error if part.weight == 1 else error.mul_(part.weight))
+        error = error if part.weight == 1 else error.mul_(part.weight)
+        errors.append(nn.functional.pad(error, (0, some.shape[1] - error.shape[1])))
     return errors, objective(logits, labels, batch, ())
 
 
