@@ -32,6 +32,9 @@ METHODS: dict[str, dict[str, Any]] = {
     "old_synapses by importance": {**OLD, "old_synapse_rule": "importance"},
     "ewc": {"methods": ("ewc",)},
     "ewc, online": {"methods": ("ewc",), "ewc_online": True, "ewc_decay": 0.9},
+    "si": {"methods": ("si",), "si_strength": 0.5},
+    "mas": {"methods": ("mas",), "mas_strength": 0.1},
+    "contexts and si": {**CONTEXTS, "methods": ("si",)},
     "er": {"methods": ("er",), "buffer_size": 40, "er_batch": 8},
     "census": {"methods": ("census",)},
     "contexts and ewc": {**CONTEXTS, "methods": ("ewc",)},
@@ -45,6 +48,8 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 # Of those that are refused, what the message has to name.
 REFUSED = {
     **dict.fromkeys(("ewc", "ewc, online", "contexts and ewc"), "ewc"),
+    **dict.fromkeys(("si", "contexts and si"), "si"),
+    "mas": "mas",
     "old_synapses by importance": "importance",
 }
 

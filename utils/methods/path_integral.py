@@ -62,6 +62,7 @@ class Following(base.Method):
 
     def begin_task(self, engine: Engine, task: int) -> None:
         """Begin to follow; what a checkpoint had was of the task before."""
+        super().begin_task(engine, task)
         self.saved = None
         if self.follows:
             self.path = PathIntegral(engine.active.parameters())
@@ -81,6 +82,7 @@ class Following(base.Method):
 
     def resume(self, engine: Engine) -> None:
         """Follow on."""
+        super().resume(engine)
         if self.saved:
             self.path = PathIntegral(engine.active.parameters())
             self.path.restore(self.saved)

@@ -13,7 +13,8 @@ from torch.nn.functional import log_softmax
 from models import ModelError
 from models.network import Network
 from models.synapses import attached
-from utils.methods.ewc import Method, squared_gradients
+from utils.methods.ewc import Method, empirical, expected
+from utils.methods.per_picture import sums
 
 CPU = torch.device("cpu")
 
@@ -35,6 +36,17 @@ def by_hand(model: Any, x: torch.Tensor, labels: torch.Tensor | None) -> dict[An
     return total
 
 
+def squared(
+    model: Any, x: torch.Tensor, labels: torch.Tensor, exact: bool
+) -> dict[Any, torch.Tensor]:
+    """The same by the products of squares."""
+    found: dict[Any, torch.Tensor] = {}
+    kind = expected if exact else empirical
+    for p, squares in sums(model, x, 0, lambda logits: kind(logits, labels), squared=True):
+        found[p] = found[p] + squares if p in found else squares
+    return found
+
+
 @pytest.mark.parametrize("exact", [True, False])
 @pytest.mark.parametrize(
     "keys",
@@ -54,9 +66,7 @@ def test_the_fisher_information(
     samples = stream.tasks[0].train.take(slice(6))
     x, labels = stream.inputs(stream.train, samples), stream.labels(stream.train, samples)
     given = None if exact else labels
-    found: dict[Any, torch.Tensor] = {}
-    for p, squares in squared_gradients(model, x, 0, given):
-        found[p] = found[p] + squares if p in found else squares
+    found = squared(model, x, labels, exact)
     masks = {m.module.weight: m.zero_mask for m in model.modules() if hasattr(m, "zero_mask")}
     for p, squares in by_hand(model, x, given).items():
         mine = found[p].masked_fill(masks[p], 0) if p in masks else found[p]
@@ -83,9 +93,7 @@ def test_the_fisher_information_with_batch_norm(exact: bool) -> None:
         model(torch.randn(20, 1, 7, 7) * 2 + 1)
     torch.nn.init.normal_(model.layers[1].weight)
     given = None if exact else labels
-    found: dict[Any, torch.Tensor] = {}
-    for p, squares in squared_gradients(model.eval(), x, 0, given):
-        found[p] = found[p] + squares if p in found else squares
+    found = squared(model.eval(), x, labels, exact)
     for p, squares in by_hand(model, x, given).items():
         torch.testing.assert_close(found[p], squares, rtol=1e-4, atol=1e-8)
 
@@ -112,7 +120,7 @@ def test_the_pull_is_that_of_all_tasks_together(
             for p in engine.model.parameters():
                 p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(task)) / 100)
         values.append([p.detach().clone() for p in engine.model.parameters()])
-        found = method._fisher(engine.model, task, CPU)
+        found = method.fisher(engine.model, task)
         fishers.append([found[p] for p in engine.model.parameters()])
         method.end_task(engine, task)
     method.begin_task(engine, 2)

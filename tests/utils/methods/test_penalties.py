@@ -1,0 +1,119 @@
+"""Synaptic intelligence and memory-aware synapses, against their formulas."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from exps.config import ConfigError, from_texts
+from utils.engines.batch import Batch
+from utils.methods.path_integral import PathIntegral
+from utils.methods.per_picture import sums
+
+
+def test_the_path_integral_of_a_quadratic_is_what_the_loss_has_lost() -> None:
+    """With small steps ω = Σ -g·Δθ is the fall of each parameter's own share of the loss."""
+    curve, goal = torch.tensor([1.0, 3.0, 0.5]), torch.tensor([1.0, -2.0, 0.0])
+    theta = nn.Parameter(torch.tensor([0.0, 1.0, 4.0]))
+
+    def share() -> torch.Tensor:
+        return curve / 2 * (theta.detach() - goal) ** 2
+
+    path, before = PathIntegral([theta]), share()
+    for _ in range(4000):
+        theta.grad = curve * (theta.detach() - goal)
+        with torch.no_grad():
+            theta -= 1e-3 * theta.grad
+        path.add()
+    torch.testing.assert_close(path.total[0], before - share(), rtol=2e-3, atol=1e-4)
+    way = (theta.detach() - torch.tensor([0.0, 1.0, 4.0])) ** 2
+    right = path.total[0] / (way + 0.25)
+    torch.testing.assert_close(path.importance(0.25)[theta], right)
+
+
+def test_si_pulls_to_the_last_values_by_all_importances(
+    experiment: Callable, stream_of: Callable, built: Callable
+) -> None:
+    exp = experiment(sparsify=False, methods=("si",), si_strength=0.7, si_damping=0.01)
+    stream = stream_of(exp)
+    engine, [method], _ = built(exp, stream)
+    parameters = list(engine.model.parameters())
+    total = [torch.zeros_like(p) for p in parameters]
+    for task in (0, 1):
+        method.begin_task(engine, task)
+        engine.begin_epoch(3)
+        start = [p.detach().clone() for p in parameters]
+        ways = [torch.zeros_like(p) for p in parameters]
+        for step in range(3):
+            before = [p.detach().clone() for p in parameters]
+            some = stream.tasks[task].train.take(slice(32 * step, 32 * step + 32))
+            logits = engine.step(Batch.of(some, 0))
+            method.after_step(engine, Batch.of(some, 0), logits)
+            for way, p, b in zip(ways, parameters, before, strict=True):
+                way -= p.grad * (p.detach() - b)
+        for sum_, way, p, s in zip(total, ways, parameters, start, strict=True):
+            sum_ += way.clamp(min=0) / ((p.detach() - s) ** 2 + 0.01)
+        method.end_task(engine, task)
+        ends = [p.detach().clone() for p in parameters]
+    method.begin_task(engine, 2)
+    for p, omega, end in zip(parameters, total, ends, strict=True):
+        spring = engine.springs["si"][p]
+        torch.testing.assert_close(spring.strength, 1.4 * omega, rtol=1e-4, atol=1e-7)
+        assert torch.equal(spring.anchor, end)
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [{"sparsify": False}, {"weight_sparsity_fc": 0.5}, {"cnn": True, "hidden_units": 8}],
+    ids=["dense", "sparse", "cnn"],
+)
+def test_mas_is_the_mean_size_of_the_gradient_of_the_squared_outputs(
+    experiment: Callable, stream_of: Callable, built: Callable, keys: dict[str, Any]
+) -> None:
+    if keys.get("cnn"):
+        keys = {**keys, "percent_on_conv": 0.1}
+    exp = experiment(**keys, methods=("mas",))
+    stream = stream_of(exp, train=6)
+    engine, [method], _ = built(exp, stream)
+    model = engine.model.eval()
+    x = stream.inputs(stream.train, stream.tasks[0].train)
+    right = {p: torch.zeros_like(p) for p in model.parameters()}
+    for i in range(len(x)):
+        found = torch.autograd.grad(model(x[i : i + 1]).square().sum(), list(right))
+        for p, gradient in zip(right, found, strict=True):
+            right[p] += gradient.abs() / len(x)
+    method.end_task(engine, 0)
+    strength, anchor = method.held(engine.model)
+    masks = {m.module.weight: m.zero_mask for m in model.modules() if hasattr(m, "zero_mask")}
+    for p, mine in strength.items():
+        mine = mine.masked_fill(masks[p], 0) if p in masks else mine
+        torch.testing.assert_close(mine, right[p], rtol=1e-3, atol=1e-6)
+        assert torch.equal(anchor[p], p)
+
+
+def test_sums_are_of_the_functions_that_are_asked_for() -> None:
+    """Σ |δᵢ·aⱼ| of a linear layer, two functions, by hand."""
+
+    class Linear(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.map = nn.Linear(2, 2, bias=False)
+
+        def forward(self, x: torch.Tensor, head: int) -> torch.Tensor:
+            return self.map(x)
+
+    model, x = Linear(), torch.tensor([[1.0, -2.0], [3.0, 0.5]])
+    towards = [torch.tensor([[1.0, 0.0], [-1.0, 2.0]]), torch.tensor([[0.0, 1.0], [0.0, -4.0]])]
+    found = [g for _, g in sums(model, x, 0, lambda _: towards, squared=False)]
+    assert found[0].tolist() == [[1 + 3, 2 + 0.5], [6, 1]]
+    assert found[1].tolist() == [[0, 0], [1 + 12, 2 + 2]]
+
+
+@pytest.mark.parametrize("method", ["si", "mas", "ewc"])
+def test_the_sparse_engine_is_refused(method: str) -> None:
+    with pytest.raises(ConfigError, match=f"{method} pulls every weight.*choose engine = auto"):
+        from_texts("Test", {"methods": method, "engine": "sparse"})

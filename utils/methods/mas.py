@@ -1,0 +1,54 @@
+"""Memory-aware synapses: what the outputs are sensitive to is held where it is (Aljundi et al.,
+2018, "Memory aware synapses: learning what (not) to forget").
+
+The importance of a parameter in a task is the mean over pictures of |∂ ‖f‖² / ∂θ|, f the logits; no
+label is needed. The loss of later tasks has λ · Σ Ω · (θ - θ*)² besides, Ω the sum of the
+importances of all tasks, θ* the values after the last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import Tensor
+
+from exps.config import Experiment
+from exps.facts import Findings
+from exps.keys import Key
+from exps.kinds import Number
+from models.network import Network
+from utils.engines.base import Engine
+from utils.methods.anchored import Anchored, not_sparse
+from utils.methods.per_picture import mean_of_task, require_known
+
+KEYS = {"mas_strength": Key(1.0, Number(0, 1e15), "how strongly earlier values are held (λ)")}
+
+
+def contradictions(exp: Experiment) -> Findings:
+    """Why nothing can be held."""
+    yield from not_sparse(exp, "mas")
+
+
+class Method(Anchored):
+    """Strengths are Ω, and anchors θ*."""
+
+    @property
+    def rate(self) -> float:
+        """2λ: the gradient of the penalty is 2λ · Ω · (θ - θ*)."""
+        return float(2 * self.exp.mas_strength)
+
+    def prepare(self, model: Network) -> None:
+        """Nothing is held yet. Raises ModelError for layers whose gradients are not known."""
+        require_known(model, self.name)
+        super().prepare(model)
+
+    def end_task(self, engine: Engine, task: int) -> None:
+        """What the outputs are sensitive to is important from now on, and stays where it is."""
+        model = engine.active
+        found = mean_of_task(model, self.stream, task, None, squared_length, squared=False)
+        self.hold(model, found)
+
+
+def squared_length(logits: Tensor, labels: Tensor) -> Iterator[Tensor]:
+    """∂ ‖f‖² / ∂f."""
+    yield 2 * logits

@@ -1,0 +1,123 @@
+"""Gradients of every picture by itself, at the price of few passes over all of them.
+
+For a linear map with input a and gradient δ of its output, the gradient of a weight is δᵢ·aⱼ, so
+the sum of its squares, or of its absolute values, over pictures is one product of matrices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.stream import TaskStream
+from models.errors import ModelError
+from models.network import Network
+
+AT_A_TIME = 500  # pictures
+
+# Of logits [n, classes]: gradients of several functions of them, each [n, classes].
+Functions = Callable[[Tensor, Tensor], Iterable[Tensor]]
+
+
+def require_known(model: Network, by: str) -> None:
+    """Raise ModelError for parameters whose gradients are not known here."""
+    known = {id(p) for layer in _layers(model) for p in layer.parameters(recurse=False)}
+    for name, p in model.named_parameters():
+        if id(p) not in known:
+            raise ModelError(f"{by} knows linear layers, convolutions and batch norm, not {name}")
+
+
+def mean_of_task(
+    model: Network,
+    stream: TaskStream,
+    task: int,
+    some: Tensor | None,
+    functions: Functions,
+    *,
+    squared: bool,
+) -> dict[Tensor, Tensor]:
+    """The mean over training pictures of a task of what `sums` adds up, by parameter, in evaluation
+    mode. some: int64 [n], which of them; None: all. functions: of logits and labels int64 [n].
+    """
+    trained = stream.training[task]
+    samples = trained.train if some is None else trained.train.take(some)
+    device = next(model.parameters()).device
+    total: dict[Tensor, Tensor] = {}
+    training = model.training
+    model.eval()
+    for start in range(0, len(samples), AT_A_TIME):
+        part = samples.take(slice(start, start + AT_A_TIME))
+        x = stream.inputs(stream.train, part).to(device)
+        labels = stream.labels(stream.train, part).to(device)
+
+        def of_logits(logits: Tensor, labels: Tensor = labels) -> Iterator[Tensor]:
+            for gradient in functions(logits[:, : trained.among], labels):
+                yield nn.functional.pad(gradient, (0, logits.shape[1] - gradient.shape[1]))
+
+        for p, found in sums(model, x, trained.head, of_logits, squared=squared):
+            share = found / len(samples)
+            total[p] = total[p].add_(share) if p in total else share
+    model.train(training)
+    return total
+
+
+@torch.enable_grad()
+def sums(
+    model: Network,
+    x: Tensor,
+    head: int,
+    of_logits: Callable[[Tensor], Iterable[Tensor]],
+    *,
+    squared: bool,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Σ over pictures x of (∂ f / ∂θ)², or of |∂ f / ∂θ|, for each function f whose gradients
+    ∂ f / ∂ logits [n, classes] `of_logits` gives, of each parameter θ that has any.
+    """
+    seen: list[tuple[nn.Module, Tensor, Tensor]] = []
+    layers = _layers(model)
+
+    def note(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.append((layer, args[0].detach(), output))
+
+    handles = [layer.register_forward_hook(note) for layer in layers]
+    logits = model(x, head)
+    for handle in handles:
+        handle.remove()
+    outputs = [output for _, _, output in seen]
+    for towards in of_logits(logits.detach().float()):
+        gradients = torch.autograd.grad(logits, outputs, towards, retain_graph=True)
+        for (layer, before, _), gradient in zip(seen, gradients, strict=True):
+            yield from _of_layer(layer, before, gradient, torch.square if squared else torch.abs)
+
+
+def _layers(model: Network) -> list[nn.Module]:
+    """Those that have weights of a kind that `_of_layer` knows."""
+    return [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.BatchNorm2d)]
+
+
+def _of_layer(
+    layer: nn.Module, x: Tensor, gradient: Tensor, size: Callable[[Tensor], Tensor]
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Of the weight and the bias of a layer, by its inputs and the gradients of its outputs."""
+    weight, bias = layer.weight, layer.bias
+    assert isinstance(weight, Tensor)
+    if isinstance(layer, nn.Linear):
+        yield weight, size(gradient).t() @ size(x)
+        each = gradient
+    elif isinstance(layer, nn.BatchNorm2d):  # of testing: it multiplies what it has normalised
+        normal = nn.functional.batch_norm(x, layer.running_mean, layer.running_var, eps=layer.eps)
+        yield weight, size((gradient * normal).sum((2, 3))).sum(0)
+        each = gradient.sum((2, 3))
+    else:
+        assert isinstance(layer, nn.Conv2d)
+        assert not isinstance(layer.padding, str) and layer.groups == 1
+        window = layer.kernel_size, layer.dilation, layer.padding, layer.stride
+        windows = nn.functional.unfold(x, *window)  # [n, inputs, positions]
+        each = gradient.flatten(2)  # [n, outputs, positions]
+        found = size(torch.einsum("nop,nip->noi", each, windows)).sum(0)
+        yield weight, found.view_as(weight)
+        each = each.sum(2)
+    if isinstance(bias, Tensor):
+        yield bias, size(each).sum(0)
