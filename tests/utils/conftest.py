@@ -56,7 +56,7 @@ def stream_of() -> Callable[..., TaskStream]:
     """The stream of an experiment, each task cut to its first `train` and `test` pictures."""
 
     def make(exp: Experiment, train: int = 256, test: int = 100) -> TaskStream:
-        keys = ("benchmark", "mnist_mode", "num_batch", "scenario", "data", "seed")
+        keys = ("benchmark", "mnist_mode", "num_batch", "scenario", "outputs", "data", "seed")
         whole = _whole_stream(**{key: getattr(exp, key) for key in keys})
 
         def cut(task: Task) -> Task:

@@ -21,6 +21,8 @@ from utils.training.record import TRAINING, Place, RunRecord, empty_record
 ENGINES = ("reference", "dense", "sparse")
 CONTEXTS: dict[str, Any] = {"context": "prototype", "context_units": 16}
 OLD: dict[str, Any] = {"old_synapse_lr": 0.3, "weight_decay": 0.0}
+HEADS: dict[str, Any] = {"mnist_mode": "split", "scenario": "task"}
+CLASSES: dict[str, Any] = {"mnist_mode": "split", "scenario": "class", "outputs": "seen"}
 MASKED = {"initial_density_fc": 0.2}
 METHODS: dict[str, dict[str, Any]] = {
     "none": {},
@@ -36,6 +38,24 @@ METHODS: dict[str, dict[str, Any]] = {
     "mas": {"methods": ("mas",), "mas_strength": 0.1},
     "contexts and si": {**CONTEXTS, "methods": ("si",)},
     "er": {"methods": ("er",), "buffer_size": 40, "er_batch": 8},
+    "er, tasks alike, heads": {
+        **HEADS,
+        "methods": ("er",),
+        "buffer": "class",
+        "buffer_per_class": 6,
+        "er_weight": "tasks",
+        "er_batch": 8,
+    },
+    "agem": {"methods": ("agem",), "buffer_size": 40, "agem_batch": 8},
+    "agem, heads": {**HEADS, "methods": ("agem",), "buffer_size": 40, "agem_batch": 8},
+    "lwf": {"methods": ("lwf",)},
+    "lwf, heads": {**HEADS, "methods": ("lwf",), "lwf_weight": "tasks"},
+    "lwf, classes": {**CLASSES, "methods": ("lwf",)},
+    "der": {"methods": ("der",), "buffer_size": 40, "der_batch": 8},
+    "derpp": {"methods": ("derpp",), "buffer_size": 40, "der_batch": 8},
+    "derpp, heads": {**HEADS, "methods": ("derpp",), "buffer_size": 40, "der_batch": 8},
+    "gdumb": {"methods": ("gdumb",), "buffer_size": 40},
+    "icarl": {**CLASSES, "methods": ("icarl",), "buffer_size": 40},
     "census": {"methods": ("census",)},
     "contexts and ewc": {**CONTEXTS, "methods": ("ewc",)},
     "old_synapses and er": {**OLD, "methods": ("er",), "buffer_size": 40, "er_batch": 8},
@@ -49,7 +69,8 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 REFUSED = {
     **dict.fromkeys(("ewc", "ewc, online", "contexts and ewc"), "ewc"),
     **dict.fromkeys(("si", "contexts and si"), "si"),
-    "mas": "mas",
+    **dict.fromkeys(("mas",), "mas"),
+    **dict.fromkeys(("agem", "agem, heads"), "agem"),
     "old_synapses by importance": "importance",
 }
 

@@ -126,6 +126,11 @@ class AutogradEngine:
         """The optimiser begins anew."""
         self.optimizer.restart()
 
+    def renew(self, model: Network) -> None:
+        """Begin anew as this network; what methods attached stays."""
+        self.model.load_state_dict(model.state_dict(), strict=False)
+        self.restart()
+
     @torch.no_grad()
     def follow_masks(self) -> None:
         """What the masks hide is zero, and has no momentum."""

@@ -100,6 +100,9 @@ class Engine(Protocol):
     def restart(self) -> None:
         """The optimiser begins anew: momentum is zero."""
 
+    def renew(self, model: Network) -> None:
+        """Begin anew as this network of the same shape; what methods attached stays."""
+
     def follow_masks(self) -> None:
         """The masks of `active` have changed, and so may weights that were hidden before; what is
         hidden now is zero, and has no momentum."""

@@ -109,6 +109,10 @@ class RoutedEngine:
         """The optimiser of the part begins anew."""
         self.inner.restart()
 
+    def renew(self, model: Network) -> None:
+        """Not here: what a task has no part in stays."""
+        raise NotImplementedError("networks of contexts do not begin anew")
+
     def follow_masks(self) -> None:
         """The masks of the part have changed."""
         self.inner.follow_masks()

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
+from models.costs import layer_costs
 from models.network import Network
 from utils.engines.base import Engine, Need
 from utils.engines.batch import Batch
@@ -103,6 +104,11 @@ class Method:
 
     def resume(self, engine: Engine) -> None:
         """The engine continues in the middle of a task: tell it again what it was told."""
+
+
+def step_macs(engine: Engine, stream: TaskStream) -> int:
+    """Multiply-adds to train on one picture: forward, and twice as many backward."""
+    return 3 * sum(cost.active_macs for cost in layer_costs(engine.active, stream.input_shape))
 
 
 def draws(*seed: int) -> torch.Generator:

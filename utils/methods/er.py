@@ -1,47 +1,45 @@
 """Experience replay: every step trains on pictures of a small memory too (Chaudhry et al., 2019,
-"On tiny episodic memories in continual learning"), a reservoir of all pictures seen so far.
-
-Every picture counts the same, whether it is new or from memory.
-"""
+"On tiny episodic memories in continual learning")."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from benchmarks.stream import TaskStream
 from exps.config import Experiment
 from exps.facts import Findings
 from exps.keys import Key
-from exps.kinds import Whole
+from exps.kinds import Choice, Whole
 from utils.engines.base import Engine
-from utils.engines.batch import Batch, Part
-from utils.methods import base
-from utils.methods.base import Moment
-from utils.methods.memory import Reservoir
+from utils.engines.batch import Batch
+from utils.methods import base, memory
+from utils.methods.base import Costs, Moment, step_macs
+from utils.methods.memory import Reservoir, make_memory
 
 KEYS = {
-    "buffer_size": Key(
-        500, Whole(1, 10_000_000, "pictures"), "how many earlier pictures are kept in memory"
-    ),
+    "buffer_size": memory.KEYS["buffer_size"],
+    "buffer": memory.KEYS["buffer"],
+    "buffer_per_class": memory.KEYS["buffer_per_class"],
     "er_batch": Key(
         0,
         Whole(0, 1_000_000, "pictures"),
         "how many of them every step trains on too; 0: as many as mb_size",
+    ),
+    "er_weight": Key(
+        "pictures",
+        Choice(("pictures", "tasks")),
+        "what the loss on them counts: pictures: every picture the same, of the current task or "
+        "not; tasks: all tasks so far the same, and replayed are those of earlier ones (van de Ven "
+        "& Tolias, 2019)",
     ),
 }
 
 
 def contradictions(exp: Experiment) -> Findings:
     """Why pictures of earlier tasks cannot be trained on."""
-    if "contexts" in exp.all_methods:
-        yield (
-            ("methods", "context"),
-            "a step in a context trains its units alone, and pictures of earlier tasks have "
-            "others; choose er or contexts",
-        )
+    yield from memory.no_parts(exp, "er")
 
 
 class Method(base.Method):
@@ -49,31 +47,41 @@ class Method(base.Method):
 
     def __init__(self, exp: Experiment, stream: TaskStream) -> None:
         super().__init__(exp, stream)
-        self.memory = Reservoir(exp.buffer_size, exp.seed)
-        self.size = exp.er_batch or exp.mb_size
+        self.memory = make_memory(exp, stream)
         self.first = False  # whether this is the first epoch of a task, in which a picture is new
-        self.heads = torch.tensor([task.head for task in stream.training])
+
+    @property
+    def size(self) -> int:
+        """How many pictures of the memory every step has."""
+        return int(self.exp.er_batch or self.exp.mb_size)
 
     def before_step(self, engine: Engine, batch: Batch, now: Moment) -> Batch:
         """The mini-batch, and pictures of the memory."""
         self.first = now.step < now.epoch
-        if not len(self.memory):
+        by_task = self.exp.er_weight == "tasks"
+        places = self.memory.draw(self.size, now.task if by_task else None)
+        if not len(places):
             return batch
-        device = self.stream.train.x.device
-        drawn = self.memory.draw(self.size, device)
-        total = batch.current.size + len(drawn)
-        batch = Batch((batch.current._replace(weight=batch.current.size / total), *batch.parts[1:]))
-        assert isinstance(drawn.view, Tensor)
-        heads = self.heads[drawn.view.cpu()]
-        for head in heads.unique().tolist():
-            some = drawn.take((heads == head).nonzero().flatten().to(device))
-            batch = Batch((*batch.parts, Part(some, head, len(some) / total)))
-        return batch
+        current = batch.current
+        share = current.size / (current.size + len(places))
+        share = 1 / (now.task + 1) if by_task else share
+        more = self.memory.parts(places, 1 - share, current)
+        return Batch((current._replace(weight=share), *batch.parts[1:], *more))
 
     def after_step(self, engine: Engine, batch: Batch, logits: list[Tensor]) -> None:
         """Offer what was new to the memory."""
-        if self.first:
+        if self.first and isinstance(self.memory, Reservoir):
             self.memory.offer(batch.current.samples)
+
+    def end_task(self, engine: Engine, task: int) -> None:
+        """Draw pictures of every class of the task."""
+        if not isinstance(self.memory, Reservoir):
+            self.memory.keep(self.memory.shuffled(self.stream.training[task].train))
+
+    def costs(self, engine: Engine) -> Costs:
+        """The memory, and steps that are so much longer."""
+        macs = self.size * step_macs(engine, self.stream)
+        return self.memory.costs()._replace(macs=macs)
 
     def state(self) -> dict[str, Any]:
         """The memory."""

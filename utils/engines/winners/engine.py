@@ -193,6 +193,19 @@ class SparseEngine:
         for layer in self.hidden:
             layer.matrix.restart()
 
+    def renew(self, model: Network) -> None:
+        """Begin anew as this network; what methods attached stays."""
+        lazy, fresh = self._lazy(), dict(model.named_parameters())
+        self._model.load_state_dict(model.state_dict(), strict=False)
+        for name, (matrix, turned) in lazy.items():
+            weight = fresh[name].detach()
+            matrix.restore(weight.t() if turned else weight, None, PLAIN)
+        for layer in self.hidden:
+            layer.follow_mask()
+        self.first.refresh()
+        self.sgd.restart()
+        self.ahead = True
+
     def follow_masks(self) -> None:
         """What the masks hide is zero, and has no momentum; the other weights are the model's."""
         self.first.follow_mask()
