@@ -286,12 +286,8 @@ def joint(stream: TaskStream) -> TaskStream:
 def among_seen(stream: TaskStream) -> TaskStream:
     """The same tasks, each with the outputs of the classes of the tasks up to it alone."""
     most = [int(stream.targets[: i + 1].max()) + 1 for i in range(len(stream.training))]
-    return replace(
-        stream,
-        training=tuple(
-            replace(task, among=n) for task, n in zip(stream.training, most, strict=True)
-        ),
-    )
+    tasks = tuple(replace(t, among=n) for t, n in zip(stream.training, most, strict=True))
+    return replace(stream, training=tasks, tasks=tasks)
 
 
 def _rows_with(y: Tensor, labels: tuple[int, ...]) -> Tensor:

@@ -51,7 +51,8 @@ class Method(base.Method):
         self.size = exp.der_batch or exp.mb_size
         device, outputs = stream.train.x.device, max(stream.head_sizes)
         self.kept = torch.zeros(exp.buffer_size, outputs, device=device)
-        self.wanted = torch.zeros(self.size + len(stream.head_sizes), outputs, device=device)
+        most = min(self.size + len(stream.head_sizes), exp.buffer_size)
+        self.wanted = torch.zeros(most, outputs, device=device)
         self.asked: list[tuple[int, int, int]] = []  # a part, and which of `wanted` are its own
 
     def before_step(self, engine: Engine, batch: Batch, now: Moment) -> Batch:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import chain, combinations
+from itertools import chain, combinations, pairwise
 from typing import Any
 
 import numpy as np
@@ -66,6 +66,7 @@ LARGEST = {
     "hidden_units": 128,
     "hidden_layers": 8,
     "buffer_size": 1000,
+    "buffer_per_class": 30,
 }  # for a test; other keys go to their ends
 THE_SAME = (*ABOUT, "data_dir", "device", "sparse_layers", "checkpoint_every")  # in all of them
 ROUNDING = {"fp32": 1e-3, "bf16": 0.1}  # of a loss; the difference of single winners included
@@ -96,7 +97,7 @@ def values(name: str, kind: Kind, default: Any) -> list[Any]:
             return ["sorted", "random", tuple(range(10))[::-1]]
         case Some():
             names = tuple(name for name in kind.names if name not in IMPLIED)
-            return [(), *((name,) for name in names), names]
+            return [(), *((name,) for name in names), *pairwise(names)]
         case OrNone():
             return [None, *values(name, kind.kind, kind.kind.high)]
         case Whole():
