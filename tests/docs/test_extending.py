@@ -98,18 +98,18 @@ def test_it_runs_as_it_stands_there(place: Path, line: str) -> None:
         assert stats[own].shape == array and stats[own][0] == pytest.approx(0, abs=1e-6)
 
 
-def test_what_si_says_of_itself(run: Run, place: Path) -> None:
+def test_what_rest_says_of_itself(run: Run, place: Path) -> None:
     """Its keys are checked, explained and found like all others."""
-    both = ("--set", "methods=si.py, contexts", "--set", "context_units=100")
+    both = ("--set", "methods=rest.py, contexts", "--set", "context_units=100")
     shown = run(place, "--dry-run", "--name", "Smoke", *both)
-    assert "si_strength = 0.1" in shown.stdout and "methods = si.py" in shown.stdout
+    assert "rest_strength = 0.1" in shown.stdout and "methods = rest.py" in shown.stdout
     assert "context = prototype" in shown.stdout
-    wrong = run(place, "--check", "--set", "methods=si.py", "--set", "si_strength=-1")
+    wrong = run(place, "--check", "--set", "methods=rest.py", "--set", "rest_strength=-1")
     assert wrong.returncode == 2 and "choose a number from 0, at most 1e+06" in wrong.stderr
-    wrong = run(place, "--dry-run", "--set", "methods=si.py", "--set", "si_strenght=1")
-    assert "there is no key 'si_strenght'; did you mean 'si_strength'?" in wrong.stderr
-    wrong = run(place, "--dry-run", "--set", "methods=si.py", "--set", "engine=sparse")
-    assert wrong.returncode == 1 and "gradient of every parameter, which si needs" in wrong.stderr
+    wrong = run(place, "--dry-run", "--set", "methods=rest.py", "--set", "rest_strenght=1")
+    assert "there is no key 'rest_strenght'; did you mean 'rest_strength'?" in wrong.stderr
+    wrong = run(place, "--dry-run", "--set", "methods=rest.py", "--set", "engine=sparse")
+    assert wrong.returncode == 1 and "pull of every parameter towards an anchor, which rest needs" in wrong.stderr
     wrong = run(place, "--dry-run", "--set", "methods=pruning.py")
     assert wrong.returncode == 2 and "pruning needs masks: set it below 1" in wrong.stderr
 
@@ -127,13 +127,13 @@ SMALL = (
 
 def test_another_file_is_another_run(run: Run, place: Path) -> None:
     """A comment changes nothing, a line of code does; and a run goes on with the same file only."""
-    words = (*SMALL, "--set", "methods=si.py", "--seeds", "0")
+    words = (*SMALL, "--set", "methods=rest.py", "--seeds", "0")
     assert run(place, *words).returncode == 0
     assert "(skipped)" in run(place, *words).stdout or len(list(place.glob("results/*.pkl"))) == 1
-    (place / "si.py").write_text(FILES["si.py"].replace("2 * self", "4 * self"))
+    (place / "rest.py").write_text(FILES["rest.py"].replace("2 * self", "4 * self"))
     assert run(place, *words).returncode == 0
     assert len(list(place.glob("results/*.pkl"))) == 2
-    (place / "si.py").write_text(FILES["si.py"].replace("2 * self", "4 * self") + "# twice\n")
+    (place / "rest.py").write_text(FILES["rest.py"].replace("2 * self", "4 * self") + "# twice\n")
     assert run(place, *words).returncode == 0
     assert len(list(place.glob("results/*.pkl"))) == 2
 
@@ -248,17 +248,17 @@ def test_a_path_is_never_a_name_of_the_project(run: Run, place: Path) -> None:
 
 
 def test_a_key_of_ones_own_that_was_swept_is_reported(run: Run, place: Path) -> None:
-    words = (*SMALL, "--set", "methods=si.py", "--grid", "si_strength=0.1,1", "--report")
+    words = (*SMALL, "--set", "methods=rest.py", "--grid", "rest_strength=0.1,1", "--report")
     done = run(place, *words)
     assert done.returncode == 0, done.stderr
     page = (place / "results" / "report" / "report.html").read_text(encoding="utf-8")
-    assert "si_strength" in page
-    told = run(place, "--set", "methods=si.py", "--explain", "si_strength").stdout
+    assert "rest_strength" in page
+    told = run(place, "--set", "methods=rest.py", "--explain", "rest_strength").stdout
     assert "how strongly earlier values are held" in told and "counts only" not in told
 
 
 def test_a_result_is_not_trusted_to_name_a_file_that_is_run(run: Run, place: Path) -> None:
-    (place / "mine.py").write_text(FILES["si.py"])
+    (place / "mine.py").write_text(FILES["rest.py"])
     assert run(place, *SMALL, "--set", "methods=mine.py").returncode == 0
     (place / "mine.py").write_text("raise SystemExit('it was run')\n")
     command = [sys.executable, "-m", "utils.report", str(place / "results")]
@@ -288,15 +288,15 @@ def test_nor_is_a_checkpoint(run: Run, place: Path) -> None:
 
 def test_beside_others(run: Run, place: Path) -> None:
     """Keys of a file that some runs of a command are without do nothing in these."""
-    words = ("--grid", "methods=none,./si.py", "--grid", "si_strength=0.1,1", "--dry-run")
+    words = ("--grid", "methods=none,./rest.py", "--grid", "rest_strength=0.1,1", "--dry-run")
     done = run(place, *SMALL, *words)
     assert done.returncode == 0, done.stderr
     assert sum(line.lstrip().startswith("new") for line in done.stdout.splitlines()) == 3
     config = place / "mine.cfg"
-    config.write_text("[A]\nmethods = ./si.py\nsi_strength = 0.5\n[B]\nrms_decay = 0.9\n")
+    config.write_text("[A]\nmethods = ./rest.py\nrest_strength = 0.5\n[B]\nrms_decay = 0.9\n")
     mine = ("--config", "mine.cfg", "--dry-run", "--set", "num_batch=2")
     done = run(place, *mine, "--name", "A", "--set", "methods=none")
-    assert done.returncode == 0 and "si_strength" in done.stderr and "does nothing" in done.stderr
+    assert done.returncode == 0 and "rest_strength" in done.stderr and "does nothing" in done.stderr
     done = run(place, *mine, "--name", "B", "--set", "optimizer=./rmsprop.py")
     assert done.returncode == 0 and "rms_decay = 0.9" in done.stdout, done.stderr
     assert "there is no key 'rms_decay'" in run(place, *mine, "--name", "B").stderr
