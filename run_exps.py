@@ -27,6 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     plugins.source.cache_clear()  # of another command in this process
     args.kept = None
     try:
+        args.name = cli.names(args)
         if args.list:
             say(cli.sections_table(args.config))
             return 0

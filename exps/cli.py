@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import fnmatch
 import sys
 from pathlib import Path
 from typing import Any
 
 from exps import VERSION, config
-from exps.messages import shown, shown_path
+from exps.messages import ConfigError, quoted, shown, shown_path
 from exps.paths import expanded, path, word
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -52,7 +53,10 @@ def parser(results: Path) -> argparse.ArgumentParser:
 def _add_what(g: Group) -> None:
     """The options that say which experiment."""
     g.add_argument(
-        "--name", action="append", metavar="NAME", help="the section to run; may be repeated"
+        "--name",
+        action="append",
+        metavar="NAME",
+        help="the section to run; may be repeated; a pattern, such as 'Split*', is all that match",
     )
     g.add_argument(
         "--set",
@@ -221,6 +225,21 @@ def path_text(text: str) -> str:
 def path_of(text: str) -> Path:
     """The same as `paths.path` makes it."""
     return path(path_text(text))
+
+
+def names(args: argparse.Namespace) -> list[str] | None:
+    """The sections that --name asks for, patterns written out; None without any. Raises
+    ConfigError for a pattern that none matches."""
+    found: list[str] = []
+    for name in args.name or ():
+        match = [name]
+        if any(sign in name for sign in "*?") and name not in config.sections(args.config):
+            match = fnmatch.filter(config.sections(args.config), name)
+            if not match:
+                where = shown_path(args.config)
+                raise ConfigError(f"{where}: no section is like {quoted(name)}; --list shows all")
+        found += match
+    return found or None
 
 
 def wants_many(args: argparse.Namespace) -> bool:

@@ -109,7 +109,10 @@ def test_what_rest_says_of_itself(run: Run, place: Path) -> None:
     wrong = run(place, "--dry-run", "--set", "methods=rest.py", "--set", "rest_strenght=1")
     assert "there is no key 'rest_strenght'; did you mean 'rest_strength'?" in wrong.stderr
     wrong = run(place, "--dry-run", "--set", "methods=rest.py", "--set", "engine=sparse")
-    assert wrong.returncode == 1 and "pull of every parameter towards an anchor, which rest needs" in wrong.stderr
+    assert (
+        wrong.returncode == 1
+        and "pull of every parameter towards an anchor, which rest needs" in wrong.stderr
+    )
     wrong = run(place, "--dry-run", "--set", "methods=pruning.py")
     assert wrong.returncode == 2 and "pruning needs masks: set it below 1" in wrong.stderr
 
