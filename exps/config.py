@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from exps import plugins
-from exps.experiment import ABOUT, KEYS, REPEATS, Experiment, definition
+from exps.experiment import ABOUT, KEYS, LIKE, REPEATS, Experiment, definition
 from exps.keys import Key
 from exps.kinds import Value, as_text
+from exps.lineage import places
 from exps.manual import all_keys, explain, markdown_table
 from exps.messages import ConfigError, all_of, did_you_mean, quoted, shown, shown_path
 from exps.reader import Entry, Sections, parse_override, read
@@ -84,10 +85,10 @@ def resolve(
     """The experiment of a section.
 
     overrides: `key=value` strings as --set takes them, or entries that say where else they were
-    written; the last one of a key counts. What neither they nor the section nor [DEFAULT] set has
-    the default of its definition. Raises ConfigError for the first fault in these; other sections
-    are only parsed. beside: what other runs of the command have, whose files may have keys that do
-    nothing in this one.
+    written; the last one of a key counts. What neither they nor the section nor those that it
+    starts from (`exps.lineage`) set has the default of its definition. Raises ConfigError for the
+    first fault in these; other sections are only parsed. beside: what other runs of the command
+    have, whose files may have keys that do nothing in this one.
     """
     file = read(Path(path))
     _require_section(name, file, path)
@@ -192,19 +193,21 @@ def _resolve(
     ours: the file is the project's own. What its lines do not do is then the user's affair only
     where they do nothing without `given` either, in a section that was added.
     """
-    default = file.get("DEFAULT", {}).values() if name != "DEFAULT" else ()
-    inherited = [e for e in default if e.key not in ABOUT]
-    section = list(file[name].values())
+    try:
+        set_by = places(name, file)
+    except ConfigError as error:
+        return None, [str(error)]
+    entries, section = [e for place in set_by for e in place], set_by[-1]
 
-    exp, errors = _experiment(name, (*inherited, *section, *given), beside)
+    exp, errors = _experiment(name, (*entries, *given), beside)
     if exp is None:
         return None, errors
-    said = _Said(name, inherited, section, given)
+    said = _Said(name, *set_by, given)
     errors = [said.at(finding) for finding in (*_left_out(exp, said), *contradictions(exp))]
     if errors:
         return None, errors
     # What the section is without `given`; it need not be anything that can be.
-    alone = (_experiment(name, (*inherited, *section))[0] if given else None) or exp
+    alone = (_experiment(name, entries)[0] if given else None) or exp
     exp = replace(exp, changed=_changed(alone, given, exp))
     own = [e for e in section if not (ours and alone.counts(e.key))]
     return Resolved(
@@ -241,17 +244,21 @@ def _experiment(
         if entry.key not in KEYS:
             found = exp.keys.get(entry.key) or definition(entry.key)
             found = found or _beside(entry.key, (*entries, *beside))
-            if found is None:
-                guess = did_you_mean(entry.key, {**all_keys(), **exp.keys})
-                errors[entry] = (
-                    f"{entry.written}: there is no key {quoted(entry.key)}{guess} "
-                    "(--explain lists them all)"
-                )
+            if found is None or entry.key == LIKE:
+                errors[entry] = f"{entry.written}: {_no_key(entry.key, exp)}"
             else:
                 take(entry, found)
     if errors:
         return None, [errors[entry] for entry in entries if entry in errors]
     return Experiment(name=name, **{k: v for k, v in values.items() if k in exp.keys}), []
+
+
+def _no_key(name: str, exp: Experiment) -> str:
+    """Why an experiment cannot have a value of this name."""
+    if name == LIKE:
+        return "only a section of a file is like another one; choose it with --name, or write one"
+    guess = did_you_mean(name, {*all_keys(), *exp.keys, LIKE})
+    return f"there is no key {quoted(name)}{guess} (--explain lists them all)"
 
 
 def _beside(key: str, entries: Sequence[Entry]) -> Key | None:
@@ -339,5 +346,5 @@ def _idle(exp: Experiment, idle: Sequence[Entry]) -> Iterator[str]:
 
 
 def _once(messages: Iterable[str]) -> list[str]:
-    """Each message once: what is wrong in [DEFAULT] is wrong in every section that inherits it."""
+    """Each message once: what is wrong in a section is wrong in every one that inherits it."""
     return list(dict.fromkeys(messages))

@@ -478,7 +478,8 @@ def _keys(chosen: tuple[tuple[plugins.Kind, str], ...]) -> dict[str, Key]:
     declared: dict[str, tuple[Key, plugins.Kind]] = {}
     for kind, value in chosen:
         for name, key in plugins.keys(kind, value).items():
-            if hasattr(Experiment, name) or declared.get(name, (key,))[0] != key or name == "name":
+            known = hasattr(Experiment, name) or name in ("name", LIKE)
+            if known or declared.get(name, (key,))[0] != key:
                 raise plugins.taken(name, value)
             declared[name] = key, kind
     found: dict[str, Key] = {}
@@ -503,6 +504,9 @@ TEXTS = tuple(name for name, k in KEYS.items() if isinstance(k.kind, Line | Fold
 
 # Keys that tell about a section, which alone has them: other sections do not inherit them.
 ABOUT = ("description", "expected_acc", "expected_tol", "expected_source")
+
+# No key, but the line of a section that names the one it starts from.
+LIKE = "like"
 
 # Keys that change no number, and so are no part of what a run is. Of `data_dir` the data themselves
 # are: their digest (`benchmarks.digest`).

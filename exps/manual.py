@@ -6,10 +6,20 @@ import textwrap
 from dataclasses import replace
 
 from exps import plugins
-from exps.experiment import KEYS
+from exps.experiment import KEYS, LIKE
 from exps.keys import Key
-from exps.kinds import as_text
+from exps.kinds import Line, as_text
 from exps.messages import ConfigError, did_you_mean, quoted
+
+# What can stand in a section besides.
+LINES = {
+    LIKE: Key(
+        "",
+        Line("the name of a section of the same file"),
+        "the section that this one starts from: what is not set here has the value that it has "
+        "there, but for what is not inherited",
+    )
+}
 
 
 def explain(key: str | None = None, own: dict[str, Key] | None = None) -> str:
@@ -17,7 +27,7 @@ def explain(key: str | None = None, own: dict[str, Key] | None = None) -> str:
 
     own: keys of an experiment, which may be of users' files.
     """
-    keys = KEYS if key in KEYS else {**(own or {}), **all_keys()}
+    keys = KEYS if key in KEYS else {**(own or {}), **all_keys(), **LINES}
     if key is None:
         return "\n\n".join(_paragraph(name, k) for name, k in keys.items())
     if key not in keys:

@@ -355,7 +355,7 @@ ALL = all_keys()
 FRAGMENTS = st.sampled_from(
     [
         *("[A]", "[DEFAULT]", "[", "]", "=", ":", "#", ";", "\n", "\r", " ", "\t", "%", "\x85"),
-        *("0", "1", "-1", "1e9", "nan", "true", "auto", "split", "random", "1, 0", *ALL),
+        *("0", "1", "-1", "1e9", "nan", "true", "auto", "split", "random", "1, 0", "like", *ALL),
     ]
 )
 

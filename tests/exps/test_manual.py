@@ -29,6 +29,11 @@ def test_explain_all_keys() -> None:
     assert max(map(len, everything.splitlines())) <= 100
 
 
+def test_explain_the_line_that_names_another_section() -> None:
+    assert explain("like").startswith("like =\n    the section that this one starts from")
+    assert "like" not in all_keys()
+
+
 def test_explain_an_unknown_key() -> None:
     with pytest.raises(ConfigError, match="no key 'dropuot'; did you mean 'dropout'"):
         explain("dropuot")

@@ -117,7 +117,10 @@ TARGETS: dict[str, Callable[[bytes], None]] = {
 def seeds(name: str) -> list[bytes]:
     """Sound inputs to begin with."""
     return {
-        "configuration": [config.DEFAULT_FILE.read_bytes()[:6000], b"[DEFAULT]\nlr = 0.1\n[A]\n"],
+        "configuration": [
+            config.DEFAULT_FILE.read_bytes()[:6000],
+            b"[DEFAULT]\nlr = 0.1\n[A]\nlike = B\n[B]\nlike = C\nseed = 2\n[C]\n",
+        ],
         "override": [
             f"{k}={config.as_text(key.default)}".encode() for k, key in all_keys().items()
         ],
