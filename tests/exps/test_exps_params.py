@@ -84,6 +84,24 @@ CIFAR100 = {
     **MLP_2,
     **PLAIN_SGD,
 }
+COMPARED = {
+    "benchmark": "mnist",
+    "mnist_mode": "perm",
+    "padding": 2,
+    "scenario": "domain",
+    "num_batch": 10,
+    "hidden_units": 1000,
+    "hidden_layers": 2,
+    "dropout": 0.0,
+    "sparsify": False,
+    "optimizer": "adam",
+    "lr": 1e-4,
+    "weight_decay": 0.0,
+    "mb_size": 128,
+    "train_steps": 5000,
+    "train_steps_inc": 5000,
+    "eval_tasks": "seen",
+}
 
 EXPECTED: dict[str, dict[str, Any]] = {
     "DEFAULT": PERMUTED | MLP_1 | BOOSTED | {"percent_on_fc": 0.001},
@@ -117,6 +135,9 @@ EXPECTED: dict[str, dict[str, Any]] = {
     | UNBOOSTED
     | {"percent_on_fc": 0.1, "weight_sparsity_fc": 0.4, "train_ep_inc": 60},
     "Cifar100Cumul": CIFAR100 | DENSE | {"cumul": True},
+    "PermNone": COMPARED | {"methods": (), "expected_acc": None},
+    "PermEWC": COMPARED | {"methods": ("ewc",), "ewc_strength": 100.0, "ewc_fisher": "exact"},
+    "PermER": COMPARED | {"methods": ("er",), "buffer_size": 1000, "expected_acc": None},
     "Smoke": {"benchmark": "cifar", "data": "sample", "scenario": "task"},
 }
 
