@@ -66,7 +66,7 @@ def measured(checkout: Path, section: str, keys: tuple[str, ...], data: Path) ->
 
 def differing(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
     """The parts of two results that are not the same to the bit."""
-    names = [name for name in before if name not in ("meta", "elapsed")]
+    names = [name for name in before if name not in ("meta", "elapsed", "train_seconds")]
     return [name for name in names if not _same(before[name], after.get(name))]
 
 

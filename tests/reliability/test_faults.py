@@ -69,7 +69,7 @@ def only_result(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 def bits(result: tuple[dict[str, Any], dict[str, Any]]) -> bytes:
     """Everything that must not depend on when a run was interrupted."""
     config, stats = result
-    free = ("meta", "elapsed")
+    free = ("meta", "elapsed", "train_seconds")
     return pickle.dumps((config, {k: v for k, v in stats.items() if k not in free}))
 
 

@@ -152,7 +152,8 @@ def measured(exp: Experiment) -> dict[str, Any]:
     record = empty_record(exp, stream, engine.model)
     with Progress(len(stream.training), quiet=True) as progress:
         run_stream(exp, stream, engine, methods, order, record, progress)
-    return {name: value for name, value in record.stats().items() if name != "elapsed"}
+    times = ("elapsed", "train_seconds")
+    return {name: value for name, value in record.stats().items() if name not in times}
 
 
 def seen(exp: Experiment) -> Seen:

@@ -15,7 +15,7 @@ from exps.sizes import MAX_RESULT
 from models.costs import LayerCost
 from utils.engines.base import Engine
 from utils.engines.meter import EpochRecord
-from utils.methods.base import Method
+from utils.methods.base import Costs, Method
 from utils.runs.checkpoint_file import CheckpointError
 from utils.training.record import BEFORE, NOT_KEPT, TESTING, TRAINING, Place, RunRecord
 
@@ -180,6 +180,12 @@ def _restored_record(tree: Any, fresh: RunRecord) -> RunRecord:
         max_entropy=[float(bits) for bits in tree["max_entropy"]],
         context_right=context_right,
         measured={str(name): _array(value) for name, value in tree["measured"].items()},
+        method_costs={
+            str(name): Costs(**{k: int(n) for k, n in costs.items()})._asdict()
+            for name, costs in tree["method_costs"].items()
+        },
+        steps=int(tree["steps"]),
+        train_seconds=float(tree["train_seconds"]),
         elapsed=float(tree["elapsed"]),
     )
 

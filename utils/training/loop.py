@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 
 import numpy as np
@@ -126,8 +127,9 @@ class _Run:
         place.unit_on = np.zeros(self.engine.units, np.int64)
         if place.task and self.exp.reset_optimizer == "task":
             self.engine.restart()
-        for method in self.methods:
-            method.begin_task(self.engine, place.task)
+        with self._training():
+            for method in self.methods:
+                method.begin_task(self.engine, place.task)
         place.phase = TRAINING
 
     def _end(self) -> None:
@@ -136,11 +138,13 @@ class _Run:
         assert place.unit_on is not None
         record.unit_on[place.task :] = [place.unit_on]
         self._count()
-        for method in self.methods:
-            method.end_task(self.engine, place.task)
-        record.measured = {}
+        with self._training():
+            for method in self.methods:
+                method.end_task(self.engine, place.task)
+        record.measured, record.method_costs = {}, {}
         for method in self.methods:
             record.add_measured(method.name, method.result())
+            record.add_costs(method.name, method.costs(self.engine))
         place.phase = TESTING
 
     def _train_epoch(self, task: Task, length: Length, label: str) -> None:
@@ -155,12 +159,15 @@ class _Run:
         if place.step == 0:
             self.engine.begin_epoch(steps)
         while place.step < steps:  # the last mini-batch may be short
-            some = samples.take(slice(place.step * size, (place.step + 1) * size))
-            self._step(Batch((Part(some, task.head, outputs=task.among),)), length)
+            with self._training():
+                some = samples.take(slice(place.step * size, (place.step + 1) * size))
+                self._step(Batch((Part(some, task.head, outputs=task.among),)), length)
+            self.record.steps += 1
             self.progress.advance()
             place.step += 1
             self.note(False)
-        done = self.engine.end_epoch()
+        with self._training():  # a GPU may have steps to do yet
+            done = self.engine.end_epoch()
         if done.bad_step is not None:
             raise DivergedError(
                 three_lines(
@@ -178,6 +185,13 @@ class _Run:
         self.progress.detail(f"{label}: {text}", on_bars=loss)
         if self.live is not None:
             self.live.epoch(place.task, place.epoch, done)
+
+    @contextmanager
+    def _training(self) -> Iterator[None]:
+        """What is done inside counts as training: no tests, and no checkpoints."""
+        began = time.perf_counter()
+        yield
+        self.record.train_seconds += time.perf_counter() - began
 
     def _adding(self) -> list[Method]:
         """The methods that add to the loss or to its gradient."""

@@ -14,6 +14,7 @@ from exps.messages import Told
 from models.costs import k_winner_layers
 from models.network import Network
 from utils.engines.meter import EpochRecord
+from utils.methods.base import Costs
 
 NOT_KEPT = np.zeros(0, np.int64)  # a number a unit and epoch would fill the memory of a long run
 BEFORE, TRAINING, TESTING = "before", "training", "testing"  # phases of a task
@@ -54,7 +55,8 @@ class RunRecord:
     lengths: of each task; epochs: what each looked like, but how often units were on, which is
     added up by task in unit_on; context_right: for how large a part of the pictures the context was
     found, in the shape of accs, NaN without contexts; measured: what methods have to say, see
-    `Method.result`.
+    `Method.result`; method_costs: of the methods that cost anything, as `Costs` names them, after
+    the last task trained; train_seconds: for so many steps, and what methods do around tasks.
     """
 
     accs: np.ndarray
@@ -68,6 +70,9 @@ class RunRecord:
     max_entropy: list[float] = field(default_factory=list)  # of each k-winner activation
     context_right: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     measured: dict[str, np.ndarray] = field(default_factory=dict)
+    method_costs: dict[str, dict[str, int]] = field(default_factory=dict)
+    steps: int = 0
+    train_seconds: float = 0.0
     elapsed: float = 0.0
 
     def entropy(self) -> np.ndarray:
@@ -81,10 +86,18 @@ class RunRecord:
             array = np.asarray(array)
             if array.dtype.kind not in "biuf":
                 raise Told(f"methods = {by}: its result {name!r} is no array of numbers")
-            if name in self.stats():
+            if name in (*self.stats(), "method_costs"):
                 why = f"a result named {name!r} is there already; give it another name"
                 raise Told(f"methods = {by}: {why}")
             self.measured[name] = array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
+
+    def add_costs(self, by: str, found: Costs) -> None:
+        """Take note of what a method has cost, if it has. Told for what cannot be that."""
+        numbers = found if isinstance(found, Costs) else [None]
+        if not all(isinstance(n, int | np.integer) and n >= 0 for n in numbers):
+            raise Told(f"methods = {by}: costs has to return Costs, of whole numbers from 0")
+        if any(found):
+            self.method_costs[by] = {name: int(n) for name, n in found._asdict().items()}
 
     def stats(self) -> dict[str, object]:
         """Plain Python and numpy, under the names of the 2019 results where they had one."""
@@ -104,6 +117,9 @@ class RunRecord:
             "max_entropy": np.array(self.max_entropy),
             "weight_density": self.weight_density,
             "costs": self.costs,
+            **({"method_costs": self.method_costs} if self.method_costs else {}),
+            "steps": self.steps,
+            "train_seconds": self.train_seconds,
             "elapsed": self.elapsed,
             **({} if np.isnan(self.context_right).all() else {"context_right": self.context_right}),
             **self.measured,

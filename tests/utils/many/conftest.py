@@ -97,7 +97,8 @@ def bits() -> Callable[[Path], dict[tuple[Any, ...], bytes]]:
         found = {}
         for path in folder.glob("*.pkl"):
             config, stats = load_results(path)
-            kept = {key: value for key, value in stats.items() if key not in ("meta", "elapsed")}
+            free = ("meta", "elapsed", "train_seconds")
+            kept = {key: value for key, value in stats.items() if key not in free}
             name = tuple(config[key] for key in ("name", "percent_on_fc", "lr", "seed"))
             assert name not in found
             found[name] = pickle.dumps((config, kept))

@@ -81,7 +81,8 @@ def run(
 def bits(value: Any) -> Any:
     """Something that is equal only for the same bits."""
     if isinstance(value, dict):
-        return {key: bits(item) for key, item in value.items() if key != "elapsed"}
+        times = ("elapsed", "train_seconds")
+        return {key: bits(item) for key, item in value.items() if key not in times}
     if isinstance(value, Tensor):
         value = value.detach().cpu().numpy()
     return (value.dtype.str, value.shape, value.tobytes()) if hasattr(value, "tobytes") else value
@@ -113,6 +114,26 @@ def interrupted(
     torch.manual_seed(1234)  # another process would have drawn other numbers
     _, tree = checkpoint_file.read(path, 2**30)
     return run(built, exp, stream, tree=tree)
+
+
+def test_costs_and_times_go_on(
+    experiment: Callable, stream_of: Callable, built: Built, tmp_path: Path
+) -> None:
+    """Those of a task that was trained before the interruption are not counted again."""
+    exp = experiment(methods=("er", "ewc"), train_ep=1, train_ep_inc=1, eval_tasks="seen")
+    stream = stream_of(exp, train=70, test=40)
+    counter = Killer(0, tmp_path / "none")
+    expected = run(built, exp, stream, counter)[0]
+    assert set(expected.method_costs) == {"er", "ewc"}
+    path = tmp_path / "last.ckpt"
+    with pytest.raises(Enough):  # the last batch is tested
+        run(built, exp, stream, Killer(counter.calls - 1, path))
+    _, tree = checkpoint_file.read(path, 2**30)
+    before = tree["record"]["train_seconds"]
+    found = run(built, exp, stream, tree=tree)[0]
+    assert found.method_costs == expected.method_costs
+    assert found.steps == expected.steps == 2 * 3
+    assert found.train_seconds == before > 0
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -313,6 +334,9 @@ def spoiled(tree: Any, path: tuple[Any, ...], value: Any) -> Any:
         (("record", "untrained"), np.zeros(9)),
         (("record", "entropy"), np.zeros((0, 5))),
         (("record", "costs"), [{"name": "hidden"}]),
+        (("record", "method_costs"), {"er": {"pictures": 3, "rent": 5}}),
+        (("record", "method_costs"), {"er": 5}),
+        (("record", "train_seconds"), "long"),
         (("engine", "model"), {}),
         (("engine", "model", "heads.0.bias"), np.zeros(1, np.float32)),
         (("engine", "meter", "losses"), np.zeros((), np.float32)),

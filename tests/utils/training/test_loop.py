@@ -16,10 +16,12 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from benchmarks.stream import Samples
+from exps.messages import Told
 from models import make_model
 from utils.engines.batch import Batch
 from utils.engines.meter import EpochRecord
 from utils.live.progress import Progress
+from utils.methods.base import Costs, Method
 from utils.results.files import save_results
 from utils.training.loop import DivergedError, run_stream
 from utils.training.record import RunRecord, empty_record
@@ -226,7 +228,7 @@ def test_the_same_seed_gives_the_same_numbers_to_the_last_bit(
 
     (first, weights), (second, same), (third, other) = run(3), run(3), run(4)
     for key, value in first.stats().items():
-        if key != "elapsed":
+        if key not in ("elapsed", "train_seconds"):
             np.testing.assert_array_equal(value, second.stats()[key])
     assert all(torch.equal(weights[name], same[name]) for name in weights)
     for key in ("accs", "loss", "on_idxs"):
@@ -312,6 +314,8 @@ def test_what_a_result_holds(
         "max_entropy",
         "weight_density",
         "costs",
+        "steps",
+        "train_seconds",
         "elapsed",
     ]
     assert stats["accs"].shape == (2, 2)
@@ -332,8 +336,55 @@ def test_what_a_result_holds(
         "hidden.1.linear": 0.25,
         "heads.0": 1.0,
     }
-    assert stats["elapsed"] > 0
+    assert 0 < stats["train_seconds"] < stats["elapsed"]
+    assert stats["steps"] == 3 * 8
     save_results(tmp_path, {}, stats, name="x", seed=0, when=datetime(2026, 1, 1))
+
+
+class Rented(Method):
+    """Costs a picture more with every task, and nothing in the first."""
+
+    tasks = -1
+
+    def end_task(self, engine: Any, task: int) -> None:
+        self.tasks += 1
+
+    def costs(self, engine: Any) -> Costs:
+        return Costs(pictures=self.tasks)
+
+
+def test_what_methods_cost_is_kept_as_it_was_after_the_last_task(
+    experiment: Callable, stream_of: Callable
+) -> None:
+    exp = experiment(num_batch=3, train_ep=1, train_ep_inc=1)
+    stream = stream_of(exp, train=70)
+    engine, after = Diary(exp, stream), []
+    record = empty_record(exp, stream, engine.model)
+
+    def keep(done: bool) -> None:
+        if done:
+            after.append(record.stats().get("method_costs"))
+
+    parts = exp, stream, engine, [Rented(exp, stream)], torch.Generator(), record
+    with Progress(3, quiet=True) as progress:
+        run_stream(*parts, progress, keep=keep)
+    one = {"parameters": 0, "pictures": 1, "memory": 0, "macs": 0}
+    assert after == [None, {"test_loop": one}]
+    assert record.stats()["method_costs"] == {"test_loop": one | {"pictures": 2}}
+    assert record.steps == 3 * 3
+
+
+@pytest.mark.parametrize("found", [None, (1, 2, 3, 4), Costs(pictures=-1), Costs(macs=0.5)])  # type: ignore[arg-type]
+def test_costs_that_are_none_are_told(found: Any) -> None:
+    record = RunRecord(np.ones((1, 1)), np.ones(1), [], [])
+    with pytest.raises(Told, match=r"^methods = si: costs has to return Costs, of whole numbers"):
+        record.add_costs("si", found)
+
+
+def test_costs_of_numpy_become_plain() -> None:
+    record = RunRecord(np.ones((1, 1)), np.ones(1), [], [])
+    record.add_costs("si", Costs(macs=np.int64(3)))  # type: ignore[arg-type]
+    assert type(record.method_costs["si"]["macs"]) is int
 
 
 def test_what_a_run_keeps_of_an_epoch_does_not_grow_with_the_units(
