@@ -80,7 +80,7 @@ class Method(base.Method):
 
     def costs(self, engine: Engine) -> Costs:
         """The memory, and steps that are so much longer."""
-        macs = self.size * step_macs(engine, self.stream)
+        macs = min(self.size, len(self.memory)) * step_macs(engine, self.stream)
         return self.memory.costs()._replace(macs=macs)
 
     def state(self) -> dict[str, Any]:

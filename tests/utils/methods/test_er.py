@@ -125,6 +125,14 @@ def test_a_step_counts_every_picture_alike(experiment: Callable, stream_of: Call
     assert method.memory.seen == seen  # in a second epoch nothing is new
 
 
+def test_what_replay_costs(experiment: Callable, stream_of: Callable, trained: Callable) -> None:
+    exp = experiment(methods=("er",), buffer_size=20, er_batch=8)
+    record, _ = trained(exp, stream_of(exp))
+    forward = 784 * 64 + 64 * 10
+    costs = {"parameters": 0, "pictures": 20, "memory": 2 * 8 * 20, "macs": 3 * 8 * forward}
+    assert record.stats()["method_costs"] == {"er": costs}
+
+
 @pytest.mark.parametrize("engine", ["reference", "dense", "sparse"])
 @pytest.mark.parametrize(
     "keys", [{}, {"scenario": "task", "mnist_mode": "split", "num_batch": 3}], ids=["one", "heads"]

@@ -150,3 +150,11 @@ def test_what_is_held_stays_nearer_to_where_it_was(
         assert all(x.any() for x in (*anchors.values(), *strengths.values()))
         ends[strength] = record.accs
     assert ends[100.0][1, 0] > ends[0.0][1, 0] + 0.03  # the first task is forgotten less
+
+
+def test_what_it_costs(experiment: Callable, stream_of: Callable, trained: Callable) -> None:
+    exp = experiment(methods=("ewc",))
+    record, _ = trained(exp, stream_of(exp))
+    twice = 2 * (784 * 64 + 64 + 64 * 10 + 10)
+    costs = {"parameters": twice, "pictures": 0, "memory": 0, "macs": twice}
+    assert record.stats()["method_costs"] == {"ewc": costs}
