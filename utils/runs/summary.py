@@ -61,7 +61,7 @@ def headline(exp: Experiment, stream: TaskStream, engine: Engine) -> str:
 
 
 def run_summary(record: RunRecord) -> str:
-    """Accuracy matrix, mean accuracy, active units and time, for the end of a run."""
+    """Accuracy matrix, mean accuracy, active units, costs and time, for the end of a run."""
     done = np.flatnonzero(~np.isnan(record.accs).all(axis=1))
     lines = []
     if len(done):
@@ -79,6 +79,8 @@ def run_summary(record: RunRecord) -> str:
             f"active units in training, after dropout: {np.mean(active):.3g} % of the classifier's"
             " inputs"
         )
+    if record.method_costs:
+        lines.append(f"cost of methods: {_method_costs(record)}")
     lines.append(f"time: {clock(record.elapsed)}")
     return "\n".join(lines)
 
@@ -114,6 +116,20 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, left = divmod(minutes, 60)
     return f"{hours} h {left:02d} min" if hours else f"{minutes} min {rest:02d} s"
+
+
+def _method_costs(record: RunRecord) -> str:
+    """What each method has cost, of what it has cost at all."""
+    said = {
+        "parameters": "{:,} numbers beside the network",
+        "pictures": "{:,} pictures kept",
+        "memory": "{:,} bytes for them",
+        "macs": "{:,} multiply-adds a step",
+    }
+    return "; ".join(
+        f"{shown(name)}: {', '.join(text.format(costs[k]) for k, text in said.items() if costs[k])}"
+        for name, costs in record.method_costs.items()
+    )
 
 
 def _cost_lines(model: Network, costs: list[LayerCost]) -> list[str]:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from models import make_model
 from utils.engines.choose import make_engine
 from utils.engines.meter import EpochRecord
+from utils.methods.base import Costs
 from utils.runs.summary import accuracy_table, clock, headline, plan, run_summary
 from utils.training.record import NOT_KEPT, RunRecord, empty_record
 
@@ -88,6 +89,18 @@ def test_the_summary_of_an_interrupted_run() -> None:
 
 def test_the_summary_of_nothing() -> None:
     assert run_summary(recorded(np.full((2, 2), NAN))) == "time: 0.0 s"
+
+
+def test_the_summary_of_methods_that_cost_something() -> None:
+    record = recorded(np.ones((1, 1)))
+    assert "cost" not in run_summary(record)
+    record.add_costs("none", Costs())
+    record.add_costs("er", Costs(pictures=500, memory=8000, macs=1234))
+    record.add_costs("ewc", Costs(parameters=2000))
+    assert (
+        "\ncost of methods: er: 500 pictures kept, 8,000 bytes for them, 1,234 multiply-adds a"
+        " step; ewc: 2,000 numbers beside the network\n"
+    ) in run_summary(record)
 
 
 def test_the_summary_without_statistics() -> None:
