@@ -13,10 +13,10 @@ import pandas as pd
 from exps.messages import shown
 from utils.report.answers import Pair, Report
 from utils.report.ranking import Ranking
-from utils.report.statistics import Comparison, estimate
+from utils.report.statistics import Comparison, Estimate, estimate
 from utils.report.wording import MAIN, effect_text, estimate_text, p_text, unit_text, value_text
 from utils.results.groups import MISSING, Group, differences
-from utils.results.metrics import ACCURACY, CHANGE, COST, METRICS, SPARSITY
+from utils.results.metrics import ACCURACY, CHANGE, COST, METHODS, METRICS, SPARSITY
 from utils.results.table import accuracy_frame, run_frame
 from utils.system.disk import write_own
 
@@ -27,6 +27,13 @@ _LATEX = {
     "±": r"$\pm$", "−": r"$-$", "–": "--", "…": r"\dots{}",
 }  # fmt: skip
 
+_PARTS = {
+    "Accuracy": ACCURACY,
+    "What it costs": METHODS,
+    "Sparsity": SPARSITY,
+    "Size of the network": COST,
+    "Contexts and synapses": CHANGE,
+}
 _NAME = 24  # characters up to which a group's name can stand above a column in a terminal
 
 
@@ -105,9 +112,10 @@ def latex(text: str) -> str:
 def metric_tables(report: Report) -> list[Table]:
     """Mean and interval of every metric that some group has: a row per group."""
     tables = []
-    parts = {"Accuracy": ACCURACY, "Sparsity": SPARSITY, "Cost": COST}
-    for title, metrics in (parts | {"Contexts and synapses": CHANGE}).items():
-        kept = [m for m in metrics if any(estimate(g.values(m)).n for g in report.groups)]
+    for title, metrics in _PARTS.items():
+        kept = [m for m in metrics if any(_tells(m, estimate(g.values(m))) for g in report.groups)]
+        if kept and metrics is METHODS:
+            kept.insert(0, MAIN)  # what it is spent for
         head, rows = ["group", "runs", *(unit_text(METRICS[m]) for m in kept)], []
         for group in report.groups:
             ended, count = sum(run.complete for run in group.runs), len(group.runs)
@@ -117,6 +125,11 @@ def metric_tables(report: Report) -> list[Table]:
         if kept:
             tables.append(Table(f"{title}: mean ± 95 % confidence interval", head, rows))
     return tables
+
+
+def _tells(name: str, mean: Estimate) -> bool:
+    """Whether a column of it says anything: costs of methods are 0 where there are none."""
+    return mean.n > 0 and (name not in METHODS or mean.mean > 0)
 
 
 def as_text(report: Report, width: int) -> str:

@@ -15,11 +15,12 @@ NONE = "–"
 def value_text(metric: Metric, value: float, half: float = float("nan"), sign: str = "") -> str:
     """A value of a metric, with half of its interval where it has one: '84.5 ± 0.3', '3,145,728'.
 
-    Fractions are shown in percent. sign: '+' for a sign in front of what is above 0, too.
+    Fractions are shown in percent, seconds in milliseconds. sign: '+' for a sign in front of what
+    is above 0, too.
     """
     if math.isnan(value):
         return NONE
-    scale = 100 if metric.unit else 1
+    scale = {"": 1, "ms": 1000}.get(metric.unit, 100)
     value, half = scale * value, scale * half
     digits = _digits(metric, value, half)
     text = f"{value:{sign},.{digits}f}"
@@ -90,6 +91,6 @@ def _digits(metric: Metric, value: float, half: float) -> int:
     """So many that half of the interval has a digit that is not zero, and a small value two."""
     if not metric.unit:
         return 0
-    told = (value, half) if metric.unit == "%" else (half,)
+    told = (half,) if metric.unit == "points" else (value, half)
     small = min((abs(x) for x in told if abs(x) >= 5e-4), default=1)
     return 1 if small >= 0.1 else 2 if small >= 0.01 else 3

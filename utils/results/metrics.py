@@ -24,7 +24,8 @@ MAX_TASKS = 1000  # as many as an experiment may have
 class Metric:
     """How a metric is shown.
 
-    unit: `%` for fractions that are shown in percent, `points` for differences of such, or ''.
+    unit: `%` for fractions that are shown in percent, `points` for differences of such, `ms` for
+    seconds that are shown in milliseconds, or ''.
     """
 
     label: str
@@ -75,6 +76,19 @@ COST = {
         "multiply-adds, active", "", "those of weights not masked, with inputs that are on"
     ),
 }
+METHODS = {
+    "method_parameters": Metric(
+        "extra parameters", "", "numbers that methods hold beside the network, or in others"
+    ),
+    "kept_pictures": Metric("pictures kept", "", "that methods have in memory at the end"),
+    "kept_bytes": Metric("memory for them (bytes)", "", "and for what is kept with them"),
+    "method_macs": Metric(
+        "extra multiply-adds a step", "", "of methods, beside those of the step itself"
+    ),
+    "step_seconds": Metric(
+        "time a step", "ms", "of training, what methods do between tasks included"
+    ),
+}
 CHANGE = {
     "context_found": Metric(
         "context found", "%", "pictures whose context was found at the end, mean over all tasks"
@@ -86,7 +100,7 @@ CHANGE = {
         "frozen synapses", "%", "of those in use, in the last task: they could not learn"
     ),
 }
-METRICS = ACCURACY | SPARSITY | COST | CHANGE
+METRICS = ACCURACY | SPARSITY | COST | METHODS | CHANGE
 
 
 def average_accuracy(accs: np.ndarray) -> float:
@@ -252,7 +266,7 @@ def measure(stats: Mapping[str, Any]) -> dict[str, float]:
     form.
     """
     accs = accuracies(stats)
-    values = _of_accuracies(stats, accs) | _of_activity(stats, accs)
+    values = _of_accuracies(stats, accs) | _of_activity(stats, accs) | _of_methods(stats)
     if np.isnan(accs[-1]).all():
         values = dict.fromkeys(values, NAN)
     values |= _of_costs(stats)
@@ -342,6 +356,25 @@ def _of_costs(stats: Mapping[str, Any]) -> dict[str, float]:
         return sums | {"weight_density": weight_density(shares, sizes)}
     except (KeyError, TypeError, ValueError, ZeroDivisionError, OverflowError) as error:
         raise ValueError(f"costs or weight_density is of another form ({error!r:.60})") from None
+
+
+def _of_methods(stats: Mapping[str, Any]) -> dict[str, float]:
+    """What all methods together cost, 0 where there are none; NaN in results that do not tell."""
+    found, seconds, steps = (stats.get(key) for key in ("method_costs", "train_seconds", "steps"))
+    if seconds is None or steps is None:
+        return dict.fromkeys(METHODS, NAN)
+    parts = ("parameters", "pictures", "memory", "macs")
+    try:
+        costs = [[float(dict(cost)[part]) for part in parts] for cost in dict(found or {}).values()]
+        told = np.array([*costs, [float(seconds), float(steps), 0, 0]])
+        if not np.all((told >= 0) & (told <= LARGEST)):
+            raise ValueError("numbers below 0 or without bounds")
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        why = f"method_costs, steps or train_seconds is of another form ({error!r:.60})"
+        raise ValueError(why) from None
+    taken, count = told[-1, :2].tolist()
+    values = [*told[:-1].sum(0).tolist(), taken / count if count else NAN]
+    return dict(zip(METHODS, values, strict=True))
 
 
 def _one_by_one(accs: np.ndarray) -> bool:

@@ -336,6 +336,33 @@ def test_two_versions_of_the_program_in_a_comparison_are_said(save: Save) -> Non
     assert notes == ["A and B were not made by the same version of the program"]
 
 
+def test_accuracy_stands_beside_what_it_costs(report: Callable[..., Output], save: Save) -> None:
+    def timed(stats: dict[str, Any]) -> dict[str, Any]:
+        return stats | {"train_seconds": 3.0, "steps": 2000}
+
+    def costly(stats: dict[str, Any]) -> dict[str, Any]:
+        er = {"parameters": 0, "pictures": 500, "memory": 8000, "macs": 1234567}
+        return timed(stats) | {"method_costs": {"er": er}}
+
+    save("Plain", sparsify=False, change=timed)
+    folder = save("Replay", sparsify=False, methods=("er",), change=costly).parent
+    _, out, _ = report(folder)
+    assert re.search(r"pictures kept +0 +500\n", out)
+    _, rest = (folder / "report" / "tables.md").read_text().split("**What it costs", 1)
+    table = rest.split("\n\n")[1].splitlines()
+    assert table[0] == (
+        "| group | runs | average accuracy (%) | pictures kept | memory for them (bytes) |"
+        " extra multiply-adds a step | time a step (ms) |"
+    )
+    assert table[2].startswith("| Plain | 1 | 9") and table[2].endswith("| 0 | 0 | 0 | 1.5 |")
+    assert table[3].endswith("| 500 | 8,000 | 1,234,567 | 1.5 |")
+    assert "What it costs" in (folder / "report" / "report.html").read_text()
+
+
+def test_results_that_tell_no_costs_have_no_table_of_them(written: Path) -> None:
+    assert "What it costs" not in (written / "tables.md").read_text()
+
+
 def test_one_run_has_no_interval(report: Callable[..., Output], save: Save) -> None:
     _, out, _ = report(save())
     assert out.startswith("Sparse reaches an average accuracy of ")
@@ -442,6 +469,8 @@ def test_numbers_in_heat_maps_are_read() -> None:
         ("bwt", -0.0004, 0.01, "0.0 ± 1.0"),
         ("bwt", -0.05, 0.01, "−5.0 ± 1.0"),
         ("params", 3145728.0, 0.0, "3,145,728"),
+        ("step_seconds", 0.01234, 0.0005, "12.3 ± 0.5"),
+        ("step_seconds", 0.0000312, float("nan"), "0.03"),
         ("fwt", float("nan"), float("nan"), "–"),
     ],
 )

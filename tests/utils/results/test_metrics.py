@@ -122,6 +122,23 @@ def test_costs_by_hand() -> None:
     assert [found[name] for name in names] == [400, 130, 340, 19]
 
 
+ER = {"parameters": 0, "pictures": 500, "memory": 8000, "macs": 7}
+EWC = {"parameters": 40, "pictures": 0, "memory": 0, "macs": 40}
+TIMED = {"accs": ACCS, "train_seconds": 6.0, "steps": 300}
+
+
+def test_what_methods_cost_is_added_up() -> None:
+    found = measure(TIMED | {"method_costs": {"er": ER, "ewc": EWC}})
+    assert [found[name] for name in metrics.METHODS] == [40, 500, 8000, 47, 0.02]
+    found = measure(TIMED)  # none costs anything
+    assert [found[name] for name in metrics.METHODS] == [0, 0, 0, 0, 0.02]
+    found = measure(TIMED | {"steps": 0})
+    assert np.isnan(found["step_seconds"]) and found["kept_pictures"] == 0
+    assert measure(TIMED | {"steps": "300"})["step_seconds"] == 0.02  # from anybody
+    older = measure({"accs": ACCS})
+    assert np.isnan([older[name] for name in metrics.METHODS]).all()
+
+
 def test_without_records_there_are_no_numbers() -> None:
     stats = {"accs": ACCS, "perc_on_avg": np.zeros(4), "on_idxs": np.zeros((3, 0), int)}
     found = measure(stats)
@@ -162,6 +179,14 @@ def test_a_result_of_2019() -> None:
         ({"accs": ACCS, "costs": [{"name": "a"}]}, "costs"),
         ({"accs": ACCS, "costs": 3}, "costs"),
         ({"accs": ACCS, "weight_density": 3, "costs": [1]}, "costs"),
+        (TIMED | {"method_costs": 3}, "method_costs"),
+        (TIMED | {"method_costs": {"er": {"pictures": 500}}}, "method_costs"),
+        (TIMED | {"method_costs": {"er": ER | {"macs": float("nan")}}}, "method_costs"),
+        (TIMED | {"method_costs": {"er": ER | {"memory": 10**400}}}, "method_costs"),
+        (TIMED | {"train_seconds": -1.0}, "train_seconds"),
+        (TIMED | {"train_seconds": "long"}, "train_seconds"),
+        (TIMED | {"steps": [300]}, "train_seconds"),
+        (TIMED | {"steps": np.arange(3)}, "train_seconds"),
     ],
 )
 def test_stats_of_another_form_are_refused(stats: dict[str, Any], what: str) -> None:
