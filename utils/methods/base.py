@@ -108,7 +108,7 @@ class Method:
 
 def step_macs(engine: Engine, stream: TaskStream) -> int:
     """Multiply-adds to train on one picture: forward, and twice as many backward."""
-    return 3 * sum(cost.active_macs for cost in layer_costs(engine.active, stream.input_shape))
+    return 3 * sum(cost.macs for cost in layer_costs(engine.active, stream.input_shape))
 
 
 def draws(*seed: int) -> torch.Generator:
