@@ -24,6 +24,7 @@ OLD: dict[str, Any] = {"old_synapse_lr": 0.3, "weight_decay": 0.0}
 HEADS: dict[str, Any] = {"mnist_mode": "split", "scenario": "task"}
 CLASSES: dict[str, Any] = {"mnist_mode": "split", "scenario": "class", "outputs": "seen"}
 MASKED = {"initial_density_fc": 0.2}
+SMALL_DGR = {"dgr_units": 16, "dgr_latent": 4}
 METHODS: dict[str, dict[str, Any]] = {
     "none": {},
     "contexts": CONTEXTS,
@@ -56,8 +57,17 @@ METHODS: dict[str, dict[str, Any]] = {
     "derpp, heads": {**HEADS, "methods": ("derpp",), "buffer_size": 40, "der_batch": 8},
     "gdumb": {"methods": ("gdumb",), "buffer_size": 40},
     "icarl": {**CLASSES, "methods": ("icarl",), "buffer_size": 40},
+    "dgr": {"methods": ("dgr",), **SMALL_DGR},
+    "dgr, soft, a head a task": {
+        **{"methods": ("dgr",), "dgr_labels": "soft", "mnist_mode": "split", "scenario": "task"},
+        **SMALL_DGR,
+    },
     "census": {"methods": ("census",)},
     "contexts and ewc": {**CONTEXTS, "methods": ("ewc",)},
+    "grow and dgr": {
+        **{"dynamic": "grow", "grow_per_task": 0.1, "grow_every": 1, **MASKED},
+        **{"methods": ("dgr",), **SMALL_DGR},
+    },
     "old_synapses and er": {**OLD, "methods": ("er",), "buffer_size": 40, "er_batch": 8},
 }
 OPTIMIZERS: dict[str, dict[str, Any]] = {
