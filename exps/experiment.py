@@ -62,6 +62,7 @@ def key(
 
 
 _FRACTION = Number(0, 1, above=True)
+PART = "part_units"  # of a method's file: how many units of each hidden layer a task has
 
 
 @dataclass(frozen=True)
@@ -368,8 +369,18 @@ class Experiment:
         on = plugins.implied(self.context, self.dynamic, slowed=self.old_synapse_lr < 1)
         found = [name for name, holds in on.items() if holds]
         if found:  # what changes is counted, before anything grows older
-            found.insert(found[0] == "contexts", "census")
-        return (*found, *(m for m in self.methods if m not in found))
+            found.insert(0, "census")
+        names = (*found, *(m for m in self.methods if m not in found))
+        # A task's part of the network is chosen before anything is done with it.
+        return tuple(sorted(names, key=lambda m: not hasattr(plugins.load(METHOD, m), PART)))
+
+    @property
+    def parts(self) -> dict[str, int]:
+        """The methods that give every task a part of the network, and how many units of each hidden
+        layer that has; {} where all units are every task's."""
+        exp, names = self.in_effect, self.all_methods
+        having = [name for name in names if hasattr(plugins.load(METHOD, name), PART)]
+        return {name: plugins.call(METHOD, name, PART, exp) for name in having}
 
     @property
     def _chosen(self) -> tuple[tuple[plugins.Kind, str], ...]:

@@ -7,6 +7,10 @@ of one benchmark, network, method or optimiser alone says its file, in functions
     misfits(exp, layers)                 why not with these hidden layers
     doubts(exp)                          why it might not be what was meant
     never_due(exp, tasks, layers)        what never happens in tasks of so many steps
+
+A method that gives every task a part of the network says in its file how large that is:
+
+    part_units(exp)                      how many units of each hidden layer
 """
 
 from __future__ import annotations
@@ -41,6 +45,9 @@ def contradictions(exp: Experiment) -> Findings:
     yield from _one_name_each(exp)
     for name in exp.methods if exp.cumul else ():
         yield ("methods", "cumul"), f"with cumul there is no earlier task for {name}"
+    if len(exp.parts) > 1:
+        names = all_of(list(exp.parts))
+        yield ("methods", "context"), f"{names} each give a task a part of the network; choose one"
     yield from plugins.findings(exp.plug_ins, "contradictions", exp.in_effect)
     yield from _lazy(exp)
     yield from too_large(exp, max(usual_pictures(exp)))
@@ -64,9 +71,9 @@ def misfits(exp: Experiment, picture: Shape) -> Findings:
 
 def trained(exp: Experiment, layers: list[Layer]) -> list[Layer]:
     """The hidden layers, as far as they are trained in one task."""
-    if "contexts" not in exp.all_methods:
+    if not exp.parts:
         return layers
-    size = exp.context_units
+    size = max(min(exp.parts.values()), 1)
     inner = [layer.inputs if i == 0 else min(layer.inputs, size) for i, layer in enumerate(layers)]
     return [
         Layer(inputs, min(layer.units, size)) for layer, inputs in zip(layers, inner, strict=True)

@@ -35,15 +35,21 @@ class Spring(NamedTuple):
 
 
 @runtime_checkable
-class Router(Protocol):
-    """Which units a task has, and which task a picture is of: what an engine of parts asks."""
+class Parts(Protocol):
+    """Which units a task has: what an engine of parts asks. Where that is all, the scenario tells
+    which task a picture is of, and task i has head i for itself."""
 
     @property
-    def known(self) -> int:
-        """How many tasks have begun."""
+    def size(self) -> int:
+        """How many units of each hidden layer a task has."""
 
     def units_of(self, task: int) -> Tensor:
-        """The units of each hidden layer that may win, int64 [layers, size], in order."""
+        """The units of each hidden layer that take part, int64 [layers, size], in order."""
+
+
+@runtime_checkable
+class Router(Parts, Protocol):
+    """Finds which of the tasks that have begun a picture is of."""
 
     def route(self, x: Tensor) -> Tensor:
         """The task of each picture x [batch, inputs]: int64 [batch]."""
@@ -79,7 +85,7 @@ class Engine(Protocol):
 
     @property
     def active(self) -> Network:
-        """The part of it that is trained now, which methods act on; without contexts all of it."""
+        """The part of it that is trained now, which methods act on; without parts all of it."""
 
     def begin_epoch(self, steps: int) -> None:
         """Start counting anew; `steps` mini-batches will follow."""
@@ -123,10 +129,11 @@ class Engine(Protocol):
         """The inputs of the classifiers [n, units], of the same pictures in the same mode."""
 
     def found(self) -> Tensor | None:
-        """The context of each picture of the last `logits`, int64 [n]; None without contexts."""
+        """The context of each picture of the last `logits`, int64 [n]; None where none is looked
+        for."""
 
     def enter(self, task: int) -> None:
-        """Train the part of a task that the router knows; without contexts nothing."""
+        """Train the part of a task; without parts nothing."""
 
     def units_of(self, task: int) -> Tensor | None:
-        """The units of a task, see `Router`; None where all are every task's."""
+        """The units of a task, see `Parts`; None where all are every task's."""

@@ -12,7 +12,7 @@ from exps.messages import Told, three_lines
 from exps.plugins import is_path
 from models.network import Network
 from utils.engines.autograd import AutogradEngine
-from utils.engines.base import Asking, Engine, Need, Router
+from utils.engines.base import Asking, Engine, Need, Parts
 from utils.engines.cuda_graph import CudaGraphEngine, CudaRecorder
 from utils.engines.fused import FusedEngine
 from utils.engines.routed import RoutedEngine
@@ -42,7 +42,7 @@ def make_engine(
 ) -> Engine:
     """The engine that `exp.engine` names; `auto` takes the fastest that can do what is needed.
 
-    A method that is a `Router` has it made for the parts of the network. What methods attach is
+    A method that has `Parts` has it made for these parts of the network. What methods attach is
     attached to the network here. Raises EngineError when the one named cannot do it.
     """
     exp, model = exp.in_effect, model.to(device)
@@ -55,10 +55,10 @@ def make_engine(
         return _plain_engine(exp, network, stream, device, methods)
 
     prepare(model)
-    routers = [method for method in methods if isinstance(method, Router)]
-    if not routers:
+    parts = next((method for method in methods if isinstance(method, Parts)), None)
+    if parts is None:
         return build(model)
-    return RoutedEngine(exp, model, stream, device, build, routers[0], prepare)
+    return RoutedEngine(exp, model, stream, device, build, parts, prepare)
 
 
 def _plain_engine(

@@ -1,8 +1,9 @@
-"""The engine for contexts: in each only its units may win, so only their part is computed.
+"""The engine for tasks that have a part of the network each: only that is computed.
 
-Every context is a small network, a part of the model, and trained by the engine that is best for
-it: a step costs what the units of the context cost, not those of the whole layer. Weights, momentum
-and decay of all others stay as they are.
+The units of a task make a small network, a part of the model, which is trained by the engine that
+is best for it: a step costs what these units cost, not those of the whole layer. Weights, momentum
+and decay of all others stay as they are. Of a test picture the scenario tells the task, or a router
+finds it, its context.
 """
 
 from __future__ import annotations
@@ -17,22 +18,24 @@ from torch import Tensor
 
 from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
+from exps.messages import Told
 from models import make_model
 from models.functional import binary_entropy
 from models.network import Network
 from models.synapses import Weights, winner_layers
-from utils.engines.base import Engine, Router, Spring
+from utils.engines.base import Engine, Parts, Router, Spring
 from utils.engines.batch import Batch, Loss
 from utils.engines.meter import EpochRecord
 from utils.engines.subnet import Subnet
 
 
 class RoutedEngine:
-    """Trains the part of the current task, and tests each picture with the part of its context.
+    """Trains the part of the current task, and tests each picture with the part of its task.
 
     build: makes the engine of a part; prepare: attaches to a network what methods attach.
-    Momentum starts from zero in every context, and each has biases of the classifiers of its own;
-    those of the model stay as they were made. testers and whole: made when they are first needed
+    Momentum starts from zero in every part. With a router a task's context has biases of all
+    classifiers of its own, and those of the model stay as they were made; without one a task has
+    its own head, bias and all, and no other. testers and whole: made when they are first needed
     after a step.
     """
 
@@ -45,20 +48,22 @@ class RoutedEngine:
         stream: TaskStream,
         device: torch.device,
         build: Callable[[Network], Engine],
-        router: Router,
+        parts: Parts,
         prepare: Callable[[Network], None],
     ) -> None:
         self.exp, self.stream, self.device, self.build = exp, stream, device, build
-        self.router = router
+        self.parts, self.router = parts, parts if isinstance(parts, Router) else None
         self._model, self.units = model.to(device), model.units
         tasks, layers = len(stream.training), len(model.blocks)
-        self.template = _template(exp, stream, model, prepare).to(device)
+        self.template = _template(exp, stream, parts.size, prepare).to(device)
         self.biases = [
-            torch.stack([Weights.of(head).bias.detach()] * tasks) for head in model.heads
+            torch.stack([Weights.of(head).bias.detach()] * tasks)
+            for head in (model.heads if self.router else ())
         ]
-        self.current = -1  # the context that is trained
-        self._train(torch.arange(exp.context_units).expand(layers, -1))
-        self.name, self.can = f"{self.inner.name}, by context", self.inner.can
+        self.current = -1  # the task that is trained
+        self._train(torch.arange(parts.size).expand(layers, -1))
+        by = "context" if self.router else "task"
+        self.name, self.can = f"{self.inner.name}, by {by}", self.inner.can
         self.why_not_faster = self.inner.why_not_faster
         self._forget_tests()
 
@@ -79,16 +84,18 @@ class RoutedEngine:
 
     def step(self, batch: Batch, losses: Sequence[Loss] = ()) -> list[Tensor]:
         """One step of the optimiser; the logits, part by part, before it."""
+        if not self.router and any(part.head != self.current for part in batch.parts):
+            raise Told("where every task has units of its own, a step can train its head alone")
         self._forget_tests()
         return self.inner.step(batch, losses)
 
     def end_epoch(self) -> EpochRecord:
-        """What the epoch looked like: shares are of all units, not of those of the context."""
+        """What the epoch looked like: shares are of all units, not of those of the part."""
         done = self.inner.end_epoch()
         self._write_back()
         unit_on = np.zeros(self.units, np.int64)
-        unit_on[self.router.units_of(self.current)[-1].numpy()] = done.unit_on
-        share = self.exp.context_units / self.exp.hidden_units
+        unit_on[self.parts.units_of(self.current)[-1].numpy()] = done.unit_on
+        share = self.parts.size / self.units
         return replace(
             done,
             active=done.active * share,
@@ -129,13 +136,13 @@ class RoutedEngine:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Continue exactly where `state_dict` was taken, with a router that knows as much."""
+        """Continue exactly where `state_dict` was taken, with a method that knows as much."""
         self._model.load_state_dict(state["model"])
         for mine, saved in zip(self.biases, state["biases"], strict=True):
             mine.copy_(saved)
         self.current = state["current"]
         if self.current >= 0:
-            self._train(self.router.units_of(self.current))
+            self._train(self.parts.units_of(self.current))
             self.inner.begin_epoch(len(state["meter"]["losses"]))
         self.inner.load_state_dict(state["inner"])
         self._forget_tests()
@@ -144,12 +151,14 @@ class RoutedEngine:
     def logits(
         self, samples: Samples, head: int, *, training: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Logits [n, classes] of test pictures, or of training pictures, each in its own context,
-        and labels int64 [n].
+        """Logits [n, classes] of test pictures, or of training pictures, each by the part of its
+        task, and labels int64 [n].
 
-        Before the first task all units may win.
+        Before the first task a router knows none: all units take part.
         """
-        if not self.router.known:
+        if not self.router:  # task i has head i
+            return self._tester(head).logits(samples, head, training=training)
+        if self.current < 0:
             self.whole = self.whole or self.build(self._model)
             return self.whole.logits(samples, head, training=training)
         pictures = self.stream.train if training else self.stream.test
@@ -163,30 +172,31 @@ class RoutedEngine:
         return total, self.stream.labels(pictures, samples).to(self.device)
 
     def features(self, samples: Samples, *, training: bool = False) -> Tensor:
-        """Not here: every context has other features."""
-        raise NotImplementedError("contexts have no features in common")
+        """Not here: every part has other features."""
+        raise NotImplementedError("parts have no features in common")
 
     def found(self) -> Tensor | None:
-        """The context of each picture of the last `logits`, int64 [n]; None before any."""
-        return self.contexts if self.router.known else None
+        """The context of each picture of the last `logits`, int64 [n]; None before any, and where
+        the scenario tells the task."""
+        return self.contexts if self.router and self.current >= 0 else None
 
     def enter(self, task: int) -> None:
-        """Leave the context before, and train the part of this task."""
+        """Leave the part before, and train that of this task."""
         self._write_back()
         self.current = task
-        self._train(self.router.units_of(task))
+        self._train(self.parts.units_of(task))
         self._forget_tests()
 
     def units_of(self, task: int) -> Tensor:
-        """Those that the router gives it."""
-        return self.router.units_of(task)
+        """Those that it is given."""
+        return self.parts.units_of(task)
 
     def _entropies(self) -> np.ndarray:
-        """Of the duty cycles over all tasks so far, float64 [layers]: a unit wins in its contexts
-        alone, and there it has the duty cycle that it remembers.
+        """Of the duty cycles over all tasks so far, float64 [k-winner layers]: a unit wins in its
+        tasks alone, and there it has the duty cycle that it remembers.
         """
-        known, found = self.router.known, []
-        units = torch.stack([self.router.units_of(task) for task in range(known)])
+        known, found = self.current + 1, []
+        units = torch.stack([self.parts.units_of(task) for task in range(known)])
         for i, layer in enumerate(winner_layers(self._model)):
             mine = units[:, i].flatten().bincount(minlength=layer.n)
             found.append(float(binary_entropy(layer.duty_cycle.cpu() * mine / known)[1]))
@@ -195,11 +205,12 @@ class RoutedEngine:
     def _train(self, units: Tensor) -> None:
         self.subnet, self.inner = self._part(units, max(self.current, 0))
 
-    def _part(self, units: Tensor, context: int) -> tuple[Subnet, Engine]:
+    def _part(self, units: Tensor, task: int) -> tuple[Subnet, Engine]:
         """A part of the model, copied from it now, and its engine."""
-        subnet = Subnet(self._model, self.template, units.to(self.device))
+        head = None if self.router else task
+        subnet = Subnet(self._model, self.template, units.to(self.device), head)
         for bias, mine in zip(subnet.biases, self.biases, strict=True):
-            bias.copy_(mine[context])
+            bias.copy_(mine[task])
         return subnet, self.build(subnet.net)
 
     def _write_back(self) -> None:
@@ -211,14 +222,14 @@ class RoutedEngine:
         for bias, mine in zip(self.subnet.biases, self.biases, strict=True):
             mine[self.current] = bias
 
-    def _tester(self, context: int) -> Engine:
-        """The engine that tests in a context: made once between steps."""
-        if context == self.current:
+    def _tester(self, task: int) -> Engine:
+        """The engine that tests with the part of a task: made once between steps."""
+        if task == self.current:
             return self.inner
-        if context not in self.testers:
+        if task not in self.testers:
             self._write_back()
-            self.testers[context] = self._part(self.router.units_of(context), context)[1]
-        return self.testers[context]
+            self.testers[task] = self._part(self.parts.units_of(task), task)[1]
+        return self.testers[task]
 
     def _forget_tests(self) -> None:
         """What was made for testing is of no use once a step is taken."""
@@ -228,11 +239,12 @@ class RoutedEngine:
 
 
 def _template(
-    exp: Experiment, stream: TaskStream, model: Network, prepare: Callable[[Network], None]
+    exp: Experiment, stream: TaskStream, size: int, prepare: Callable[[Network], None]
 ) -> Network:
-    """A network of the shape of a part."""
-    share = winner_layers(model)[0].k / exp.context_units
-    part = replace(exp, hidden_units=exp.context_units, percent_on_fc=share)
+    """A network of the shape of a part: of its units as many win as of all."""
+    share = round(exp.hidden_units * exp.percent_on_fc) / size
+    # A part has no parts itself.
+    part = replace(exp, hidden_units=size, percent_on_fc=share, methods=(), context="none")
     made = make_model(part, stream.input_shape, stream.head_sizes)
     prepare(made)
     return made

@@ -1,6 +1,6 @@
 """A part of an MLP as one of its own: some units of every hidden layer, all inputs and outputs.
 
-Where only these units may win, the network computes what the part computes. The part is small, so
+Where only these units are on, the network computes what the part computes. The part is small, so
 any engine trains it at the cost of its units, and nothing of the others moves.
 """
 
@@ -29,20 +29,25 @@ class Subnet:
     """The part `net` of a model that the units int64 [layers, size] make; `template`: its shape.
 
     Weights, masks, duty cycles, boost strength and the count of samples are copied in now, and back
-    into the model by `write_back`. Biases of the classifiers belong to no unit and are the
-    caller's: `biases`, in the order of the heads.
+    into the model by `write_back`. head: the classifier that is the part's own, its bias too; no
+    other is copied. None: all classifiers are shared, and their biases, which belong to no unit,
+    are the caller's: `biases`, in the order of the heads.
     """
 
-    def __init__(self, model: Network, template: Network, units: Tensor) -> None:
-        self.net = copy.deepcopy(template)
-        self.shared = list(_pairs(model, self.net, units))
+    def __init__(
+        self, model: Network, template: Network, units: Tensor, head: int | None = None
+    ) -> None:
+        self.net, self.head = copy.deepcopy(template), head
+        self.shared = list(_pairs(model, self.net, units, head))
         with torch.no_grad():
             for whole, part, where in self.shared:
                 part.copy_(whole[where])
 
     @property
     def biases(self) -> list[Tensor]:
-        """The biases of the part's classifiers."""
+        """The biases of the part's classifiers that are the caller's."""
+        if self.head is not None:
+            return []
         return [head.bias.detach() for head in self.net.heads if isinstance(head.bias, Tensor)]
 
     @torch.no_grad()
@@ -52,19 +57,21 @@ class Subnet:
             whole[where] = part
 
 
-def _pairs(model: Network, part: Network, units: Tensor) -> Iterator[_Shared]:
+def _pairs(model: Network, part: Network, units: Tensor, head: int | None) -> Iterator[_Shared]:
     """With every parameter goes whatever is attached to it."""
     layers = [
         (block.linear, own.linear) for block, own in zip(model.blocks, part.blocks, strict=True)
     ]
-    layers += zip(model.heads, part.heads, strict=True)
-    for (mine, its), where in zip(layers, places(model, units), strict=True):
+    heads = list(zip(model.heads, part.heads, strict=True))
+    layers += heads if head is None else [heads[head]]
+    # Every classifier has the same place, so one alone has that of the first.
+    for (mine, its), where in zip(layers, places(model, units), strict=False):
         weights, own = Weights.of(mine), Weights.of(its)
         yield _Shared(weights.weight, own.weight, where)
         yield from _attached(mine, its, "weight", where)
         if weights.zero_mask is not None and own.zero_mask is not None:
             yield _Shared(weights.zero_mask, own.zero_mask, where)
-        if weights.any_bias is not None and mine not in model.heads:
+        if weights.any_bias is not None and (head is not None or mine not in model.heads):
             rows = where[0].flatten() if isinstance(where[0], Tensor) else where[0]
             yield _Shared(weights.bias, own.bias, (rows,))
             yield from _attached(mine, its, "bias", (rows,))

@@ -26,7 +26,8 @@ SHARE = 0.5  # of how often the units of a layer are on in the mean: from there 
 class Method(base.Method):
     """Counts the synapses of each fully connected layer (hidden, then classifiers) after each task.
 
-    A synapse is a weight that is not masked; with contexts, one that belongs to a context. Tasks
+    A synapse is a weight that is not masked; where tasks have parts of the network (`exp.parts`),
+    one of some part, which has all classifiers in contexts and otherwise the task's own. Tasks
     count from 1 in born: int16 [outputs, inputs] of each layer, the task in which a synapse was
     there for the first time, 0 where it was before all tasks, -1 where there is none; and in first:
     int16 [units] of each hidden layer, the first task that had a unit in use, or 0. What was
@@ -38,10 +39,9 @@ class Method(base.Method):
         if hasattr(self, "born"):  # the network is a part of the one that is counted
             return
         layers, self.known = fully_connected(model), 0
-        by_context = "contexts" in self.exp.all_methods
         self.born = [torch.full_like(w.weight, -1, dtype=torch.int16) for w in layers]
         for layer, born in zip(layers, self.born, strict=True):
-            if not by_context:
+            if not self.exp.parts:
                 born.masked_fill_(synapses(layer.weight, layer.zero_mask), 0)
         hidden = layers[: len(model.blocks)]
         self.first = [torch.zeros(len(w.weight), dtype=torch.int16) for w in hidden]
@@ -69,6 +69,11 @@ class Method(base.Method):
             width = torch.arange(self.exp.hidden_units, device=device)
             used = [torch.isin(width, own) for own in units]
             where = places(model, units)
+            if "contexts" not in self.exp.all_methods:
+                own = len(model.blocks) + self.stream.training[task].head
+                nowhere = (slice(0, 0),)
+                others = range(len(model.blocks), len(where))
+                where = [nowhere if i in others and i != own else w for i, w in enumerate(where)]
         self.known = task + 1
         for i, (now, first) in enumerate(zip(used, self.first, strict=True)):
             first.masked_fill_(now.to(device) & (first == 0), task + 1)
@@ -123,8 +128,9 @@ class Method(base.Method):
         births = self.born[i][there].bincount(minlength=self.by_birth.shape[2])
         self.by_birth[task, i] = births.cpu()
         rates = rates[there]
-        self.frozen[task, i] = float((rates == 0).double().mean())
-        self.rates[task, i] = float(rates.double().mean())
+        if len(rates):
+            self.frozen[task, i] = float((rates == 0).double().mean())
+            self.rates[task, i] = float(rates.double().mean())
         if used is not None:
             self.by_age[task, i] = _ages(used[there]).cpu()
 

@@ -40,6 +40,12 @@ KEYS = {
 DRAW = 2  # sets the draws of units apart from whatever else is drawn from the seed
 
 
+def part_units(exp: Experiment) -> int:
+    """How many units of each hidden layer a task has."""
+    size: int = exp.context_units
+    return size
+
+
 def contradictions(exp: Experiment) -> Findings:
     """Why tasks cannot have contexts."""
     size, k = exp.context_units, round(exp.hidden_units * exp.percent_on_fc)
@@ -85,7 +91,7 @@ class Method(base.Method):
 
     def __init__(self, exp: Experiment, stream: TaskStream) -> None:
         super().__init__(exp, stream)
-        tasks, size = len(stream.training), exp.context_units
+        tasks, size = len(stream.training), part_units(exp)
         self.width, self.shared = exp.hidden_units, round(size * exp.context_overlap)
         self.units = torch.zeros(tasks, exp.hidden_layers, size, dtype=torch.int64)
         inputs, device = int(np.prod(stream.input_shape)), stream.train.x.device
@@ -98,6 +104,11 @@ class Method(base.Method):
     def known(self) -> int:
         """How many tasks have begun."""
         return int(self.begun)
+
+    @property
+    def size(self) -> int:
+        """How many units of each hidden layer a task has."""
+        return self.units.shape[2]
 
     def units_of(self, task: int) -> Tensor:
         """The units of each hidden layer that may win in a task, int64 [layers, size]."""
@@ -143,7 +154,7 @@ class Method(base.Method):
             order = torch.from_numpy(np.lexsort((chance, duty_cycle.cpu().numpy(), contexts)))
             old = contexts[order] > 0
             shared = order[old][: self.shared]
-            others = order[~torch.isin(order, shared)][: self.units.shape[2] - len(shared)]
+            others = order[~torch.isin(order, shared)][: self.size - len(shared)]
             chosen = torch.cat([shared, others]).sort().values
             self.units[task, layer] = chosen
         self.begun += 1

@@ -43,11 +43,11 @@ def by_class(exp: Experiment) -> bool:
 
 def no_parts(exp: Experiment, method: str) -> Findings:
     """Why pictures of earlier tasks cannot be trained on."""
-    if found := [name for name in ("contexts", "xdg", "separate") if name in exp.all_methods]:
+    for name in exp.parts:
         yield (
             ("methods", "context"),
-            f"a step trains the units of its task alone, and pictures of earlier tasks have "
-            f"others; choose {method} or {found[0]}",
+            f"with {name} a step trains the units of its task alone, and earlier tasks have others; "
+            f"choose {method} or {name}",
         )
 
 

@@ -98,7 +98,7 @@ def plan(exp: Experiment, stream: TaskStream, engine: Engine) -> str:
             str(model),
             "",
             *_cost_lines(model, costs),
-            *_context_lines(exp),
+            *_part_lines(exp),
             "",
             f"tasks ({stream.scenario}-incremental, data: {shown(stream.source, 400)})",
             *_task_lines(stream),
@@ -160,12 +160,11 @@ def _winner_line(model: Network) -> str:
     return f"(units that win, layer by layer: {'; '.join(won) or 'all that ReLU lets pass'})"
 
 
-def _context_lines(exp: Experiment) -> list[str]:
-    if "contexts" not in exp.all_methods:
-        return []
+def _part_lines(exp: Experiment) -> list[str]:
     return [
-        f"(contexts: a task has {exp.context_units:,} of the {exp.hidden_units:,} units of each"
-        " hidden layer; a step and a test compute these alone)"
+        f"({name}: a task has {size:,} of the {exp.hidden_units:,} units of each hidden layer; a "
+        "step and a test compute these alone)"
+        for name, size in exp.parts.items()
     ]
 
 

@@ -217,7 +217,7 @@ class SparseEngine:
         """There are no contexts."""
 
     def enter(self, task: int) -> None:
-        """There are no contexts."""
+        """There are no parts."""
 
     def units_of(self, task: int) -> None:
         """All are every task's."""
