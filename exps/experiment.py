@@ -250,7 +250,9 @@ class Experiment:
         Some(METHOD),
         "methods of continual learning: contexts, grow, rewire and old_synapses are those that the "
         "keys above stand for, census counts their synapses; ewc holds what earlier tasks needed "
-        "(Kirkpatrick et al., 2017), er replays pictures of them (Chaudhry et al., 2019)",
+        "(Kirkpatrick et al., 2017), er replays pictures of them (Chaudhry et al., 2019), xdg "
+        "gates other units off in every task (Masse et al., 2018), separate gives every task a "
+        "network of its own",
     )
 
     optimizer: str = key(

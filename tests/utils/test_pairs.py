@@ -25,11 +25,12 @@ HEADS: dict[str, Any] = {"mnist_mode": "split", "scenario": "task"}
 CLASSES: dict[str, Any] = {"mnist_mode": "split", "scenario": "class", "outputs": "seen"}
 MASKED = {"initial_density_fc": 0.2}
 SMALL_DGR = {"dgr_units": 16, "dgr_latent": 4}
+SET = {"dynamic": "set", "train_ep": 2, "train_ep_inc": 2, **MASKED}
 METHODS: dict[str, dict[str, Any]] = {
     "none": {},
     "contexts": CONTEXTS,
     "grow": {"dynamic": "grow", "grow_per_task": 0.1, "grow_every": 1, **MASKED},
-    "set": {"dynamic": "set", "train_ep": 2, "train_ep_inc": 2, **MASKED},
+    "set": SET,
     "rigl": {"dynamic": "rigl", "mb_size": 2, "train_ep": 3, "train_ep_inc": 3, **MASKED},
     "old_synapses by usage": OLD,
     "old_synapses by importance": {**OLD, "old_synapse_rule": "importance"},
@@ -69,6 +70,10 @@ METHODS: dict[str, dict[str, Any]] = {
         **{"methods": ("dgr",), **SMALL_DGR},
     },
     "old_synapses and er": {**OLD, "methods": ("er",), "buffer_size": 40, "er_batch": 8},
+    "xdg": {**HEADS, "methods": ("xdg",), "hidden_layers": 2},
+    "xdg and ewc": {**HEADS, "methods": ("ewc", "xdg"), "xdg_gated": 0.5},
+    "xdg and set": {**HEADS, "methods": ("xdg",), **SET},
+    "separate": {**HEADS, "methods": ("separate",), "hidden_layers": 2},
 }
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"lr": 0.05},
@@ -77,7 +82,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 }
 # Of those that are refused, what the message has to name.
 REFUSED = {
-    **dict.fromkeys(("ewc", "ewc, online", "contexts and ewc"), "ewc"),
+    **dict.fromkeys(("ewc", "ewc, online", "contexts and ewc", "xdg and ewc"), "ewc"),
     **dict.fromkeys(("si", "contexts and si"), "si"),
     **dict.fromkeys(("mas",), "mas"),
     **dict.fromkeys(("agem", "agem, heads"), "agem"),
