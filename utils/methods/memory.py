@@ -46,8 +46,8 @@ def no_parts(exp: Experiment, method: str) -> Findings:
     for name in exp.parts:
         yield (
             ("methods", "context"),
-            f"with {name} a step trains the units of its task alone, and earlier tasks have others; "
-            f"choose {method} or {name}",
+            f"with {name} a step trains the units of its task alone, and earlier tasks have "
+            f"others; choose {method} or {name}",
         )
 
 
