@@ -78,6 +78,6 @@ class Anchored(base.Method):
             anchor[p].copy_(p)
 
     def costs(self, engine: Engine) -> Costs:
-        """Two numbers and a multiply-add for every parameter."""
-        count = sum(p.numel() for p in engine.active.parameters())
-        return Costs(parameters=2 * count, macs=count)
+        """Two numbers for every parameter, with each of which a step computes once."""
+        count = 2 * sum(p.numel() for p in engine.model.parameters())
+        return Costs(parameters=count, macs=count)

@@ -28,7 +28,7 @@ from models.costs import layer_costs
 from models.network import Network
 from utils.engines.base import Engine
 from utils.engines.batch import Batch, Part
-from utils.methods import base
+from utils.methods import base, memory
 from utils.methods.base import Costs, Moment
 from utils.methods.generator import Generator
 
@@ -57,12 +57,7 @@ MOST = 100_000_000
 
 def contradictions(exp: Experiment) -> Findings:
     """Why generated pictures cannot be trained on."""
-    if "contexts" in exp.all_methods:
-        yield (
-            ("methods", "context"),
-            "a step in a context trains its units alone, and pictures of earlier tasks have "
-            "others; choose dgr or contexts",
-        )
+    yield from memory.no_parts(exp, "dgr")
     pixels, *units = _widths(exp, exp.facts.picture)
     each_way = sum(n * m for n, m in pairwise((pixels, *units)))
     weights = 2 * each_way + 3 * units[-1] * exp.dgr_latent

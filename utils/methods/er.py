@@ -66,7 +66,7 @@ class Method(base.Method):
         share = current.size / (current.size + len(places))
         share = 1 / (now.task + 1) if by_task else share
         more = self.memory.parts(places, 1 - share, current)
-        return Batch((current._replace(weight=share), *batch.parts[1:], *more))
+        return Batch((current._replace(weight=share * current.weight), *batch.parts[1:], *more))
 
     def after_step(self, engine: Engine, batch: Batch, logits: list[Tensor]) -> None:
         """Offer what was new to the memory."""

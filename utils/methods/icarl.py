@@ -18,6 +18,8 @@ from torch.nn.functional import binary_cross_entropy_with_logits, normalize, one
 from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
 from exps.facts import Findings
+from exps.keys import Key
+from exps.kinds import Number
 from utils.engines.base import Engine
 from utils.engines.batch import Batch
 from utils.methods import base, memory
@@ -28,6 +30,12 @@ from utils.methods.memory import ByClass
 KEYS = {
     "buffer_size": memory.KEYS["buffer_size"],
     "buffer_per_class": memory.KEYS["buffer_per_class"],
+    "icarl_temperature": Key(
+        1.0,
+        Number(0, 1000, above=True),
+        "what the logits of the network before the task are divided by; 2 in van de Ven & Tolias "
+        "(2019)",
+    ),
 }
 
 
@@ -59,13 +67,14 @@ class Method(base.Method):
             return
         [(head, outputs)] = earlier_heads(self.stream, task)
         train = self.stream.training[task].train
-        self.said = table(engine, self.stream, train, head, outputs).sigmoid_()
+        temperature = self.exp.icarl_temperature
+        self.said = (table(engine, self.stream, train, head, outputs) / temperature).sigmoid_()
         exemplars = self.memory.samples(torch.arange(len(self.memory)), train.rows.device)
         logits = [
             engine.logits(exemplars.take(slice(start, start + AT_A_TIME)), head, training=True)[0]
             for start in range(0, len(exemplars), AT_A_TIME)
         ]
-        self.said_before = torch.cat(logits)[:, :outputs].sigmoid()
+        self.said_before = (torch.cat(logits)[:, :outputs] / temperature).sigmoid_()
         self.wanted = self.said.new_zeros(self.exp.mb_size, outputs)
 
     def before_step(self, engine: Engine, batch: Batch, now: Moment) -> Batch:

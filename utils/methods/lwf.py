@@ -68,7 +68,7 @@ class Method(base.Method):
             return batch
         current = batch.current
         share = 1 / (self.task + 1) if self.exp.lwf_weight == "tasks" else 1.0
-        parts = [current._replace(weight=share), *batch.parts[1:]]
+        parts = [current._replace(weight=share * current.weight), *batch.parts[1:]]
         self.parts = {}
         for head in self.said:
             self.parts[head] = 0 if head == current.head else len(parts)

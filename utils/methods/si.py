@@ -52,7 +52,7 @@ class Method(Following, Anchored):
 
     def costs(self, engine: Engine) -> Costs:
         """Three more numbers for every parameter: where it was at first and before the step, and
-        the integral."""
+        the integral, with two of which a step computes."""
         held = super().costs(engine)
         count = held.parameters // 2
-        return held._replace(parameters=5 * count, macs=2 * count)
+        return Costs(parameters=5 * count, macs=4 * count)

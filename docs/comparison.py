@@ -1,0 +1,71 @@
+"""Print the tables of docs/methods.md: methods by scenario, from result files.
+
+    python -m docs.comparison results
+
+Run it in the project's folder. Mean accuracy (%) after the last task, with its 95 % interval where
+there are several seeds, beside the figure that the section expects.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+from exps import config
+from utils.report.statistics import estimate
+from utils.results.files import load_results
+from utils.results.metrics import average_accuracy
+
+SCENARIOS = ("Task", "Domain", "Class")
+
+
+def accuracies(folders: list[str]) -> dict[str, list[float]]:
+    """Those of complete runs as their sections are, percent, by section, seed after seed."""
+    found: dict[str, dict[int, float]] = defaultdict(dict)
+    for path in sorted(path for folder in folders for path in Path(folder).glob("*.pkl")):
+        values, stats = load_results(path)
+        if stats["meta"]["status"] == "complete" and not stats["meta"]["changed"]:
+            found[values["name"]][values["seed"]] = 100 * average_accuracy(stats["accs"])
+    return {name: [accs[seed] for seed in sorted(accs)] for name, accs in found.items()}
+
+
+def cell(name: str, found: dict[str, list[float]]) -> str:
+    """What was measured, of how many seeds, and what is expected."""
+    if name not in config.sections():
+        return "–"
+    expected = config.load(name)[0].expected_acc
+    beside = "–" if expected is None else f"{expected:g}"
+    if name not in found:
+        return f"not run / {beside}"
+    accs = found[name]
+    its = estimate(accs)
+    spread = f" ± {its.half:.1f} ({len(accs)})" if len(accs) > 1 else ""
+    return f"**{its.mean:.1f}**{spread} / {beside}"
+
+
+def table(bench: str, found: dict[str, list[float]]) -> str:
+    """A row for every method, a column for every scenario."""
+    names = [name for name in config.sections() if name.startswith(bench)]
+    split = [
+        (scenario, name.removeprefix(bench + scenario))
+        for name in names
+        for scenario in SCENARIOS
+        if name.startswith(bench + scenario)
+    ]
+    rows = ["| | task | domain | class |", "| --- | --- | --- | --- |"]
+    for method in dict.fromkeys(method for _, method in split):
+        cells = [cell(f"{bench}{scenario}{method}", found) for scenario in SCENARIOS]
+        rows.append(f"| {method or 'nothing'} | {' | '.join(cells)} |")
+    return "\n".join(rows)
+
+
+def main(folders: list[str]) -> None:
+    """The tables of both benchmarks."""
+    found = accuracies(folders)
+    for bench in ("Split", "Perm"):
+        print(f"{table(bench, found)}\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["results"])
