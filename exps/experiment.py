@@ -248,11 +248,11 @@ class Experiment:
     methods: tuple[str, ...] = key(
         (),
         Some(METHOD),
-        "methods of continual learning: contexts, grow, rewire and old_synapses are those that the "
-        "keys above stand for, census counts their synapses; ewc holds what earlier tasks needed "
-        "(Kirkpatrick et al., 2017), er replays pictures of them (Chaudhry et al., 2019), xdg "
-        "gates other units off in every task (Masse et al., 2018), separate gives every task a "
-        "network of its own",
+        "methods of continual learning (docs/methods.md): contexts, grow, rewire and old_synapses "
+        "are those that the keys above stand for, census counts their synapses; ewc, si and mas "
+        "hold what earlier tasks needed; lwf holds what was said; er, der, derpp, agem, gdumb and "
+        "icarl keep pictures; dgr makes them; xdg gates other units off in every task, separate "
+        "gives every task a network of its own",
     )
 
     optimizer: str = key(

@@ -72,6 +72,7 @@ LARGEST = {
 }  # for a test; other keys go to their ends
 THE_SAME = (*ABOUT, "data_dir", "device", "sparse_layers", "checkpoint_every")  # in all of them
 ROUNDING = {"fp32": 1e-3, "bf16": 0.1}  # of a loss; the difference of single winners included
+PULLING = ("ewc", "si", "mas")
 CPU = torch.device("cpu")
 
 Values = dict[str, Any]
@@ -379,7 +380,8 @@ def engines_agree(exp: Experiment, stream: TaskStream) -> None:
     noise = abs(1 - exp.lr * exp.weight_decay) < 1e-6  # is what such a step leaves of weights
     # Adam divides by the size of a gradient, also where that is rounding, and a pull beyond all
     # measure grows it: test_pairs and test_adam compare these at ordinary values.
-    noise |= exp.optimizer != "sgd" or ("ewc" in exp.methods and exp.ewc_strength > 1e3)
+    strong = {name: getattr(exp, f"{name}_strength") for name in exp.methods if name in PULLING}
+    noise |= exp.optimizer != "sgd" or any(strength > 1e3 for strength in strong.values())
     for name, other in [] if noise else others:
         for task, (one, two) in enumerate(zip(expected, other, strict=True)):
             finite = one["losses"].isfinite().all()
@@ -387,8 +389,11 @@ def engines_agree(exp: Experiment, stream: TaskStream) -> None:
             for what, value in one.items() if finite else ():
                 distance = difference(value, two[what])
                 assert distance < 1e-7, f"{name}, task {task + 1}, {what}: {distance:.1e}"
+    first = expected[0]["losses"][:1]
+    if exp.precision == "bf16" and (first > 10).any():
+        return  # logits in the hundreds, of which bf16 keeps whole numbers
     for name, other in rounded:
-        distance = difference(expected[0]["losses"][:1], other[0]["losses"][:1])
+        distance = difference(first, other[0]["losses"][:1])
         assert distance < ROUNDING[exp.precision], f"{name}, first loss: {distance:.1e}"
 
 
