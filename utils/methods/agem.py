@@ -27,6 +27,7 @@ KEYS = {
 def contradictions(exp: Experiment) -> Findings:
     """Why no gradient can be turned."""
     yield from memory.no_parts(exp, "agem")
+    yield from memory.too_few(exp)
     if exp.engine == "sparse":
         yield (
             ("engine", "methods"),

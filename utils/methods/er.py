@@ -40,6 +40,7 @@ KEYS = {
 def contradictions(exp: Experiment) -> Findings:
     """Why pictures of earlier tasks cannot be trained on."""
     yield from memory.no_parts(exp, "er")
+    yield from memory.too_few(exp)
 
 
 class Method(base.Method):

@@ -33,6 +33,7 @@ DRAW = 8  # sets the draws of new networks apart from whatever else is drawn fro
 def contradictions(exp: Experiment) -> Findings:
     """Why the network cannot begin anew."""
     yield from memory.no_parts(exp, "gdumb")
+    yield from memory.too_few(exp)
     if others := [name for name in exp.all_methods if name not in ("gdumb", "census")]:
         yield (
             ("methods",),

@@ -42,6 +42,7 @@ KEYS = {
 def contradictions(exp: Experiment) -> Findings:
     """Where there are no classes that come one after the other."""
     yield from memory.no_parts(exp, "icarl")
+    yield from memory.too_few(exp)
     if exp.scenario != "class":
         yield (
             ("methods", "scenario"),

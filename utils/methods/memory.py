@@ -51,6 +51,17 @@ def no_parts(exp: Experiment, method: str) -> Findings:
         )
 
 
+def too_few(exp: Experiment) -> Findings:
+    """Why not every class can have a place."""
+    kinds = exp.num_batch * exp.facts.task_classes
+    if by_class(exp) and not exp.buffer_per_class and exp.buffer_size < kinds:
+        yield (
+            ("buffer_size", "buffer_per_class", "num_batch"),
+            f"{exp.buffer_size} pictures leave none for some of the {kinds} classes of all tasks; "
+            "choose a larger buffer_size, or buffer_per_class",
+        )
+
+
 class Memory:
     """rows, views: int64 [n], the pictures that are kept."""
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from itertools import chain, combinations, pairwise
+from itertools import chain, combinations
 from typing import Any
 
 import numpy as np
@@ -100,7 +100,7 @@ def values(name: str, kind: Kind, default: Any) -> list[Any]:
             return ["sorted", "random", tuple(range(10))[::-1]]
         case Some():
             names = tuple(name for name in kind.names if name not in IMPLIED)
-            return [(), *((name,) for name in names), *pairwise(names)]
+            return [(), *((name,) for name in names), ("census", "er", "ewc")]
         case OrNone():
             return [None, *values(name, kind.kind, kind.kind.high)]
         case Whole():

@@ -145,6 +145,15 @@ def test_gdumb_begins_anew_and_learns_from_its_memory_alone(
     assert all(set(part.samples.rows.tolist()) <= kept for part in batch.parts)
 
 
+@pytest.mark.parametrize("name", ["er", "agem", "gdumb", "icarl"])
+def test_every_class_needs_a_place(name: str) -> None:
+    texts = {"mnist_mode": "split", "num_batch": "5", "scenario": "class", "methods": name}
+    texts |= {"buffer": "class"} if name in ("er", "agem") else {}
+    assert from_texts("Test", {**texts, "buffer_size": "10"}).buffer_size == 10
+    with pytest.raises(ConfigError, match=r"9 pictures leave none for some of the 10 classes"):
+        from_texts("Test", {**texts, "buffer_size": "9"})
+
+
 def test_icarl_is_for_classes_and_gdumb_is_alone() -> None:
     with pytest.raises(ConfigError, match="choose scenario = class"):
         from_texts("Test", {"methods": "icarl"})
