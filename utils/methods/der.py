@@ -41,8 +41,9 @@ def contradictions(exp: Experiment) -> Findings:
 
 
 class Method(base.Method):
-    """kept: float32 [buffer_size, outputs], the logits of the pictures in memory; wanted: the same
-    of those drawn for a step, where a recorded step finds them.
+    """kept: float32 [buffer_size, outputs], the logits of the pictures in memory, NaN for outputs
+    that did not count when they came; wanted: the same of those drawn for a step, where a recorded
+    step finds them.
     """
 
     def __init__(self, exp: Experiment, stream: TaskStream) -> None:
@@ -70,25 +71,29 @@ class Method(base.Method):
         """α times the mean square of the differences."""
         if not self.asked:
             return None
-        total, count = logits[0].new_zeros(()), 0
+        total = count = logits[0].new_zeros(())
         for part, start, end in self.asked:
             mine = logits[part]
             wanted = self.wanted[start:end, : mine.shape[1]].to(mine.device)
-            total = total + (mine - wanted).square().sum()
-            count += mine.numel()
-        return total * (self.exp.der_alpha / count)
+            known = ~wanted.isnan()
+            total = total + (mine - wanted.nan_to_num()).square().mul(known).sum()
+            count = count + known.sum()
+        return self.exp.der_alpha * total / count
 
     def after_step(self, engine: Engine, batch: Batch, logits: list[Tensor]) -> None:
         """Offer the pictures to the memory, every time they come, with what was said of them."""
         places, which = self.memory.offer(batch.current.samples)
         said = logits[0].detach()[which.to(logits[0].device)].to(self.kept.device)
-        self.kept[places.to(self.kept.device), : said.shape[1]] = said
+        among = batch.current.outputs or said.shape[1]
+        rows = places.to(self.kept.device)
+        self.kept[rows] = torch.nan
+        self.kept[rows, :among] = said[:, :among]
 
     def costs(self, engine: Engine) -> Costs:
         """The memory with its logits, and steps that are so much longer."""
         held = self.memory.costs()
         bytes_ = self.kept.numel() * self.kept.element_size()
-        macs = self.size * step_macs(engine, self.stream)
+        macs = min(self.size, len(self.memory)) * step_macs(engine, self.stream)
         return held._replace(memory=held.memory + bytes_, macs=macs)
 
     def state(self) -> dict[str, Any]:

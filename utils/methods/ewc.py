@@ -22,7 +22,7 @@ from models.network import Network
 from utils.engines.base import Engine
 from utils.methods.anchored import Anchored, not_sparse
 from utils.methods.base import draws
-from utils.methods.per_picture import mean_of_task, require_known
+from utils.methods.per_picture import mean_of_task, require_known, slow_convolutions
 
 KEYS = {
     "ewc_strength": Key(100.0, Number(0, 1e15), "how strongly earlier values are held (λ)"),
@@ -57,6 +57,11 @@ def contradictions(exp: Experiment) -> Findings:
     yield from not_sparse(exp, "ewc")
 
 
+def doubts(exp: Experiment) -> Findings:
+    """Why it might take long."""
+    yield from slow_convolutions(exp, "ewc", "ewc_pictures")
+
+
 class Method(Anchored):
     """Strengths are S, and anchors A."""
 
@@ -86,11 +91,9 @@ class Method(Anchored):
 
     def fisher(self, model: Network, task: int) -> dict[Tensor, Tensor]:
         """The diagonal of the Fisher information on training pictures of a task, by parameter."""
-        trained, count = self.stream.training[task].train, self.exp.ewc_pictures
-        some = torch.randperm(len(trained), generator=draws(DRAW, self.exp.seed, task))
-        some = some[: count or len(trained)].to(trained.rows.device)
         kind = expected if self.exp.ewc_fisher == "exact" else empirical
-        return mean_of_task(model, self.stream, task, some, kind, squared=True)
+        some = self.exp.ewc_pictures, draws(DRAW, self.exp.seed, task)
+        return mean_of_task(model, self.stream, task, *some, kind, squared=True)
 
 
 def empirical(logits: Tensor, labels: Tensor) -> Iterator[Tensor]:

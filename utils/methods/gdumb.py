@@ -57,7 +57,8 @@ class Method(base.Method):
     def before_step(self, engine: Engine, batch: Batch, now: Moment) -> Batch:
         """Pictures of the memory alone."""
         parts = self.memory.parts(self.memory.draw(self.exp.mb_size), 1.0, batch.current)
-        return Batch(tuple(parts))
+        # What is measured is measured on the first part.
+        return Batch(tuple(sorted(parts, key=lambda part: part.head != batch.current.head)))
 
     def costs(self, engine: Engine) -> Costs:
         """The memory."""

@@ -38,11 +38,19 @@ KEYS = {
     ),
 }
 
+ADDING = ("agem", "der", "derpp", "dgr", "er", "gdumb", "lwf")  # methods that look at pictures
+
 
 def contradictions(exp: Experiment) -> Findings:
     """Where there are no classes that come one after the other."""
     yield from memory.no_parts(exp, "icarl")
     yield from memory.too_few(exp)
+    if others := [name for name in exp.all_methods if name in ADDING]:
+        yield (
+            ("methods",),
+            f"icarl puts exemplars among the pictures of a task, which {others[0]} would take for "
+            f"new ones; choose icarl or {others[0]}",
+        )
     if exp.scenario != "class":
         yield (
             ("methods", "scenario"),

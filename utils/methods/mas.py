@@ -15,18 +15,32 @@ from torch import Tensor
 from exps.config import Experiment
 from exps.facts import Findings
 from exps.keys import Key
-from exps.kinds import Number
+from exps.kinds import Number, Whole
 from models.network import Network
 from utils.engines.base import Engine
 from utils.methods.anchored import Anchored, not_sparse
-from utils.methods.per_picture import mean_of_task, require_known
+from utils.methods.base import draws
+from utils.methods.per_picture import mean_of_task, require_known, slow_convolutions
 
-KEYS = {"mas_strength": Key(1.0, Number(0, 1e15), "how strongly earlier values are held (λ)")}
+KEYS = {
+    "mas_strength": Key(1.0, Number(0, 1e15), "how strongly earlier values are held (λ)"),
+    "mas_pictures": Key(
+        0,
+        Whole(0, 10_000_000, "pictures"),
+        "training pictures of a task that importance is measured on, drawn from the seed; 0: all",
+    ),
+}
+DRAW = 9  # sets the draws of pictures apart from whatever else is drawn from the seed
 
 
 def contradictions(exp: Experiment) -> Findings:
     """Why nothing can be held."""
     yield from not_sparse(exp, "mas")
+
+
+def doubts(exp: Experiment) -> Findings:
+    """Why it might take long."""
+    yield from slow_convolutions(exp, "mas", "mas_pictures")
 
 
 class Method(Anchored):
@@ -45,8 +59,10 @@ class Method(Anchored):
     def end_task(self, engine: Engine, task: int) -> None:
         """What the outputs are sensitive to is important from now on, and stays where it is."""
         model = engine.active
-        found = mean_of_task(model, self.stream, task, None, squared_length, squared=False)
-        self.hold(model, found)
+        some = self.exp.mas_pictures, draws(DRAW, self.exp.seed, task)
+        self.hold(
+            model, mean_of_task(model, self.stream, task, *some, squared_length, squared=False)
+        )
 
 
 def squared_length(logits: Tensor, labels: Tensor) -> Iterator[Tensor]:

@@ -18,7 +18,10 @@ from utils.methods.base import Costs, draws
 DRAW = 4  # sets the draws of memories apart from whatever else is drawn from the seed
 KEYS = {
     "buffer_size": Key(
-        500, Whole(1, 10_000_000, "pictures"), "how many earlier pictures are kept in memory"
+        500,
+        Whole(1, 10_000_000, "pictures"),
+        "how many earlier pictures are kept in memory",
+        When("buffer_per_class = 0", lambda exp: not (by_class(exp) and per_class(exp))),
     ),
     "buffer": Key(
         "reservoir",
@@ -39,6 +42,11 @@ KEYS = {
 def by_class(exp: Experiment) -> bool:
     """Whether as many pictures of every class are kept: some methods leave no choice."""
     return bool(getattr(exp, "buffer", "class") == "class")
+
+
+def per_class(exp: Experiment) -> int:
+    """How many of every class are kept; 0: as many as there is room for."""
+    return int(getattr(exp, "buffer_per_class", 0))
 
 
 def no_parts(exp: Experiment, method: str) -> Findings:
@@ -75,16 +83,18 @@ class Memory:
 
     def draw(self, count: int, earlier: int | None = None) -> Tensor:
         """Places int64 of so many different ones, or all; earlier: only of tasks before this one.
-        Where there are several heads, as many for each, head after head.
+        Where there are several heads, as many for each and at least one, head after head: so parts
+        have the same sizes in every step.
         """
         views = self.views[: len(self)]
         able = torch.ones(len(self), dtype=torch.bool) if earlier is None else views < earlier
         heads = self.heads[views]
         found = heads[able].unique().tolist()
-        share = -(-count // max(len(found), 1))
+        each, more = divmod(count, max(len(found), 1))
         drawn = []
-        for head in found:
+        for i, head in enumerate(found):
             mine = (able & (heads == head)).nonzero().flatten()
+            share = max(each + (i < more), 1)
             drawn.append(mine[torch.randperm(len(mine), generator=self.generator)[:share]])
         return torch.cat(drawn) if drawn else torch.zeros(0, dtype=torch.int64)
 

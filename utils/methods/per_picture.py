@@ -12,8 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.stream import TaskStream
+from exps.config import Experiment
+from exps.facts import Findings
 from models.errors import ModelError
 from models.network import Network
+from models.sparse_weights import SparseWeightsBase
 
 AT_A_TIME = 500  # pictures
 
@@ -29,20 +32,32 @@ def require_known(model: Network, by: str) -> None:
             raise ModelError(f"{by} knows linear layers, convolutions and batch norm, not {name}")
 
 
+def slow_convolutions(exp: Experiment, method: str, key: str) -> Findings:
+    """Why measuring takes long: of a convolution a picture's gradient is made whole."""
+    if exp.uses("percent_on_conv") and not getattr(exp, key):
+        yield (
+            ("methods", key),
+            f"{method} makes the gradients of every picture of a task by itself, which takes long "
+            f"with convolutions; set {key}, to 200 for example",
+        )
+
+
 def mean_of_task(
     model: Network,
     stream: TaskStream,
     task: int,
-    some: Tensor | None,
+    count: int,
+    generator: torch.Generator,
     functions: Functions,
     *,
     squared: bool,
 ) -> dict[Tensor, Tensor]:
     """The mean over training pictures of a task of what `sums` adds up, by parameter, in evaluation
-    mode. some: int64 [n], which of them; None: all. functions: of logits and labels int64 [n].
+    mode. count: how many of them are drawn; 0: all. functions: of logits and labels int64 [n].
     """
     trained = stream.training[task]
-    samples = trained.train if some is None else trained.train.take(some)
+    some = torch.randperm(len(trained.train), generator=generator)[: count or len(trained.train)]
+    samples = trained.train.take(some.to(trained.train.rows.device))
     device = next(model.parameters()).device
     total: dict[Tensor, Tensor] = {}
     training = model.training
@@ -60,6 +75,9 @@ def mean_of_task(
             share = found / len(samples)
             total[p] = total[p].add_(share) if p in total else share
     model.train(training)
+    for layer in model.modules():
+        if isinstance(layer, SparseWeightsBase) and layer.weight in total:
+            total[layer.weight].masked_fill_(layer.zero_mask, 0)  # no synapse, so none needed
     return total
 
 

@@ -37,7 +37,7 @@ def doubts(exp: Experiment) -> Findings:
             ("hidden_units", "num_batch"),
             f"{exp.hidden_units} units shared out to {exp.num_batch} tasks leave {rest} unused",
         )
-    idle = [name for name in exp.all_methods if name in ("ewc", "old_synapses")]
+    idle = [name for name in exp.all_methods if name in ("ewc", "mas", "old_synapses", "si")]
     if idle:
         yield (
             ("methods", "old_synapse_lr"),

@@ -107,6 +107,26 @@ def test_der_holds_pictures_to_what_was_said_when_they_came(
     assert sum(part.weight for part in more) == pytest.approx(0.5 if name == "derpp" else 0)
 
 
+def test_der_compares_the_outputs_that_counted_when_pictures_came(
+    experiment: Callable, stream_of: Callable, built: Callable
+) -> None:
+    keys = {"buffer_size": 20, "der_batch": 8, "der_alpha": 1.0}
+    exp = experiment(**CLASSES, outputs="seen", methods=("der",), **keys)
+    stream = stream_of(exp)
+    _, [method], _ = built(exp, stream)
+    task = stream.training[0]
+    batch = Batch((Batch.of(task.train.take(slice(20)), 0).current._replace(outputs=task.among),))
+    said = torch.randn(20, 6)
+    method.after_step(None, batch, [said])
+    batch = method.before_step(None, batch, NOW)
+    [(part, _, _)] = method.asked
+    rows = batch.parts[part].samples.rows
+    places = [task.train.rows[:20].tolist().index(row) for row in rows.tolist()]
+    logits = [torch.randn(20, 6), torch.randn(len(rows), 6)]
+    right = (logits[1][:, :2] - said[places, :2]).square().mean()
+    torch.testing.assert_close(method.loss(logits, [], batch), right)
+
+
 @pytest.mark.parametrize("name", ["er", "agem", "lwf", "der", "derpp", "gdumb", "icarl"])
 def test_contexts_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"choose {name} or contexts"):

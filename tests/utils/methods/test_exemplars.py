@@ -154,6 +154,14 @@ def test_every_class_needs_a_place(name: str) -> None:
         from_texts("Test", {**texts, "buffer_size": "9"})
 
 
+@pytest.mark.parametrize("name", ["agem", "der", "derpp", "dgr", "er", "lwf"])
+def test_icarl_is_with_nothing_that_looks_at_pictures(name: str) -> None:
+    texts = {"mnist_mode": "split", "num_batch": "5", "scenario": "class"}
+    with pytest.raises(ConfigError, match=f"choose icarl or {name}"):
+        from_texts("Test", {**texts, "methods": f"icarl, {name}"})
+    assert from_texts("Test", {**texts, "methods": "icarl, ewc"}).methods == ("ewc", "icarl")
+
+
 def test_icarl_is_for_classes_and_gdumb_is_alone() -> None:
     with pytest.raises(ConfigError, match="choose scenario = class"):
         from_texts("Test", {"methods": "icarl"})
