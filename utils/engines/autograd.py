@@ -54,6 +54,9 @@ class AutogradEngine:
         """All of the network."""
         return self.model
 
+    def begin_task(self) -> None:
+        """Every step asks the methods anew."""
+
     def begin_epoch(self, steps: int) -> None:
         """Start counting anew; `steps` mini-batches will follow."""
         self.net.train()

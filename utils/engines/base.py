@@ -87,6 +87,9 @@ class Engine(Protocol):
     def active(self) -> Network:
         """The part of it that is trained now, which methods act on; without parts all of it."""
 
+    def begin_task(self) -> None:
+        """What methods add to a step may be another from now on."""
+
     def begin_epoch(self, steps: int) -> None:
         """Start counting anew; `steps` mini-batches will follow."""
 

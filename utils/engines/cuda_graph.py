@@ -93,6 +93,10 @@ class CudaGraphEngine(FusedEngine):
         self.steps = 0
         self.recorded: _Recorded | None = None
 
+    def begin_task(self) -> None:
+        """Record anew: losses of methods may read other memory, or compute something else."""
+        self.recorded = None
+
     def begin_epoch(self, steps: int) -> None:
         """Start counting anew; `steps` mini-batches will follow."""
         self.net.train()

@@ -78,6 +78,10 @@ class RoutedEngine:
         """The part that is trained now."""
         return self.inner.active
 
+    def begin_task(self) -> None:
+        """Tell the part; `enter` makes another one."""
+        self.inner.begin_task()
+
     def begin_epoch(self, steps: int) -> None:
         """Start counting anew; `steps` mini-batches will follow."""
         self.inner.begin_epoch(steps)

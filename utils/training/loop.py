@@ -127,6 +127,7 @@ class _Run:
         place.unit_on = np.zeros(self.engine.units, np.int64)
         if place.task and self.exp.reset_optimizer == "task":
             self.engine.restart()
+        self.engine.begin_task()
         with self._training():
             for method in self.methods:
                 method.begin_task(self.engine, place.task)

@@ -129,6 +129,25 @@ def test_a_longer_epoch_is_recorded_anew(experiment: Any, stream_of: Any) -> Non
     assert recorder.recorded == 2
 
 
+def test_a_task_is_recorded_anew_though_its_pictures_are_like_those_before(
+    experiment: Any, stream_of: Any
+) -> None:
+    """A method's loss may be another: of other pictures, or none."""
+    exp = experiment()
+    stream = stream_of(exp)
+    recorder = Repeat()
+    _, engine = engines(exp, stream, recorder)
+    rows = stream.training[0].train.rows[: exp.mb_size]
+    for task in (0, 1):
+        engine.begin_task()
+        engine.begin_epoch(6)
+        for _ in range(6):
+            mixed = Samples(rows, torch.full_like(rows, task))  # a view for each picture
+            engine.step(Batch.of(mixed, 0), [lambda *_, task=task: torch.tensor(float(task))])
+        assert engine.end_epoch().loss > task
+    assert recorder.recorded == 2 and recorder.warmed == 2 * WARM_UP
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cuda_graphs_give_what_launched_steps_give(experiment: Any, stream_of: Any) -> None:
     device = torch.device("cuda")

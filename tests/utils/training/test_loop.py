@@ -43,6 +43,9 @@ class Diary:
         self.tested: list[tuple[int, int]] = []  # after how many epochs, which head
         self.bad = bad  # the epoch and step with a loss that is not finite
 
+    def begin_task(self) -> None:
+        pass
+
     def begin_epoch(self, steps: int) -> None:
         self.epochs.append([])
         self.announced = steps

@@ -105,6 +105,9 @@ class SparseEngine:
         """All of the network."""
         return self.model
 
+    def begin_task(self) -> None:
+        """Every step asks the methods anew."""
+
     def begin_epoch(self, steps: int) -> None:
         """Start counting anew; `steps` mini-batches will follow."""
         self.meter = Meter(steps, self.units, self.device)
