@@ -294,7 +294,7 @@ def test_a_divergence_keeps_what_is_done(run: Run, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--name", "Split?NIST"], "no section is like 'Split?NIST'; --list shows all"),
+        (["--name", "Zplit*"], "no section is like 'Zplit*'; --list shows all"),
         (["--name", "MLP_1layer"], "there is no section [MLP_1layer]; did you mean 'MLP_1Layer'?"),
         (["--set", "lrr=1"], "--set lrr=1: there is no key 'lrr'; did you mean 'lr'?"),
         (["--set", "lr=fast"], "--set lr=fast: choose a number above 0"),
