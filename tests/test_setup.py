@@ -176,3 +176,11 @@ def test_a_failed_installation_is_repeated(clone: Path) -> None:
     assert status == 0
     assert asked[-1] == "run_exps.py"
     assert any("pip install" in line for line in asked)
+
+
+def test_the_benchmark_can_be_started() -> None:
+    """`make bench`, which no other test runs: from a folder of its own, as a script."""
+    script = Path(__file__).parent / "speed" / "bench.py"
+    words = [sys.executable, str(script), "--help"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and "--sections" in done.stdout, done.stderr

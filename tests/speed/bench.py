@@ -23,8 +23,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from utils.engines.batch import Batch
-
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 
@@ -114,6 +112,8 @@ def measure_engine(case: dict[str, Any]) -> dict[str, Any]:
 def _seconds_a_step(engine: Any, task: Any, size: int, order: Any, steps: int) -> float:
     """The median of single steps; on a GPU, which works on while the host goes ahead, the mean."""
     import torch
+
+    from utils.engines.batch import Batch
 
     shuffled = torch.randperm(len(task.train), generator=order).to(engine.device)
     batches = [task.train.take(part) for part in shuffled.split(size)][:-1]

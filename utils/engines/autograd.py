@@ -79,6 +79,7 @@ class AutogradEngine:
         against = None if guarded is None else self._gradients(guarded)
         loss.backward()
         if against is not None:
+            self._mask_gradients()
             self._project(against)
         self._update()
         if self.exp.record_stats:

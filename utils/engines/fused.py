@@ -40,6 +40,14 @@ class FusedEngine(AutogradEngine):
             if weight.grad is not None:
                 weight.grad.masked_fill_(zero, 0)
 
+    def _gradients(self, loss: Tensor) -> list[Tensor | None]:
+        """Of every parameter, zero where a mask hides it."""
+        zero = dict(self.masked)
+        return [
+            found.masked_fill(zero[p], 0) if found is not None and p in zero else found
+            for p, found in zip(self.parameters, super()._gradients(loss), strict=True)
+        ]
+
     def _inputs(self, pictures: Pictures, samples: Samples) -> Tensor:
         return super()._inputs(pictures, samples).contiguous(memory_format=torch.channels_last)
 

@@ -57,9 +57,9 @@ class Anchored(base.Method):
         self._pull(engine)
 
     def _pull(self, engine: Engine) -> None:
-        strength, anchor = self.held(engine.active)
+        rate, (strength, anchor) = self.rate, self.held(engine.active)
         if any(s.any() for s in strength.values()):
-            springs = {p: Spring(self.rate * s, anchor[p]) for p, s in strength.items()}
+            springs = {p: Spring(rate * s, anchor[p]) for p, s in strength.items()}
             engine.pull(self.name, springs)
 
     def held(self, model: Network) -> tuple[dict[Tensor, Tensor], dict[Tensor, Tensor]]:

@@ -49,7 +49,7 @@ class Method(base.Method):
     def __init__(self, exp: Experiment, stream: TaskStream) -> None:
         super().__init__(exp, stream)
         self.memory = Reservoir(exp, stream)
-        self.size = exp.der_batch or exp.mb_size
+        self.size, self.alpha = exp.der_batch or exp.mb_size, exp.der_alpha
         device, outputs = stream.train.x.device, max(stream.head_sizes)
         self.kept = torch.zeros(exp.buffer_size, outputs, device=device)
         most = min(self.size + len(stream.head_sizes), exp.buffer_size)
@@ -78,7 +78,7 @@ class Method(base.Method):
             known = ~wanted.isnan()
             total = total + (mine - wanted.nan_to_num()).square().mul(known).sum()
             count = count + known.sum()
-        return self.exp.der_alpha * total / count
+        return self.alpha * total / count
 
     def after_step(self, engine: Engine, batch: Batch, logits: list[Tensor]) -> None:
         """Offer the pictures to the memory, every time they come, with what was said of them."""

@@ -69,6 +69,7 @@ class Method(base.Method):
         self.memory = ByClass(exp, stream)
         self.means = self.said = self.said_before = torch.zeros(0, 0)
         self.wanted = torch.zeros(0, 0)
+        self.temperature = exp.icarl_temperature
 
     def begin_task(self, engine: Engine, task: int) -> None:
         """Note what is said of all pictures that will be trained on."""
@@ -76,14 +77,14 @@ class Method(base.Method):
             return
         [(head, outputs)] = earlier_heads(self.stream, task)
         train = self.stream.training[task].train
-        temperature = self.exp.icarl_temperature
-        self.said = (table(engine, self.stream, train, head, outputs) / temperature).sigmoid_()
+        said = table(engine, self.stream, train, head, outputs)
+        self.said = (said / self.temperature).sigmoid_()
         exemplars = self.memory.samples(torch.arange(len(self.memory)), train.rows.device)
         logits = [
             engine.logits(exemplars.take(slice(start, start + AT_A_TIME)), head, training=True)[0]
             for start in range(0, len(exemplars), AT_A_TIME)
         ]
-        self.said_before = (torch.cat(logits)[:, :outputs] / temperature).sigmoid_()
+        self.said_before = (torch.cat(logits)[:, :outputs] / self.temperature).sigmoid_()
         self.wanted = self.said.new_zeros(self.exp.mb_size, outputs)
 
     def before_step(self, engine: Engine, batch: Batch, now: Moment) -> Batch:

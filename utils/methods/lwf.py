@@ -52,6 +52,9 @@ class Method(base.Method):
     def __init__(self, exp: Experiment, stream: TaskStream) -> None:
         super().__init__(exp, stream)
         self.task, self.said = 0, dict[int, Tensor]()
+        self.by_task = exp.lwf_weight == "tasks"
+        self.strength = 0.0 if self.by_task else exp.lwf_strength
+        self.temperature = exp.lwf_temperature
         self.parts: dict[int, int] = {}  # where in the mini-batch its pictures are for a head
 
     def begin_task(self, engine: Engine, task: int) -> None:
@@ -67,7 +70,7 @@ class Method(base.Method):
         if not self.said:
             return batch
         current = batch.current
-        share = 1 / (self.task + 1) if self.exp.lwf_weight == "tasks" else 1.0
+        share = 1 / (self.task + 1) if self.by_task else 1.0
         parts = [current._replace(weight=share * current.weight), *batch.parts[1:]]
         self.parts = {}
         for head in self.said:
@@ -80,14 +83,13 @@ class Method(base.Method):
         """The mean over earlier heads of how far they are from what they said."""
         if not self.said:
             return None
-        by_task = self.exp.lwf_weight == "tasks"
-        strength = 1 - 1 / (self.task + 1) if by_task else self.exp.lwf_strength
+        strength = 1 - 1 / (self.task + 1) if self.by_task else self.strength
         total = logits[0].new_zeros(())
         for head, said in self.said.items():
             part = batch.parts[self.parts[head]]
             teacher = said[part.samples.rows.to(said.device)]
             mine = logits[self.parts[head]]
-            total = total + distillation(mine, teacher, part.outputs, self.exp.lwf_temperature)
+            total = total + distillation(mine, teacher, part.outputs, self.temperature)
         return total * (strength / len(self.said))
 
     def costs(self, engine: Engine) -> Costs:

@@ -25,6 +25,26 @@ def gradient(model: Any, stream: TaskStream, samples: Samples) -> torch.Tensor:
     return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(model.parameters()))])
 
 
+def test_what_masks_hide_turns_no_gradient(
+    experiment: Callable, stream_of: Callable, built: Callable
+) -> None:
+    """The dense engine computes without masks, and has the gradients of the reference."""
+    found = []
+    for engine in ("reference", "dense"):
+        keys = {"weight_sparsity_fc": 0.3, "dropout": 0.0, "boost_strength": 0.0}
+        exp = experiment(**CLASSES, **keys, methods=("agem",), engine=engine)
+        stream = stream_of(exp)
+        made, _, _ = built(exp, stream)
+        made.begin_epoch(40)
+        some, other = (stream.tasks[i].train.take(slice(32)) for i in (0, 1))
+        for _ in range(3):
+            made.step(Batch.of(some, 0))
+        made.step(Batch((Part(other, 0), Part(some, 0, guard=True))))
+        found.append([p.detach() for p in made.model.parameters()])
+    for one, two in zip(*found, strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-6)
+
+
 @pytest.mark.parametrize("engine", ["reference", "dense"])
 @pytest.mark.parametrize("opposed", [True, False])
 def test_a_step_does_not_raise_the_loss_that_is_guarded(
