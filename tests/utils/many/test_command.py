@@ -304,7 +304,7 @@ def test_what_cannot_be_gone_on_with_is_left_and_begun_anew(
 ) -> None:
     """Of another torch, damaged within, damaged wholly: named, and in nobody's way."""
     folder = tmp_path / "r"
-    asked = ["--name", "Sparse", "--seeds", "0", "--set", "train_ep=60"]
+    asked = ["--name", "Sparse", "--seeds", "0", "--set", "train_ep=200"]
     asked += ["--set", "checkpoint_every=0.05"]
     process = start(command(*asked))
     wait_until(lambda: [p for p in folder.glob(".runs/*/*.ckpt") if int(p.stem) > 1], process)
