@@ -97,7 +97,8 @@ def test_duty_cycle_and_entropy_stay_in_range(
         layer(pictures(layer, batch, seed).abs())
         assert layer.duty_cycle.min() >= 0
         assert layer.duty_cycle.max() <= 1
-        assert layer.duty_cycle.mean() == pytest.approx(0.25, abs=1e-5)
+        # Of two that tie for the last place both win, which happens now and then.
+        assert 0.25 - 1e-5 < layer.duty_cycle.mean() < 0.26
     assert layer.learning_iterations == sum(batches)
     assert 0 <= layer.entropy() <= layer.max_entropy() + 1e-4
 
