@@ -7,7 +7,7 @@ of MNIST need no more memory than one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -43,6 +43,10 @@ class Samples:
         """The samples at these positions, in this order."""
         view = self.view if isinstance(self.view, int) else self.view[which]
         return Samples(self.rows[which], view)
+
+    def split(self, size: int) -> Iterator[Samples]:
+        """The samples, at most so many at a time."""
+        return (self.take(slice(at, at + size)) for at in range(0, len(self), size))
 
     def through(self, send: Callable[[Tensor], Tensor]) -> Samples:
         """The same samples with `send` applied to their tensors."""
@@ -136,17 +140,20 @@ class TaskStream:
 
     def inputs(self, pictures: Pictures, samples: Samples) -> Tensor:
         """Normalised pictures, float32 [n, channels, height, width], permuted by their view."""
-        made = isinstance(samples, Made)
-        x = (samples.x if isinstance(samples, Made) else pictures.x[samples.rows]).float()
-        if self.permutations is not None and not made:
-            flat = x.flatten(1)
-            if isinstance(samples.view, int):
-                flat = flat.index_select(1, self.permutations[samples.view])
-            else:
-                flat = flat.gather(1, self.permutations[samples.view])
-            x = flat.view_as(x)
+        if isinstance(samples, Made):
+            x = samples.x.float()
+        else:
+            x = self._permuted(pictures.x[samples.rows].float(), samples.view)
         scale = (1 / (255 * self.std)).view(-1, 1, 1)
         return x.mul_(scale).sub_((self.mean / self.std).view(-1, 1, 1))
+
+    def _permuted(self, x: Tensor, view: int | Tensor) -> Tensor:
+        """Pictures with the pixels in the order of their view, or of a view each."""
+        if self.permutations is None:
+            return x
+        flat, order = x.flatten(1), self.permutations[view]
+        flat = flat.index_select(1, order) if isinstance(view, int) else flat.gather(1, order)
+        return flat.view_as(x)
 
     def labels(self, pictures: Pictures, samples: Samples) -> Tensor:
         """The output units that are right, int64 [n]."""

@@ -30,9 +30,9 @@ def accuracies(folders: list[str]) -> dict[str, list[float]]:
     return {name: [accs[seed] for seed in sorted(accs)] for name, accs in found.items()}
 
 
-def cell(name: str, found: dict[str, list[float]]) -> str:
-    """What was measured, of how many seeds, and what is expected."""
-    if name not in config.sections():
+def cell(name: str, names: list[str], found: dict[str, list[float]]) -> str:
+    """What was measured, of how many seeds, and what is expected; of a section that there is."""
+    if name not in names:
         return "–"
     expected = config.load(name)[0].expected_acc
     beside = "–" if expected is None else f"{expected:g}"
@@ -55,7 +55,7 @@ def table(bench: str, found: dict[str, list[float]]) -> str:
     ]
     rows = ["| | task | domain | class |", "| --- | --- | --- | --- |"]
     for method in dict.fromkeys(method for _, method in split):
-        cells = [cell(f"{bench}{scenario}{method}", found) for scenario in SCENARIOS]
+        cells = [cell(f"{bench}{scenario}{method}", names, found) for scenario in SCENARIOS]
         rows.append(f"| {method or 'nothing'} | {' | '.join(cells)} |")
     return "\n".join(rows)
 

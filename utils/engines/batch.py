@@ -53,21 +53,14 @@ class Batch(NamedTuple):
     @property
     def pictures(self) -> list[Samples]:
         """Those of all parts: what several parts share, to be seen by several heads, once."""
-        found: list[Samples] = []
-        for part in self.parts:
-            if not any(part.samples is samples for samples in found):
-                found.append(part.samples)
-        return found
+        return list({id(part.samples): part.samples for part in self.parts}.values())
 
     def of_parts(self, features: Tensor) -> list[Tensor]:
         """What was computed for `pictures`, one after the other, part by part."""
         pictures = self.pictures
         pieces = features.split([len(samples) for samples in pictures])
-        places = [
-            next(i for i, samples in enumerate(pictures) if samples is part.samples)
-            for part in self.parts
-        ]
-        return [pieces[place] for place in places]
+        found = dict(zip(map(id, pictures), pieces, strict=True))
+        return [found[id(part.samples)] for part in self.parts]
 
 
 # Of logits [n, classes] and the right outputs int64 [n], both part by part: a scalar, or nothing.

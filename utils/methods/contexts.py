@@ -22,7 +22,7 @@ from models.synapses import winner_layers
 from utils.engines.base import Engine
 from utils.engines.batch import Batch
 from utils.methods import base
-from utils.methods.base import Moment
+from utils.methods.base import Moment, draws
 
 KEYS = {
     "context_units": Key(
@@ -144,10 +144,7 @@ class Method(base.Method):
         fewest contexts, of these the ones that won least, and of these some at random.
         """
         task = self.known
-        draw = (
-            np.random.SeedSequence([self.exp.seed, DRAW, task]).generate_state(1, np.uint64).item()
-        )
-        generator = torch.Generator().manual_seed(draw)
+        generator = draws(self.exp.seed, DRAW, task)
         for layer, duty_cycle in enumerate(duty_cycles):
             contexts = self.units[:task, layer].flatten().bincount(minlength=self.width)
             chance = torch.rand(self.width, generator=generator).numpy()

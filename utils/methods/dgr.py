@@ -30,6 +30,7 @@ from utils.engines.base import Engine
 from utils.engines.batch import Batch, Part
 from utils.methods import base, memory
 from utils.methods.base import Costs, Moment
+from utils.methods.distill import earlier_heads
 from utils.methods.generator import Generator
 
 KEYS = {
@@ -151,10 +152,7 @@ class Method(base.Method):
 
     def _enter(self, engine: Engine, task: int) -> None:
         """Compute where the engine does, in this task."""
-        self.task, self.known = task, {}
-        for i, earlier in enumerate(self.stream.training[:task]):
-            outputs = int(self.stream.targets[i].max()) + 1
-            self.known[earlier.head] = max(outputs, self.known.get(earlier.head, 0))
+        self.task, self.known = task, earlier_heads(self.stream, task)
         self.generator.to(engine.device)
         self.targets = self.targets.to(engine.device)
 

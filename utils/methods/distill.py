@@ -33,17 +33,16 @@ def table(engine: Engine, stream: TaskStream, samples: Samples, head: int, outpu
     """The first `outputs` logits of training pictures as the network is, in evaluation mode:
     float32 [all training pictures, outputs] by row number, zero for others."""
     found = torch.zeros(len(stream.train.x), outputs, device=engine.device)
-    for start in range(0, len(samples), AT_A_TIME):
-        some = samples.take(slice(start, start + AT_A_TIME))
+    for some in samples.split(AT_A_TIME):
         logits, _ = engine.logits(some, head, training=True)
         found[some.rows.to(engine.device)] = logits[:, :outputs]
     return found
 
 
-def earlier_heads(stream: TaskStream, task: int) -> list[tuple[int, int]]:
+def earlier_heads(stream: TaskStream, task: int) -> dict[int, int]:
     """The heads of the tasks before this one, and how many of the outputs of each were used."""
     found: dict[int, int] = {}
     for number, earlier in enumerate(stream.training[:task]):
         most = int(stream.targets[number].max()) + 1
         found[earlier.head] = max(found.get(earlier.head, 0), most)
-    return list(found.items())
+    return found

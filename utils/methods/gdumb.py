@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import torch
 
 from benchmarks.stream import TaskStream
@@ -20,7 +19,7 @@ from models import make_model
 from utils.engines.base import Engine
 from utils.engines.batch import Batch
 from utils.methods import base, memory
-from utils.methods.base import Costs, Moment
+from utils.methods.base import Costs, Moment, draws
 from utils.methods.memory import ByClass
 
 KEYS = {
@@ -75,7 +74,6 @@ class Method(base.Method):
 
 def new_network(exp: Experiment, stream: TaskStream, task: int) -> Any:
     """A network of the experiment, drawn anew for a task."""
-    seed = np.random.SeedSequence([DRAW, exp.seed, task]).generate_state(1, np.uint64).item()
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
+        torch.manual_seed(draws(DRAW, exp.seed, task).initial_seed())
         return make_model(exp, stream.input_shape, stream.head_sizes)

@@ -75,14 +75,13 @@ class Method(base.Method):
         """Note what is said of all pictures that will be trained on."""
         if not task:
             return
-        [(head, outputs)] = earlier_heads(self.stream, task)
+        [(head, outputs)] = earlier_heads(self.stream, task).items()
         train = self.stream.training[task].train
         said = table(engine, self.stream, train, head, outputs)
         self.said = (said / self.temperature).sigmoid_()
         exemplars = self.memory.samples(torch.arange(len(self.memory)), train.rows.device)
         logits = [
-            engine.logits(exemplars.take(slice(start, start + AT_A_TIME)), head, training=True)[0]
-            for start in range(0, len(exemplars), AT_A_TIME)
+            engine.logits(some, head, training=True)[0] for some in exemplars.split(AT_A_TIME)
         ]
         self.said_before = (torch.cat(logits)[:, :outputs] / self.temperature).sigmoid_()
         self.wanted = self.said.new_zeros(self.exp.mb_size, outputs)
@@ -144,11 +143,8 @@ class Method(base.Method):
 
     def _features(self, engine: Engine, samples: Samples) -> Tensor:
         """Of training pictures, of length 1: float32 [n, units]."""
-        parts = [
-            engine.features(samples.take(slice(start, start + AT_A_TIME)), training=True)
-            for start in range(0, len(samples), AT_A_TIME)
-        ]
-        return normalize(torch.cat(parts))
+        parts = (engine.features(some, training=True) for some in samples.split(AT_A_TIME))
+        return normalize(torch.cat(list(parts)))
 
     def costs(self, engine: Engine) -> Costs:
         """The exemplars, the table and the means."""

@@ -62,7 +62,7 @@ class Method(base.Method):
         self.task, train = task, self.stream.training[task].train
         self.said = {
             head: table(engine, self.stream, train, head, outputs)
-            for head, outputs in earlier_heads(self.stream, task)
+            for head, outputs in earlier_heads(self.stream, task).items()
         }
 
     def before_step(self, engine: Engine, batch: Batch, now: Moment) -> Batch:

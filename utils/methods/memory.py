@@ -154,8 +154,7 @@ class Reservoir(Memory):
         drawn = torch.rand(len(rows), generator=self.generator, dtype=torch.float64) * (count + 1)
         place = torch.where(count < len(self.rows), count, drawn.long())
         latest = {place[n].item(): n for n in (place < len(self.rows)).nonzero().flatten().tolist()}
-        places, which = torch.tensor([*latest], dtype=torch.int64), torch.tensor([*latest.values()])
-        which = which.long()
+        places, which = (torch.tensor([*n], dtype=torch.int64) for n in (latest, latest.values()))
         self.rows[places] = rows[which]
         self.views[places] = views if isinstance(views, int) else views[which]
         self.seen += len(rows)

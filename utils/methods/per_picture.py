@@ -62,8 +62,7 @@ def mean_of_task(
     total: dict[Tensor, Tensor] = {}
     training = model.training
     model.eval()
-    for start in range(0, len(samples), AT_A_TIME):
-        part = samples.take(slice(start, start + AT_A_TIME))
+    for part in samples.split(AT_A_TIME):
         x = stream.inputs(stream.train, part).to(device)
         labels = stream.labels(stream.train, part).to(device)
 

@@ -15,8 +15,7 @@ from torch import Tensor
 from exps.config import Experiment
 from exps.facts import Findings
 from exps.messages import all_of
-from utils.engines.base import Engine
-from utils.methods import base, told
+from utils.methods import told
 
 
 def part_units(exp: Experiment) -> int:
@@ -45,20 +44,10 @@ def doubts(exp: Experiment) -> Findings:
         )
 
 
-class Method(base.Method):
-    """Gives tasks their units in order: nothing is remembered, and nothing held beside the
-    network."""
-
-    @property
-    def size(self) -> int:
-        """How many units of each hidden layer a task has."""
-        return part_units(self.exp)
+class Method(told.OwnUnits):
+    """Gives tasks their units in order."""
 
     def units_of(self, task: int) -> Tensor:
         """The units of each hidden layer that are the task's, int64 [layers, size], in order."""
         units = torch.arange(task * self.size, (task + 1) * self.size)
         return units.expand(self.exp.hidden_layers, -1)
-
-    def begin_task(self, engine: Engine, task: int) -> None:
-        """Train the network of the task."""
-        engine.enter(task)

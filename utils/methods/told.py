@@ -1,10 +1,12 @@
-"""What is asked of an experiment whose tasks have units of their own, and whose scenario tells
-which task a picture is of."""
+"""What methods share whose tasks have units of their own where the scenario tells which task a
+picture is of."""
 
 from __future__ import annotations
 
 from exps.experiment import Experiment
 from exps.facts import Findings
+from utils.engines.base import Engine
+from utils.methods import base
 
 
 def contradictions(exp: Experiment, name: str, size: int, keys: tuple[str, ...]) -> Findings:
@@ -27,3 +29,17 @@ def contradictions(exp: Experiment, name: str, size: int, keys: tuple[str, ...])
             (*keys, "percent_on_fc"),
             f"{k} units win, but only the {size} of a task may; choose a smaller percent_on_fc",
         )
+
+
+class OwnUnits(base.Method):
+    """Trains the units of a task; which they are says `units_of`, and how many `part_units` of the
+    method's file. Nothing is remembered, and nothing held beside the network."""
+
+    @property
+    def size(self) -> int:
+        """How many units of each hidden layer a task has."""
+        return self.exp.parts[self.name]
+
+    def begin_task(self, engine: Engine, task: int) -> None:
+        """Train the units of the task."""
+        engine.enter(task)

@@ -15,8 +15,7 @@ from exps.config import Experiment
 from exps.facts import Findings
 from exps.keys import Key
 from exps.kinds import Number
-from utils.engines.base import Engine
-from utils.methods import base, told
+from utils.methods import told
 from utils.methods.base import draws
 
 KEYS = {
@@ -49,14 +48,8 @@ def doubts(exp: Experiment) -> Findings:
         )
 
 
-class Method(base.Method):
-    """Draws the units of a task from the seed: nothing is remembered, and nothing held beside the
-    network."""
-
-    @property
-    def size(self) -> int:
-        """How many units of each hidden layer take part in a task."""
-        return part_units(self.exp)
+class Method(told.OwnUnits):
+    """Draws the units of a task from the seed."""
 
     def units_of(self, task: int) -> Tensor:
         """The units of each hidden layer that take part, int64 [layers, size], in order."""
@@ -65,7 +58,3 @@ class Method(base.Method):
             torch.randperm(exp.hidden_units, generator=generator) for _ in range(exp.hidden_layers)
         ]
         return torch.stack(orders)[:, : self.size].sort(1).values
-
-    def begin_task(self, engine: Engine, task: int) -> None:
-        """Train what takes part."""
-        engine.enter(task)

@@ -47,8 +47,7 @@ def accuracy(
     batch, count = BATCH[engine.device.type], len(task.test)
     right = torch.zeros(2, dtype=torch.int64, device=engine.device)
     contexts = False
-    for start in range(0, count, batch):
-        samples = task.test.take(slice(start, start + batch))
+    for samples in task.test.split(batch):
         if scores is None:
             logits, labels = engine.logits(samples, task.head)
         else:

@@ -338,7 +338,8 @@ def _errors(
         error[torch.arange(len(right)), right] -= 1
         error /= len(right)
         error = error if part.weight == 1 else error.mul_(part.weight)
-        errors.append(nn.functional.pad(error, (0, some.shape[1] - error.shape[1])))
+        missing = some.shape[1] - error.shape[1]
+        errors.append(nn.functional.pad(error, (0, missing)) if missing else error)
     return errors, objective(logits, labels, batch, ())
 
 
