@@ -6,6 +6,7 @@ import sys
 from argparse import Namespace
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from exps import cli, config, plugins
 from utils.system.failures import OutOfMemory, memory_explained, unexpected
@@ -48,6 +49,8 @@ def main(argv: list[str] | None = None) -> int:
         raise
     with RunLog(args.log_level) as log, Signals() as signals, ExitStack() as stack:
         try:
+            if args.company:
+                return serve_company(args)
             if args.worker:
                 end_with_input()
             if cli.wants_many(args):
@@ -67,6 +70,24 @@ def main(argv: list[str] | None = None) -> int:
         if not args.quiet and args.kept is not None:
             say_path(args.kept, quiet=False)  # the last line, as without a report
     return status
+
+
+def serve_company(args: Namespace) -> int:
+    """Hold the networks of the runs that join, and train them together; see utils/many/local.py."""
+    prepare_to_train(args.threads)
+    from benchmarks import make_stream
+    from models import make_model
+    from utils.engines.stacked.company import serve
+    from utils.system.runtime import pick_device, same_numbers_on_gpus, seed_everything
+
+    def make(exp: config.Experiment) -> Any:
+        stream = make_stream(exp)
+        seed_everything(exp.seed)
+        return stream, make_model(exp, stream.input_shape, stream.head_sizes)
+
+    same_numbers_on_gpus()
+    serve(make, pick_device("auto"))
+    return 0
 
 
 def show_report(args: Namespace) -> int:
@@ -175,7 +196,9 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
     from benchmarks import make_stream
     from benchmarks.datasets import DataError
     from models import ModelError, make_model
+    from utils.engines.base import Engine
     from utils.engines.choose import EngineError, make_engine, slow_precision
+    from utils.engines.stacked.company import RemoteEngine, place
     from utils.live.live import check as check_live
     from utils.methods.make import make_methods
     from utils.results.files import ResultsError, check_writable
@@ -195,7 +218,8 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
     same_numbers_on_gpus()
     try:
         with memory_explained(exp):
-            device = pick_device(wanted)
+            together = place()
+            device = pick_device("cpu" if together else wanted)
             stream = make_stream(exp)
             steps = [-(-len(task.train) // exp.mb_size) for task in stream.training]
             for text in (*stream.warnings, *config.never(exp, steps, stream.input_shape)):
@@ -207,11 +231,14 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
                 check_live(args, model, len(stream.tasks))
             stream = stream.to(data_device(device, stream.train.x.nbytes + stream.test.x.nbytes))
             methods = make_methods(exp, stream)
-            engine = make_engine(exp, model, stream, device, methods)
+            if together:
+                engine: Engine = RemoteEngine(together, exp, model, stream)
+            else:
+                engine = make_engine(exp, model, stream, device, methods)
             if args.dry_run:
                 say(summary.plan(exp, stream, engine))
                 return 0
-        for text in slow_precision(exp, device):
+        for text in slow_precision(exp, device) if not together else ():
             warn(text)
         session = Session(exp, stream, engine, methods, order, args)
         session.open(unfinished, log, stack)

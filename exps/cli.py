@@ -43,6 +43,7 @@ def parser(results: Path) -> argparse.ArgumentParser:
         epilog="Without --name the section [DEFAULT] is run. --explain says what each key means.",
     )
     p.add_argument("--worker", action="store_true", help=argparse.SUPPRESS)  # see utils/many
+    p.add_argument("--company", action="store_true", help=argparse.SUPPRESS)
     _add_what(p.add_argument_group("what to run"))
     _add_outcome(p.add_argument_group("what comes of it"), results)
     _add_many(p)
@@ -193,6 +194,14 @@ def _add_many(p: argparse.ArgumentParser) -> None:
         metavar="N",
         help="runs at a time (default: one a GPU, without GPUs one; with Ray what the cluster can)",
     )
+    g.add_argument(
+        "--together",
+        type=_together,
+        default=None,
+        metavar="N",
+        help="seeds of a section that are trained as one, in the same steps: a number, or auto (the"
+        " default): up to 16 where a GPU has an engine for that, else 1",
+    )
     g.add_argument("--again", action="store_true", help="repeat runs that are done already")
     g.add_argument(
         "--executor",
@@ -212,6 +221,11 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and 1 <= int(text[:6]) <= 10_000):
         raise argparse.ArgumentTypeError(f"{text!r}: choose a whole number from 1 to 10000")
     return int(text)
+
+
+def _together(text: str) -> int | None:
+    """A whole number, or None for auto."""
+    return None if text == "auto" else _count(text)
 
 
 def path_text(text: str) -> str:
@@ -244,7 +258,7 @@ def names(args: argparse.Namespace) -> list[str] | None:
 
 def wants_many(args: argparse.Namespace) -> bool:
     """Whether any option of many runs is given, or several names."""
-    options = ("seeds", "grid", "jobs", "again", "executor", "address")
+    options = ("seeds", "grid", "jobs", "together", "again", "executor", "address")
     given = [getattr(args, option) for option in options]
     return len(args.name or []) > 1 or any(value not in (None, False, []) for value in given)
 

@@ -305,10 +305,10 @@ class Experiment:
     )
     engine: str = key(
         "auto",
-        Choice(("auto", "reference", "sparse", "dense")),
+        Choice(("auto", "reference", "sparse", "dense", "stacked")),
         "how it is computed, with the same results: reference: the layers as they are; sparse: "
         "only what is active, for k-winner MLPs on a CPU; dense: everything, in few passes; "
-        "auto: the fastest that fits",
+        "stacked: MLPs on a GPU, also several seeds at once; auto: the fastest that fits",
     )
     precision: str = key(
         "fp32",

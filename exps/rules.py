@@ -22,9 +22,10 @@ from exps import plugins
 from exps.experiment import KEYS, Experiment
 from exps.facts import Finding, Findings, Layer, Shape
 from exps.messages import all_of, either
+from exps.plugins import is_path
 from exps.sizes import too_large
 
-__all__ = ["Finding", "contradictions", "doubts", "misfits", "never_due", "usual_steps"]
+__all__ = ["Finding", "contradictions", "doubts", "misfits", "never_due", "stacks", "usual_steps"]
 
 MAX_WEIGHTS = 2_000_000_000  # 8 GB as float32, and again as much for gradients and for momentum
 
@@ -38,6 +39,7 @@ def contradictions(exp: Experiment) -> Findings:
     yield from _class_order(exp)
     yield from _data(exp)
     yield from _engine(exp)
+    yield from _stacked(exp)
     if exp.data_dir == KEYS["data_dir"].default:
         yield from misfits(exp, exp.facts.picture)
     yield from _no_winner(exp)
@@ -206,6 +208,22 @@ def _engine(exp: Experiment) -> Findings:
         yield (
             ("engine", "cnn", "model", "sparsify", "sparse_layers"),
             "engine = sparse is for MLPs of own k-winner layers; choose engine = auto",
+        )
+
+
+def stacks(exp: Experiment) -> bool:
+    """Whether its networks are of the kind of which many train together, in a stack."""
+    own = exp.sparse_layers == "own" and exp.percent_on_fc * 16 <= 1
+    plain = exp.fully_connected and not exp.all_methods and exp.optimizer == "sgd"
+    return plain and (own or not exp.sparsify) and not any(is_path(v) for _, v in exp.plug_ins)
+
+
+def _stacked(exp: Experiment) -> Findings:
+    if exp.engine == "stacked" and not stacks(exp):
+        yield (
+            ("engine", "model", "methods", "optimizer", "sparse_layers", "percent_on_fc"),
+            "engine = stacked is for MLPs that sgd trains, without methods, of ReLUs or of own"
+            " k-winners of which at most 1 in 16 wins; choose engine = auto",
         )
 
 

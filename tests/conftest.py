@@ -23,7 +23,13 @@ SLOW = {
     *("test_what_counts.py", "test_data.py", "test_cores.py", "test_ranking.py"),
     *("test_report.py", "test_extending.py", "test_grow.py", "test_no_bias.py"),
     *("test_engine.py", "test_canvas.py", "test_changes.py", "test_notebook.py"),
-    *("test_census.py", "test_checkpoint.py", "test_dgr.py", "test_old_synapses.py"),
+    *(
+        "test_stacked.py",
+        "test_census.py",
+        "test_checkpoint.py",
+        "test_dgr.py",
+        "test_old_synapses.py",
+    ),
 }
 
 

@@ -140,3 +140,14 @@ class Engine(Protocol):
 
     def units_of(self, task: int) -> Tensor | None:
         """The units of a task, see `Parts`; None where all are every task's."""
+
+
+@runtime_checkable
+class Ahead(Protocol):
+    """An engine that takes several steps at a time, where no method looks at each."""
+
+    at_once: int
+
+    def take_steps(self, samples: Samples, head: int, outputs: int | None) -> None:
+        """A step for each mini-batch of the samples, one after the other, at most `at_once`: with a
+        head, of whose outputs the first so many count (None: all)."""

@@ -16,6 +16,7 @@ from utils.engines.base import Asking, Engine, Need, Parts
 from utils.engines.cuda_graph import CudaGraphEngine, CudaRecorder
 from utils.engines.fused import FusedEngine
 from utils.engines.routed import RoutedEngine
+from utils.engines.stacked.engine import StackedEngine
 from utils.engines.winners.engine import FEW, SparseEngine
 from utils.system.runtime import has_fast_bf16
 
@@ -69,15 +70,21 @@ def _plain_engine(
     methods: Sequence[Asking],
 ) -> Engine:
     sparse = SparseEngine.declines(exp, model, device) or _lacking(SparseEngine.can, methods)
+    stacked = StackedEngine.declines(exp, model, stream, device) or (
+        f"stacked: {methods[0].name} looks at every step" if methods else ""
+    )
     recorded = not_recorded(exp, stream, device)
-    if exp.engine == "sparse" and sparse:
-        raise EngineError(
-            three_lines(
-                f"[{exp.name}] engine = sparse does not fit this experiment",
-                sparse,
-                "choose engine = auto",
+    for name, why in (("sparse", sparse), ("stacked", stacked)):
+        if exp.engine == name and why:
+            raise EngineError(
+                three_lines(
+                    f"[{exp.name}] engine = {name} does not fit this experiment",
+                    why,
+                    "choose engine = auto",
+                )
             )
-        )
+    if exp.engine == "stacked" or (exp.engine == "auto" and not stacked and not recorded):
+        return StackedEngine.alone(exp, model, stream, device)
     few = SparseEngine.pays(model)
     if exp.engine == "sparse" or (exp.engine == "auto" and not sparse and few):
         return SparseEngine(exp, model, stream)

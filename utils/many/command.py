@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 
 from benchmarks import digest
 from exps import cli, plugins
+from exps.config import Experiment
 from exps.messages import ConfigError, shown_path
 from exps.paths import word
 from exps.plan import Planned, plan
+from exps.rules import stacks
 from utils.many.display import Display, summary, table
 from utils.many.local import Local, visible_gpus
 from utils.many.order import FAILED, INTERRUPTED, NOT_BEGUN, Order, Outcome
@@ -41,6 +43,7 @@ if TYPE_CHECKING:  # Ray may not be there
     from utils.many.on_ray import OnRay
 
 SHOWN = 5  # of what does not count
+MOST_TOGETHER = 16  # seeds, unless more are asked for
 ENDED = ("done", "diverged")  # states of runs that are not begun again
 
 
@@ -139,6 +142,7 @@ def _apart(folder: Folder, jobs: list[Job], *, again: bool) -> Iterator[str]:
 
 def make_orders(args: Namespace, jobs: list[Job]) -> list[Order]:
     """What is to be done, runs that other processes work on last. Raises ConfigError."""
+    together = _together(args, jobs)
     try:
         contents = args.config.read_bytes()
     except OSError as error:
@@ -163,11 +167,41 @@ def make_orders(args: Namespace, jobs: list[Job]) -> list[Order]:
             results_dir=args.results_dir,
             folder=Path.cwd(),
             again=args.again,
+            together=together[job.planned.group],
         )
         for number, job in enumerate(jobs)
         if job.state.kind not in ENDED
     ]
     return sorted(found, key=lambda order: jobs[order.number].state.kind == "in use")
+
+
+def _together(args: Namespace, jobs: list[Job]) -> dict[str, int]:
+    """How many seeds of each group are trained as one: of those that are done as well, so that what
+    is gone on with is computed as before. Raises ConfigError where that cannot be."""
+    seeds = Counter(job.planned.group for job in jobs)
+    alone = dict.fromkeys(seeds, 1)
+    asked = MOST_TOGETHER if args.together is None else args.together
+    if asked == 1:
+        return alone
+    why = ""
+    if args.executor == "ray":
+        why = "--executor ray gives every run a place of its own"
+    elif args.jobs is not None:
+        why = "--jobs says how many are trained side by side instead"
+    elif any(not stacks(job.planned.exp) for job in jobs):
+        why = "for what sections have to be like, see `engine = stacked` in docs/many.md"
+    elif not all(_on_a_gpu(job.planned.exp) for job in jobs):
+        why = "on a CPU that takes longer than one after the other; engine = stacked does it still"
+    if why and args.together is not None:
+        raise ConfigError(f"--together {args.together}: {why}")
+    return alone if why else {group: min(asked, count) for group, count in seeds.items()}
+
+
+def _on_a_gpu(exp: Experiment) -> bool:
+    """Whether the engine that trains seeds as one is taken: on a GPU, or where it is asked for."""
+    if exp.engine != "auto":
+        return exp.engine == "stacked"
+    return exp.device in ("auto", "cuda") and bool(visible_gpus())
 
 
 def _claim(job: Job) -> str:
@@ -189,7 +223,8 @@ def _executor(args: Namespace, orders: list[Order]) -> Local | OnRay:
             ) from error
         return OnRay(args.address, args.jobs, args.threads or 1)
     gpus = [] if all(order.device == "cpu" for order in orders) else visible_gpus()
-    return Local(args.jobs, args.threads, gpus, cores())
+    together = max(order.together for order in orders)
+    return Local(args.jobs, args.threads, gpus, cores(), together=together)
 
 
 def _log_path(results_dir: Path) -> Path:

@@ -8,7 +8,9 @@ import subprocess
 from collections import deque
 from collections.abc import Generator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import ExitStack
 
+from utils.many.company import Company
 from utils.many.order import FAILED, NOT_BEGUN, Order, Outcome
 from utils.many.worker import AT_ONCE, GO_ON, IN_ORDER, carry_out
 from utils.system.cores import THREADS, chosen_threads
@@ -31,21 +33,25 @@ class Local:
         gpus: Sequence[str],
         cores: int,
         environ: Mapping[str, str] = os.environ,
+        together: int = 1,
     ) -> None:
         """gpus: the names by which CUDA_VISIBLE_DEVICES chooses them; by default a slot for each.
+        together: how many of the runs on each are trained as one.
 
         A single slot has the threads of any single run, and so gives its results. An
         OMP_NUM_THREADS that is set already stays.
         """
-        self.jobs, self.gpus = jobs or max(1, len(gpus)), gpus
-        self.threads, self.level = threads, GO_ON
+        self.jobs, self.gpus = (jobs or max(1, len(gpus))) * together, gpus
+        self.threads, self.level, self.together = threads, GO_ON, together
+        self.companies: list[Company] = []
         if threads is None and self.jobs > 1 and chosen_threads(environ) is None:
             self.threads = max(1, cores // self.jobs)
 
     def __str__(self) -> str:
         shared = f", {self.threads} thread(s) each" if self.threads else ""
         over = f", on {len(self.gpus)} GPUs" if len(self.gpus) > 1 else ""
-        return f"{self.jobs} at a time{shared}{over}"
+        as_one = f", {self.together} as one" if self.together > 1 else ""
+        return f"{self.jobs} at a time{as_one}{shared}{over}"
 
     def work(self, orders: Sequence[Order]) -> Generator[Outcome | None, None, None]:
         """What becomes of each order, as it becomes known, and None about every second.
@@ -53,7 +59,10 @@ class Local:
         What still runs is stopped at once when the generator is closed or an exception leaves it.
         """
         slots = deque(range(min(self.jobs, len(orders))))  # those in which nothing runs
-        with ThreadPoolExecutor(len(slots)) as pool:
+        with ThreadPoolExecutor(len(slots)) as pool, ExitStack() as stack:
+            if self.together > 1:
+                for gpu in self.gpus or [""]:
+                    self.companies.append(stack.enter_context(Company(gpu)))
             try:
                 waiting = {pool.submit(self._carried_out, order, slots) for order in orders}
                 while waiting:
@@ -83,6 +92,8 @@ class Local:
         slot = slots.popleft()
         try:
             environment = self.environment(slot, order.device)
+            if order.together > 1:
+                environment |= self.companies[slot % len(self.companies)].environment(order)
             return carry_out(order, environment, lambda: self.level)
         except Exception as error:  # of this program; the other runs go on
             LOG.error("%s: unexpected error", order.label, exc_info=error)

@@ -17,8 +17,9 @@ DIVERGED = "it diverged before, and the same numbers would come again (--again r
 class Order:
     """What is to be run. `words` are the options of run_exps.py that describe it.
 
-    claim: a name that the same run has in every command, and no other run has. config: contents of
-    the configuration file; files: those of the user that the run is made of, by their paths; a
+    together: of how many seeds the stack is in which it is trained; 1: it is trained alone. claim:
+    a name that the same run has in every command, and no other run has. config: contents of the
+    configuration file; files: those of the user that the run is made of, by their paths; a
     worker gets copies, so that changing a file meanwhile changes no run. folder: where it works, if
     that is there. patience: seconds to wait for another process to let go of the run.
     """
@@ -34,6 +35,7 @@ class Order:
     results_dir: Path
     folder: Path
     again: bool = False
+    together: int = 1
     patience: float = 5.0
     files: dict[str, bytes] = field(default_factory=dict, repr=False)
 

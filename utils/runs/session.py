@@ -18,6 +18,7 @@ from exps.config import Experiment
 from exps.paths import near, typed, word
 from exps.plugins import is_path, named_files, own_files
 from utils.engines.base import Engine
+from utils.engines.stacked.company import RemoteEngine
 from utils.live.live import Live, live, options
 from utils.live.progress import Progress
 from utils.methods.base import Method
@@ -61,6 +62,8 @@ class Session:
         self.methods, self.place = methods, Place()
         self.record = empty_record(exp, stream, engine.model)
         self.meta = facts(engine.device, exp.seed, stream.source, times.now())
+        if isinstance(engine, RemoteEngine):
+            self.meta |= engine.facts
         self.meta |= {"engine": engine.name, "code": code_digest(uses(exp)), "data": stream.data}
         self.meta["changed"] = list(exp.changed)
         if is_path(exp.benchmark):
@@ -163,7 +166,8 @@ class Session:
         quiet = self.args.quiet
         with Progress(len(self.stream.training), quiet=quiet, done=self.place.task) as progress:
             with harmless("what is run cannot be told"):
-                progress.say(headline(self.exp, self.stream, self.engine))
+                where = str(self.meta["device"])
+                progress.say(headline(self.exp, self.stream, self.engine, where))
             if self.engine.why_not_faster:
                 LOG.info("no faster engine: %s", self.engine.why_not_faster)
             if self.resumed:
@@ -302,8 +306,9 @@ class Session:
     def _place(self) -> dict[str, str]:
         """What the last bits of numbers depend on."""
         name = str(self.meta["device_name"])
-        return {"device": self.engine.device.type, "machine": name, "engine": self.engine.name} | (
-            {"instructions": instructions()} if self.engine.device.type == "cpu" else {}
+        kind = str(self.meta["device"]).partition(":")[0]
+        return {"device": kind, "machine": name, "engine": self.engine.name} | (
+            {"instructions": instructions()} if kind == "cpu" else {}
         )
 
     def _same_machine(self, there: dict[str, str]) -> None:

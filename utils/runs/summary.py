@@ -48,13 +48,13 @@ def accuracy_table(accs: np.ndarray, width: int | None = None) -> str:
     return "\n".join(lines)
 
 
-def headline(exp: Experiment, stream: TaskStream, engine: Engine) -> str:
-    """What is about to run, in a line."""
+def headline(exp: Experiment, stream: TaskStream, engine: Engine, device: str) -> str:
+    """What is about to run, and where, in a line."""
     network = shown(Path(exp.model).stem if is_path(exp.model) else exp.model.upper())
     return (
         f"{shown(exp.name)}: {len(stream.tasks)} tasks, {stream.scenario}-incremental,"
         f" {'sparse' if exp.sparsify else 'dense'} {network},"
-        f" seed {exp.seed}, {engine.name} engine in {exp.precision} on {engine.device}"
+        f" seed {exp.seed}, {engine.name} engine in {exp.precision} on {device}"
         f" ({torch.get_num_threads()} thread(s)),"
         f" data: {shown(stream.source, 400)}"
     )

@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 import numpy as np
 import torch
 
-from benchmarks.stream import Task, TaskStream
+from benchmarks.stream import Samples, Task, TaskStream
 from exps.config import Experiment
 from exps.messages import Told, three_lines
 from models.costs import layer_costs, max_entropies, weight_density
-from utils.engines.base import Engine, Need
+from utils.engines.base import Ahead, Engine, Need
 from utils.engines.batch import Batch, Part
 from utils.methods.base import Method, Moment
 from utils.training.evaluation import accuracy
@@ -100,6 +100,8 @@ class _Run:
         self.scores = next(
             (m.scores for m in self.methods if type(m).scores is not Method.scores), None
         )
+        # A method looks at every step.
+        self.ahead = self.engine if isinstance(self.engine, Ahead) and not self.methods else None
         if place.order is None:
             place.order = self.order.get_state()
         if not place.begun:
@@ -160,12 +162,13 @@ class _Run:
         if place.step == 0:
             self.engine.begin_epoch(steps)
         while place.step < steps:  # the last mini-batch may be short
+            count = min(self.ahead.at_once if self.ahead else 1, steps - place.step)
             with self._training():
-                some = samples.take(slice(place.step * size, (place.step + 1) * size))
-                self._step(Batch((Part(some, task.head, outputs=task.among),)), length)
-            self.record.steps += 1
-            self.progress.advance()
-            place.step += 1
+                some = samples.take(slice(place.step * size, (place.step + count) * size))
+                self._steps(some, task, length)
+            self.record.steps += count
+            self.progress.advance(count)
+            place.step += count
             self.note(False)
         with self._training():  # a GPU may have steps to do yet
             done = self.engine.end_epoch()
@@ -197,6 +200,13 @@ class _Run:
     def _adding(self) -> list[Method]:
         """The methods that add to the loss or to its gradient."""
         return [m for m in self.methods if m.loss in self.losses or Need.PULL in m.needs]
+
+    def _steps(self, samples: Samples, task: Task, length: Length) -> None:
+        """One step, or as many as the engine takes at a time."""
+        if self.ahead is not None:
+            self.ahead.take_steps(samples, task.head, task.among)
+        else:
+            self._step(Batch((Part(samples, task.head, outputs=task.among),)), length)
 
     def _step(self, batch: Batch, length: Length) -> None:
         place = self.place

@@ -8,6 +8,8 @@ and a gradient entry is one addition to each.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
@@ -27,13 +29,21 @@ class LazyMatrix:
     exactly.
     """
 
-    def __init__(self, weight: Tensor, momentum: Tensor | None, basis: Basis) -> None:
-        """weight, momentum (None: zero): float32 [rows, columns]; both are copied."""
+    def __init__(
+        self,
+        weight: Tensor,
+        momentum: Tensor | None,
+        basis: Basis,
+        memory: Sequence[Tensor] | None = None,
+    ) -> None:
+        """weight, momentum (None: zero): float32 [rows, columns]; both are copied. memory: where
+        the parts are to be, in the shape of the weight."""
         self.basis = basis
         count = 2 if basis.decay[1] else 1
         self.scale = [1.0] * count
-        self.stacked = torch.empty((count, *weight.shape), dtype=weight.dtype)
-        self.parts = list(self.stacked)
+        if memory is None:
+            self.stacked = torch.empty((count, *weight.shape), dtype=weight.dtype)
+        self.parts = list(self.stacked if memory is None else memory)
         self._split(weight, momentum)
 
     def _split(self, weight: Tensor, momentum: Tensor | None) -> None:

@@ -1,0 +1,353 @@
+"""Seeds that train together: a process that holds stacks, and the runs that have their steps there.
+
+Every run is a process of its own, with its results, checkpoints, log and end; only its network is
+in the company's process, a member of a stack, and what an engine is asked is asked there. Steps are
+taken when every member of a stack has some to take; who tests, or saves, is waited for. Whoever
+ends, in whatever way, leaves its place, and the others go on.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing.connection import Client, Connection, Listener
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks.stream import Samples, TaskStream
+from exps.config import Experiment, as_dict
+from exps.experiment import FREE
+from exps.messages import Told, three_lines
+from models.network import Network
+from utils.engines.base import Need, Spring
+from utils.engines.batch import Batch, Loss
+from utils.engines.meter import EpochRecord
+from utils.engines.stacked.engine import StackedEngine
+from utils.engines.stacked.stack import AT_ONCE, Stack
+
+ADDRESS, KEY = "SPARSE_SYN_COMPANY", "SPARSE_SYN_COMPANY_KEY"  # in the environment of a run
+SIZE = "SPARSE_SYN_COMPANY_SIZE"
+APART = {*FREE, "seed"}  # keys that may differ within a stack
+
+Make = Callable[[Experiment], tuple[TaskStream, Network]]  # of an experiment, by its seed
+
+
+class Place(NamedTuple):
+    """Where a run finds its company: the address of a socket, and the number of seeds in it."""
+
+    address: str
+    key: bytes
+    size: int
+
+
+def place() -> Place | None:
+    """What this process was told of a company, if it was."""
+    if ADDRESS not in os.environ:
+        return None
+    key, size = bytes.fromhex(os.environ[KEY]), int(os.environ[SIZE])
+    return Place(os.environ[ADDRESS], key, size)
+
+
+def _sent(value: Any) -> bytes:
+    """For the other process: tensors as arrays, which it shares no memory with."""
+    return pickle.dumps(_through(value, Tensor, lambda t: _Array(t.detach().cpu().numpy())))
+
+
+def _received(contents: bytes) -> Any:
+    return _through(pickle.loads(contents), _Array, lambda a: torch.from_numpy(a.array.copy()))
+
+
+class _Array(NamedTuple):
+    array: Any
+
+
+def _through(value: Any, kind: type, change: Any) -> Any:
+    if isinstance(value, kind):
+        return change(value)
+    if isinstance(value, dict):
+        return {key: _through(item, kind, change) for key, item in value.items()}
+    if type(value) in (list, tuple):
+        return type(value)(_through(item, kind, change) for item in value)
+    return value
+
+
+class RemoteEngine:
+    """The engine of a run whose network is in a company."""
+
+    name = "stacked"
+    can: frozenset[Need] = frozenset()
+    at_once = AT_ONCE
+
+    def __init__(self, where: Place, exp: Experiment, model: Network, stream: TaskStream) -> None:
+        self._model, self.stream, self.device = model, stream, torch.device("cpu")
+        self.units, self.why_not_faster, self.ahead = model.units, "", False
+        self.line = _called(where)
+        # device and device_name, as `facts` has them, of where it is computed
+        self.facts: dict[str, object] = self._ask("join", exp, stream.data, where.size)
+        self.facts["together"] = where.size
+
+    def _ask(self, what: str, *about: Any) -> Any:
+        try:
+            self.line.send_bytes(_sent((what, about)))
+            good, answer = _received(self.line.recv_bytes())
+        except (EOFError, OSError) as error:
+            raise _gone() from error
+        if not good:
+            raise answer
+        return answer
+
+    @property
+    def model(self) -> Network:
+        """The network, with the weights as they are now."""
+        if self.ahead:
+            self._model.load_state_dict(self._ask("weights"))
+            self.ahead = False
+        return self._model
+
+    @property
+    def active(self) -> Network:
+        """All of the network."""
+        return self.model
+
+    def begin_task(self) -> None:
+        """Nothing in a step changes."""
+
+    def begin_epoch(self, steps: int) -> None:
+        """Start counting anew; `steps` mini-batches will follow."""
+        self._ask("begin_epoch", steps)
+
+    def step(self, batch: Batch, losses: Sequence[Loss] = ()) -> list[Tensor]:
+        """Not here: steps are taken together."""
+        raise NotImplementedError("a step alone")
+
+    def take_steps(self, samples: Samples, head: int, outputs: int | None) -> None:
+        """A step for each mini-batch of the samples, when all others have some to take."""
+        self.ahead = True
+        self._ask("take_steps", samples.rows, samples.view, head, outputs)
+
+    def end_epoch(self) -> EpochRecord:
+        """Lower the boost strength by its factor and read what the epoch looked like."""
+        self.ahead = True
+        found: EpochRecord = self._ask("end_epoch")
+        return found
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next step depends on, in the middle of an epoch too: tensors by name."""
+        state: dict[str, Any] = self._ask("state_dict")
+        return state
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state_dict` was taken; `begin_epoch` comes first."""
+        self._ask("load_state_dict", state)
+        self.ahead = True
+
+    def scale(self, factors: dict[Tensor, Tensor]) -> None:
+        """Not here."""
+        raise NotImplementedError(f"the stacked engine has no {Need.SCALE.value}")
+
+    def pull(self, by: str, springs: dict[Tensor, Spring]) -> None:
+        """Not here."""
+        raise NotImplementedError(f"the stacked engine has no {Need.PULL.value}")
+
+    def restart(self) -> None:
+        """Momentum starts from zero."""
+        self._ask("restart")
+
+    def renew(self, model: Network) -> None:
+        """Not here: no method is in company."""
+        raise NotImplementedError("a network of a company does not begin anew")
+
+    def follow_masks(self) -> None:
+        """Not here."""
+        raise NotImplementedError(f"the stacked engine has no {Need.MASKS.value}")
+
+    def found(self) -> None:
+        """There are no contexts."""
+
+    def enter(self, task: int) -> None:
+        """There are no parts."""
+
+    def units_of(self, task: int) -> None:
+        """All are every task's."""
+
+    def logits(
+        self, samples: Samples, head: int, *, training: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Logits [n, classes] of test pictures, or of training pictures, in evaluation mode, and
+        their labels int64 [n]."""
+        logits = self._ask("logits", samples.rows, samples.view, head, training)
+        pictures = self.stream.train if training else self.stream.test
+        return logits, self.stream.labels(pictures, samples)
+
+    def features(self, samples: Samples, *, training: bool = False) -> Tensor:
+        """The inputs of the classifiers [n, units], of the same pictures in the same mode."""
+        found: Tensor = self._ask("features", samples.rows, samples.view, training)
+        return found
+
+
+def _called(where: Place) -> Connection:
+    """A line to the company, which may be about to begin; Told when it has ended."""
+    while Path(where.address).parent.is_dir():
+        with suppress(FileNotFoundError, ConnectionRefusedError):
+            return Client(where.address, authkey=where.key)
+        time.sleep(0.05)
+    raise _gone()
+
+
+def _gone() -> Told:
+    return Told(
+        three_lines(
+            "the process that trains several seeds together has ended",
+            "so this run cannot go on there; its newest checkpoint is kept",
+            "give the same command again: it goes on with it (--together 1: with each seed alone)",
+        )
+    )
+
+
+@dataclass
+class _Hall:
+    """A stack, and who has which place in it. Steps wait in `pending` for those of the others;
+    `ended` says of each of them when they are taken, and what went wrong."""
+
+    stack: Stack
+    members: dict[int, StackedEngine] = field(default_factory=dict)
+    pending: dict[int, tuple[Samples, int, int | None]] = field(default_factory=dict)
+    ended: dict[int, Exception | None] = field(default_factory=dict)
+
+
+class Company:
+    """Serves every run that joins, in a thread of its own, until its input ends."""
+
+    def __init__(self, device: torch.device, make: Make) -> None:
+        self.device, self.make = device, make
+        self.halls: dict[str, list[_Hall]] = {}
+        self.changed, self.making = threading.Condition(), threading.Lock()
+
+    def serve(self, line: Connection) -> None:
+        """Answer one run until it hangs up."""
+        hall: _Hall | None = None
+        s = -1
+        with suppress(EOFError, OSError):
+            while True:
+                what, about = _received(line.recv_bytes())
+                try:
+                    if what == "join":
+                        hall, s, answer = self._join(*about)
+                    else:
+                        assert hall is not None, "who asks has joined"
+                        with self.changed:
+                            answer = self._answer(hall, s, what, about)
+                    reply = _sent((True, answer))
+                except Exception as error:
+                    reply = _failed(error)
+                line.send_bytes(reply)
+        with self.changed:
+            if hall is not None and s in hall.members:
+                del hall.members[s]
+                hall.pending.pop(s, None)
+                hall.stack.let_go(s)
+                self._run(hall)
+                self._close(hall)
+
+    def _join(self, exp: Experiment, data: str, size: int) -> tuple[_Hall, int, Any]:
+        """A place in a stack of networks that differ by their seeds alone, the data being equal."""
+        exp = exp.in_effect
+        with self.making:  # whose random numbers are everybody's
+            stream, model = self.make(exp)
+        if stream.data != data:
+            raise RuntimeError("the data have changed since the run was begun")
+        alike = {key: value for key, value in as_dict(exp).items() if key not in APART}
+        kind = f"{sorted(alike.items(), key=str)} {data} {size}"
+        with self.changed:
+            halls = self.halls.setdefault(kind, [])
+            hall = next((h for h in halls if len(h.members) < h.stack.size), None)
+            if hall is None:
+                hall = _Hall(Stack(exp, model, stream, size, self.device))
+                halls.append(hall)
+            s = next(s for s in range(size) if s not in hall.members)
+            hall.members[s] = StackedEngine.of(hall.stack, s, model, stream, exp.seed)
+        return hall, s, _facts(self.device)
+
+    def _close(self, hall: _Hall) -> None:
+        """Free the memory of a stack that nobody is in."""
+        if not hall.members:
+            self.halls = {
+                key: [h for h in halls if h is not hall] for key, halls in self.halls.items()
+            }
+
+    def _answer(self, hall: _Hall, s: int, what: str, about: tuple[Any, ...]) -> Any:
+        engine = hall.members[s]
+        if what == "take_steps":
+            rows, view, head, outputs = about
+            hall.pending[s] = Samples(rows, view), head, outputs
+            self._run(hall)
+            self.changed.wait_for(lambda: s in hall.ended)
+            error = hall.ended.pop(s)
+            if error is not None:
+                raise error
+            return None
+        if what == "weights":
+            return engine.model.state_dict()
+        if what in ("logits", "features"):
+            rows, view, *more, training = about
+            found = getattr(engine, what)(Samples(rows, view), *more, training=training)
+            return found[0] if what == "logits" else found
+        return getattr(engine, what)(*about)
+
+    def _run(self, hall: _Hall) -> None:
+        """Take the steps that wait, if everybody's do."""
+        if not hall.pending or hall.pending.keys() != hall.members.keys():
+            return
+        error: Exception | None = None
+        try:
+            for s in hall.pending:
+                hall.members[s].ahead = True
+            hall.stack.run(hall.pending)
+        except Exception as found:
+            error = found
+        hall.ended |= dict.fromkeys(hall.pending, error)
+        hall.pending.clear()
+        self.changed.notify_all()
+
+
+def _facts(device: torch.device) -> dict[str, object]:
+    if device.type == "cuda":
+        return {"device": str(device), "device_name": torch.cuda.get_device_name(device)}
+    return {}
+
+
+def _failed(error: Exception) -> bytes:
+    """What is raised at the other end: the error, or what it says."""
+    try:
+        reply = _sent((False, error))
+        pickle.loads(reply)
+    except Exception:
+        return _sent((False, RuntimeError(f"{type(error).__name__}: {error}")))
+    return reply
+
+
+def serve(make: Make, device: torch.device) -> None:
+    """Serve at the address that the environment tells, until the standard input ends: whoever began
+    this has gone."""
+    where = place()
+    assert where is not None, "who begins this says where"
+    company = Company(device, make)
+    with Listener(where.address, authkey=where.key) as door:
+
+        def welcome() -> None:
+            while True:
+                with suppress(OSError, EOFError):
+                    line = door.accept()
+                    threading.Thread(target=company.serve, args=(line,), daemon=True).start()
+
+        threading.Thread(target=welcome, daemon=True).start()
+        while os.read(0, 1):
+            pass

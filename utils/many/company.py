@@ -1,0 +1,59 @@
+"""The process in which seeds are trained as one, as who starts it sees it."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+from utils.many.order import Order
+from utils.runs.identity import ROOT
+from utils.system.talk import LOG
+
+# What a run is told by its environment: see `utils.engines.stacked.company`.
+ADDRESS, KEY = "SPARSE_SYN_COMPANY", "SPARSE_SYN_COMPANY_KEY"
+SIZE = "SPARSE_SYN_COMPANY_SIZE"
+
+
+class Company:
+    """It runs from `with` to its end. When it ends by itself, its address goes with it, which is
+    how the runs there know."""
+
+    def __init__(self, gpu: str) -> None:
+        """gpu: the name by which CUDA_VISIBLE_DEVICES chooses it; '' for what there is."""
+        self.gpu = gpu
+
+    def __enter__(self) -> Company:
+        self.folder = tempfile.TemporaryDirectory(prefix="sparse-syn-", ignore_cleanup_errors=True)
+        self.own = {ADDRESS: str(Path(self.folder.name) / "line"), KEY: secrets.token_hex(16)}
+        chosen = {"CUDA_VISIBLE_DEVICES": self.gpu} if self.gpu else {}
+        self.process = subprocess.Popen(
+            [sys.executable, str(ROOT / "run_exps.py"), "--company"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **self.own, **chosen, SIZE: "1"},
+            start_new_session=True,  # Ctrl-C of a terminal is for the runs first
+        )
+        threading.Thread(target=self._look_after, name="company", daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.wait()
+
+    def environment(self, order: Order) -> dict[str, str]:
+        """What a run has in its environment to be trained there."""
+        return {**self.own, SIZE: str(order.together)}
+
+    def _look_after(self) -> None:
+        assert self.process.stderr is not None
+        said = self.process.stderr.read().decode(errors="replace")
+        if self.process.wait() or said:
+            LOG.warning("seeds together: exit status %d\n%s", self.process.returncode, said[-9999:])
+        self.folder.cleanup()
