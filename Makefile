@@ -2,6 +2,7 @@
 # make test                             install what tests need, then lint, types and tests
 # make test-fast                        the same without what takes long: while you work
 # make bench [ARGS="--whole"]           time the reference and the fast engines (docs/performance.md)
+# make bench-gpu                        the tests that need a GPU, and what it makes of steps and runs
 # make fuzz [FUZZ_SECONDS=600]         fuzz every reader of foreign files for so long (docs/reliability.md)
 # make clean                            remove what was installed and the caches; results stay
 
@@ -12,7 +13,7 @@ FUZZ_SECONDS ?= 60
 FUZZ_TARGETS := configuration override result checkpoint npz copy
 BIN := $(VENV)/bin
 
-.PHONY: run test test-fast bench fuzz fuzz-install clean
+.PHONY: run test test-fast bench bench-gpu fuzz fuzz-install clean
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 
@@ -31,6 +32,10 @@ test-fast: $(VENV)/test.stamp
 
 bench: $(VENV)/run.stamp
 	$(BIN)/python tests/speed/bench.py $(ARGS)
+
+bench-gpu: $(VENV)/test.stamp
+	$(BIN)/python -m pytest -m gpu
+	$(BIN)/python tests/speed/gpu.py $(ARGS)
 
 fuzz-install: $(VENV)/fuzz.stamp
 

@@ -34,8 +34,11 @@ SLOW = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what takes long."""
+    """Mark what takes long, and skip what needs a GPU where there is none."""
+    there = torch.cuda.is_available()
     for item in items:
+        if item.get_closest_marker("gpu") is not None and not there:
+            item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
         if item.path.name in SLOW:
             item.add_marker(pytest.mark.slow)
 

@@ -160,7 +160,7 @@ def test_the_duty_cycle_needs_no_value_on_the_host(
     layer.apply(update_boost_strength)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_training_on_cuda_never_waits_for_the_device(
     make: Callable[[], sparse.KWinnersBase],
 ) -> None:

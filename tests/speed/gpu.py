@@ -82,6 +82,8 @@ def main() -> int:
         for section in args.sections:
             for precision in ("fp32", "bf16"):
                 _row(_whole(section, precision))
+        for section in args.sections[: len(MLPS)]:
+            _row(_whole(section, "fp32", f"--seeds=0-{SEEDS - 1}"))
     return 0
 
 
@@ -111,25 +113,27 @@ def _steps(section: str, precision: str, rate: float, copy: float) -> list[str]:
     plain = not exp.cnn and not methods
     if plain:
         step = stepper(exp, stream, GPU)
-        turns["plain"] = lambda: [step(batch.rows) for batch in batches] and None
+
+        def peer() -> None:
+            for batch in batches:
+                step(batch.rows)
+
+        turns["plain"] = peer
     stacked = plain and not StackedEngine.declines(exp, models[0], stream, GPU)
     if stacked:
-        stack = Stack(exp, models[1:], [stream] * SEEDS, list(range(SEEDS)), GPU)
-        members = [StackedEngine(stack, s) for s in range(SEEDS)]
-        for member in members:
-            member.begin_epoch(STEPS * (ROUNDS + 2))
-        parts = list(some.split(engine.at_once * exp.mb_size))  # type: ignore[attr-defined]
-        turns["seeds"] = lambda: (
-            [
+        stack = Stack(exp, models[0], stream, SEEDS, GPU)
+        for s, model in enumerate(models[1:]):
+            StackedEngine.of(stack, s, model, stream, s).begin_epoch(STEPS * (ROUNDS + 2))
+
+        def seeds() -> None:
+            for part in some.split(StackedEngine.at_once * exp.mb_size):
                 stack.run(dict.fromkeys(range(SEEDS), (part, task.head, task.among)))
-                for part in parts
-            ]
-            and None
-        )
+
+        turns["seeds"] = seeds
     taken = _in_turn(turns)
     limit = _limit(exp, models[0], stream.input_shape, rate, copy)
     us = {name: 1e6 * seconds / STEPS for name, seconds in taken.items()}
-    peer = [f"{us['plain']:.0f}", f"{us['plain'] / us['ours']:.1f}"] if plain else ["–", "–"]
+    others = [f"{us['plain']:.0f}", f"{us['plain'] / us['ours']:.1f}"] if plain else ["–", "–"]
     seeds = f"{us['seeds']:.0f} ({us['seeds'] / us['ours']:.1f} times)" if stacked else "–"
     return [
         section,
@@ -139,10 +143,14 @@ def _steps(section: str, precision: str, rate: float, copy: float) -> list[str]:
         f"{us['ours']:.0f}",
         f"{limit:.0f}" if plain else "–",
         f"{us['ours'] / limit:.1f}" if plain else "–",
-        *peer,
+        *others,
         f"{1e3 * _test_seconds(engine, stream.tasks[0]):.1f}",
         seeds,
     ]
+
+
+def void(_: object) -> None:
+    """Nothing."""
 
 
 def _models(exp: Experiment, stream: Any) -> Iterator[Any]:
@@ -181,7 +189,7 @@ def _test_seconds(engine: Any, task: Any) -> float:
     for _ in range(ROUNDS):
         torch.cuda.synchronize()
         began = time.perf_counter()
-        for part in task.test.split(BATCH["cuda"]):
+        for part in task.test.split(getattr(engine, "test_batch", BATCH["cuda"])):
             engine.logits(part, task.head)
         torch.cuda.synchronize()
         times.append((time.perf_counter() - began) * 10_000 / len(task.test))
@@ -213,7 +221,7 @@ def _product_rate(precision: str) -> float:
     """Tflop/s of a product of 8192 × 8192 matrices."""
     n, dtype = 8192, torch.bfloat16 if precision == "bf16" else torch.float32
     a = torch.randn(n, n, device=GPU, dtype=dtype)
-    seconds = _in_turn({"product": lambda: torch.mm(a, a) is None or None})["product"]
+    seconds = _in_turn({"product": lambda: void(torch.mm(a, a))})["product"]
     return 2 * n**3 / seconds / 1e12
 
 
@@ -221,25 +229,28 @@ def _copy_rate() -> float:
     """TB/s of a copy of 4 GB, read and written."""
     a = torch.zeros(2**30, device=GPU)
     b = torch.empty_like(a)
-    return 2 * a.nbytes / _in_turn({"copy": lambda: b.copy_(a) is None or None})["copy"] / 1e12
+    return 2 * a.nbytes / _in_turn({"copy": lambda: void(b.copy_(a))})["copy"] / 1e12
 
 
-def _whole(section: str, precision: str) -> list[str]:
-    """A process from its start to its end: two tasks of one epoch, all tests."""
+def _whole(section: str, precision: str, *more: str) -> list[str]:
+    """A process from its start to its end: two tasks of one epoch, all tests; of many seeds the
+    seconds of the one that took longest."""
     from utils.results.files import load_results
 
     sets = ["num_batch=2", "train_ep=1", "train_ep_inc=1", f"precision={precision}", "device=cuda"]
+    label = " ".join((section, *more))
     with tempfile.TemporaryDirectory() as results:
-        command = [sys.executable, str(ROOT / "run_exps.py"), "--name", section, "--quiet"]
+        command = [sys.executable, str(ROOT / "run_exps.py"), "--name", section, "--quiet", *more]
         command += ["--results-dir", results, *(part for s in sets for part in ("--set", s))]
         began = time.perf_counter()
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         seconds = time.perf_counter() - began
         if done.returncode:
-            return [section, precision, "failed: " + done.stderr.splitlines()[-1], "–", "–"]
-        _, stats = load_results(next(Path(results).glob("*.pkl")))
-    accuracy = 100 * stats["accs"][-1].mean()
-    return [section, precision, f"{seconds:.1f}", f"{stats['elapsed']:.2f}", f"{accuracy:.1f}"]
+            return [label, precision, "failed: " + done.stderr.splitlines()[-1], "–", "–"]
+        found = [load_results(path)[1] for path in Path(results).glob("*.pkl")]
+    accuracy = 100 * sum(stats["accs"][-1].mean() for stats in found) / len(found)
+    elapsed = max(stats["elapsed"] for stats in found)
+    return [label, precision, f"{seconds:.1f}", f"{elapsed:.2f}", f"{accuracy:.1f}"]
 
 
 def _row(cells: list[str], *, header: bool = False) -> None:

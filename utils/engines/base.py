@@ -147,6 +147,7 @@ class Ahead(Protocol):
     """An engine that takes several steps at a time, where no method looks at each."""
 
     at_once: int
+    test_batch: int  # pictures to test at a time
 
     def take_steps(self, samples: Samples, head: int, outputs: int | None) -> None:
         """A step for each mini-batch of the samples, one after the other, at most `at_once`: with a

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.stream import Samples, Task
-from utils.engines.base import Engine
+from utils.engines.base import Ahead, Engine
 
 # Pictures at a time, by device: enough for its full rate, few enough for a CNN to fit into memory.
 BATCH = {"cpu": 500, "cuda": 2000, "mps": 500}
@@ -44,7 +44,8 @@ def accuracy(
     Every picture counts once; `seen` is told how many were done. scores: what a method has in place
     of the engine's logits. Synchronises once, at the end.
     """
-    batch, count = BATCH[engine.device.type], len(task.test)
+    batch = engine.test_batch if isinstance(engine, Ahead) else BATCH[engine.device.type]
+    count = len(task.test)
     right = torch.zeros(2, dtype=torch.int64, device=engine.device)
     contexts = False
     for samples in task.test.split(batch):

@@ -184,7 +184,7 @@ def test_a_model_of_any_kind_can_be_trained(experiment: Callable, stream_of: Cal
     assert losses == sorted(losses, reverse=True)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize("pictures", ["cpu", "cuda"])
 def test_on_a_gpu_as_on_the_cpu(experiment: Callable, stream_of: Callable, pictures: str) -> None:
     exp = experiment(dropout=0.0)

@@ -54,7 +54,7 @@ def train(engine: Engine, task: Any, size: int = 32) -> Any:
 def test_the_engines_are_those_that_can_be_chosen() -> None:
     kind = KEYS["engine"].kind
     assert isinstance(kind, Choice)
-    assert set(kind.names) == {"auto", *ENGINES}
+    assert set(kind.names) == {"auto", "stacked", *ENGINES}
 
 
 @pytest.mark.parametrize(

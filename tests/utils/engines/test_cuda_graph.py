@@ -148,7 +148,7 @@ def test_a_task_is_recorded_anew_though_its_pictures_are_like_those_before(
     assert recorder.recorded == 2 and recorder.warmed == 2 * WARM_UP
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 def test_cuda_graphs_give_what_launched_steps_give(experiment: Any, stream_of: Any) -> None:
     device = torch.device("cuda")
     exp = experiment(dropout=0.0)

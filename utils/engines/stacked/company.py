@@ -19,6 +19,7 @@ from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +32,7 @@ from utils.engines.base import Need, Spring
 from utils.engines.batch import Batch, Loss
 from utils.engines.meter import EpochRecord
 from utils.engines.stacked.engine import StackedEngine
-from utils.engines.stacked.stack import AT_ONCE, Stack
+from utils.engines.stacked.stack import AT_ONCE, TEST_BATCH, Stack
 
 ADDRESS, KEY = "SPARSE_SYN_COMPANY", "SPARSE_SYN_COMPANY_KEY"  # in the environment of a run
 SIZE = "SPARSE_SYN_COMPANY_SIZE"
@@ -56,20 +57,34 @@ def place() -> Place | None:
     return Place(os.environ[ADDRESS], key, size)
 
 
-def _sent(value: Any) -> bytes:
-    """For the other process: tensors as arrays, which it shares no memory with."""
-    return pickle.dumps(_through(value, Tensor, lambda t: _Array(t.detach().cpu().numpy())))
-
-
-def _received(contents: bytes) -> Any:
-    return _through(pickle.loads(contents), _Array, lambda a: torch.from_numpy(a.array.copy()))
-
-
 class _Array(NamedTuple):
     array: Any
 
 
-def _through(value: Any, kind: type, change: Any) -> Any:
+def _send(line: Connection, value: Any) -> None:
+    """Tensors go as arrays, and their numbers beside the rest, which spares copies of them."""
+    parts: list[pickle.PickleBuffer] = []
+    plain = _through(value, Tensor, lambda t: _Array(np.ascontiguousarray(t.detach().cpu())))
+    text = pickle.dumps(plain, 5, buffer_callback=parts.append)
+    raw = [part.raw() for part in parts]
+    line.send_bytes(pickle.dumps([text, *(len(part) for part in raw)]))
+    for part in raw:
+        if len(part):
+            line.send_bytes(part)
+
+
+def _receive(line: Connection) -> Any:
+    """What `_send` sent."""
+    text, *sizes = pickle.loads(line.recv_bytes())
+    parts = [np.empty(size, np.uint8) for size in sizes]
+    for part in parts:
+        if len(part):
+            line.recv_bytes_into(part)
+    found = pickle.loads(text, buffers=parts)
+    return _through(found, _Array, lambda its: torch.from_numpy(its.array))
+
+
+def _through(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
     if isinstance(value, kind):
         return change(value)
     if isinstance(value, dict):
@@ -84,7 +99,7 @@ class RemoteEngine:
 
     name = "stacked"
     can: frozenset[Need] = frozenset()
-    at_once = AT_ONCE
+    at_once, test_batch = AT_ONCE, TEST_BATCH
 
     def __init__(self, where: Place, exp: Experiment, model: Network, stream: TaskStream) -> None:
         self._model, self.stream, self.device = model, stream, torch.device("cpu")
@@ -96,8 +111,8 @@ class RemoteEngine:
 
     def _ask(self, what: str, *about: Any) -> Any:
         try:
-            self.line.send_bytes(_sent((what, about)))
-            good, answer = _received(self.line.recv_bytes())
+            _send(self.line, (what, about))
+            good, answer = _receive(self.line)
         except (EOFError, OSError) as error:
             raise _gone() from error
         if not good:
@@ -237,7 +252,7 @@ class Company:
         s = -1
         with suppress(EOFError, OSError):
             while True:
-                what, about = _received(line.recv_bytes())
+                what, about = _receive(line)
                 try:
                     if what == "join":
                         hall, s, answer = self._join(*about)
@@ -245,10 +260,11 @@ class Company:
                         assert hall is not None, "who asks has joined"
                         with self.changed:
                             answer = self._answer(hall, s, what, about)
-                    reply = _sent((True, answer))
+                    reply: tuple[bool, Any] = True, answer
                 except Exception as error:
-                    reply = _failed(error)
-                line.send_bytes(reply)
+                    reply = False, _told(error)
+                # Outside of the lock: nothing moves while this member has no steps to take.
+                _send(line, reply)
         with self.changed:
             if hall is not None and s in hall.members:
                 del hall.members[s]
@@ -324,14 +340,13 @@ def _facts(device: torch.device) -> dict[str, object]:
     return {}
 
 
-def _failed(error: Exception) -> bytes:
+def _told(error: Exception) -> Exception:
     """What is raised at the other end: the error, or what it says."""
     try:
-        reply = _sent((False, error))
-        pickle.loads(reply)
+        pickle.loads(pickle.dumps(error))
     except Exception:
-        return _sent((False, RuntimeError(f"{type(error).__name__}: {error}")))
-    return reply
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error
 
 
 def serve(make: Make, device: torch.device) -> None:

@@ -26,7 +26,7 @@ from utils.engines.batch import Batch, Loss
 from utils.engines.meter import EpochRecord, Meter
 from utils.engines.mixed import PLAIN, plain
 from utils.engines.stacked.layout import On
-from utils.engines.stacked.stack import AT_ONCE, Stack, has_triton
+from utils.engines.stacked.stack import AT_ONCE, TEST_BATCH, Stack, has_triton
 from utils.engines.winners.engine import FEW
 from utils.engines.winners.lazy import LazyMatrix
 from utils.optimizers.sgd import basis
@@ -40,7 +40,7 @@ class StackedEngine:
 
     name = "stacked"
     can: frozenset[Need] = frozenset()
-    at_once = AT_ONCE
+    at_once, test_batch = AT_ONCE, TEST_BATCH
 
     def __init__(self, stack: Stack, number: int, model: Network, stream: TaskStream) -> None:
         self.stack, self.number, self.device = stack, number, stack.device

@@ -41,6 +41,7 @@ from utils.engines.winners.lazy import LazyMatrix
 from utils.optimizers import sgd as sgd_file
 
 AT_ONCE = 32  # steps that a member may queue
+TEST_BATCH = 10_000  # pictures; their activities are what takes memory
 
 
 class Stack:

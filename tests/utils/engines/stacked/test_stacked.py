@@ -163,7 +163,7 @@ def test_kernels(script: str) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.gpu
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_gpu_gives_what_the_plain_path_gives(kind: str, stream_of: StreamOf) -> None:
     device = torch.device("cuda:0")
