@@ -24,7 +24,7 @@ SLOW = {
     *("test_report.py", "test_extending.py", "test_grow.py", "test_no_bias.py"),
     *("test_engine.py", "test_canvas.py", "test_changes.py", "test_notebook.py"),
     *(
-        "test_stacked.py",
+        *("test_stacked.py", "test_together.py"),
         "test_census.py",
         "test_checkpoint.py",
         "test_dgr.py",

@@ -64,7 +64,7 @@ class _Array(NamedTuple):
 def _send(line: Connection, value: Any) -> None:
     """Tensors go as arrays, and their numbers beside the rest, which spares copies of them."""
     parts: list[pickle.PickleBuffer] = []
-    plain = _through(value, Tensor, lambda t: _Array(np.ascontiguousarray(t.detach().cpu())))
+    plain = _through(value, Tensor, lambda t: _Array(t.detach().cpu().contiguous().numpy()))
     text = pickle.dumps(plain, 5, buffer_callback=parts.append)
     raw = [part.raw() for part in parts]
     line.send_bytes(pickle.dumps([text, *(len(part) for part in raw)]))
