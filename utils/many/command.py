@@ -189,7 +189,7 @@ def _together(args: Namespace, jobs: list[Job]) -> dict[str, int]:
     elif args.jobs is not None:
         why = "--jobs says how many are trained side by side instead"
     elif any(not stacks(job.planned.exp) for job in jobs):
-        why = "for what sections have to be like, see `engine = stacked` in docs/many.md"
+        why = "it is for MLPs that sgd trains, without methods (docs/many.md)"
     elif not all(_on_a_gpu(job.planned.exp) for job in jobs):
         why = "on a CPU that takes longer than one after the other; engine = stacked does it still"
     if why and args.together is not None:

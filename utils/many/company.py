@@ -28,7 +28,11 @@ class Company:
         self.gpu = gpu
 
     def __enter__(self) -> Company:
-        self.folder = tempfile.TemporaryDirectory(prefix="sparse-syn-", ignore_cleanup_errors=True)
+        # The address of a socket has some 100 characters at most.
+        short = None if len(tempfile.gettempdir()) < 60 else "/tmp"
+        self.folder = tempfile.TemporaryDirectory(
+            prefix="sparse-syn-", dir=short, ignore_cleanup_errors=True
+        )
         self.own = {ADDRESS: str(Path(self.folder.name) / "line"), KEY: secrets.token_hex(16)}
         chosen = {"CUDA_VISIBLE_DEVICES": self.gpu} if self.gpu else {}
         self.process = subprocess.Popen(

@@ -306,9 +306,13 @@ class Session:
     def _place(self) -> dict[str, str]:
         """What the last bits of numbers depend on."""
         name = str(self.meta["device_name"])
+        # The sums of a stack depend on how many are in it.
+        stack = {"together": str(self.meta["together"])} if "together" in self.meta else {}
         kind = str(self.meta["device"]).partition(":")[0]
-        return {"device": kind, "machine": name, "engine": self.engine.name} | (
-            {"instructions": instructions()} if kind == "cpu" else {}
+        return (
+            {"device": kind, "machine": name, "engine": self.engine.name}
+            | stack
+            | ({"instructions": instructions()} if kind == "cpu" else {})
         )
 
     def _same_machine(self, there: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ written back when they are asked for.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
@@ -157,8 +158,17 @@ class Stack:
             self.warm += 1
             self.recorder.warm_up(self._step)
         else:
-            self.replay = self.recorder.record(self._step)
-            self.replay()
+            self._record(self.recorder)
+
+    def _record(self, recorder: CudaRecorder) -> None:
+        """Record a step and take it; launch steps one by one where that cannot be."""
+        try:
+            self.replay = recorder.record(self._step)
+        except RuntimeError as error:
+            reason = str(error).splitlines()[0]
+            warnings.warn(f"steps cannot be recorded and are launched: {reason}", stacklevel=2)
+            self.recorder = None
+        self._advance()
 
     def _step(self) -> None:
         """One step of every member that has one in its queue."""
@@ -225,9 +235,14 @@ class Stack:
         return flow.outputs[-1]
 
     def make_room(self, steps: int) -> None:
-        """For an epoch of so many steps; what was counted may be lost."""
-        if steps > self.counts.losses.shape[1]:
+        """For an epoch of so many steps."""
+        before = self.counts
+        if steps > (so_far := before.losses.shape[1]):
             self.counts, self.replay, self.warm = self._counts(steps), None, 0
+            for name, its in vars(before).items():
+                if isinstance(its, Tensor):
+                    mine = getattr(self.counts, name)
+                    (mine[:, :so_far] if mine.shape != its.shape else mine).copy_(its)
 
     def rewritten(self, s: int, model: Network) -> None:
         """The parameters or masks of the member s, this network, were written to from outside."""
