@@ -135,7 +135,7 @@ def test_times(seconds: float, text: str) -> None:
 def test_the_headline(experiment: Callable, stream_of: Callable, built: Callable) -> None:
     exp = experiment(seed=7, engine="sparse")
     stream = stream_of(exp)
-    line = headline(exp, stream, built(exp, stream)[0])
+    line = headline(exp, stream, built(exp, stream)[0], "cpu")
     facts = ("Test", "2 tasks", "domain-incremental", "sparse MLP", "seed 7", "cpu", "mnist")
     for fact in (*facts, "sparse engine in fp32"):
         assert fact in line
