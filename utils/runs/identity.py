@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import json
-import re
 import sys
-from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,6 +14,7 @@ from exps import plugins
 from exps.config import Experiment, as_dict, as_text
 from exps.experiment import FREE, KEYS, definition
 from exps.messages import shown
+from utils.runs.meanings import Meanings
 
 ROOT = Path(__file__).parents[2]
 # Parts that only look at runs, talk of them, or start them: no result depends on them.
@@ -28,7 +26,6 @@ APART = (
 NAMES = {"code": "the program's code (SHA-256)", "data": "the data (SHA-256)"}
 CODE = ("version", "commit", "code")  # what `--trust-code` lets differ
 PLUS = "+"  # between the digests of several programs that made one run
-_BY_NAME = re.compile(r"""import_module\(\s*["']([\w.]+)""")
 
 
 class Wanted(NamedTuple):
@@ -114,20 +111,24 @@ def code_digest(roots: tuple[str, ...]) -> str:
     """SHA-256 over what the code of these modules, and of all that they import at any time, means:
     over the syntax trees without docstrings. APART does not count.
     """
-    digest, found, waiting = hashlib.sha256(), dict[str, bytes](), list(roots)
-    while waiting:
-        name = waiting.pop()
-        path = None if plugins.is_path(name) else _file(name)
-        if plugins.is_path(name):
-            found[Path(name).name], imports = _meaning(plugins.source(name), "")
-            waiting += imports
-        if path is None or name in found or _apart(name):
-            continue
-        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        found[name], imports = _meaning(path.read_bytes(), package)
-        waiting += [*imports, name.rpartition(".")[0]]
+    found = dict[str, str]()
+    with Meanings() as meanings:
+        waiting, seen = list(roots), {""}
+        while waiting:
+            name = waiting.pop()
+            if name in seen or _apart(name):
+                continue
+            seen.add(name)
+            if plugins.is_path(name):
+                found[Path(name).name], imports = meanings.of(plugins.source(name), "")
+                waiting += imports
+            elif path := _file(name):
+                package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+                found[name], imports = meanings.of(path.read_bytes(), package)
+                waiting += [*imports, name.rpartition(".")[0]]
+    digest = hashlib.sha256()
     for name in sorted(found):
-        digest.update(name.encode() + b"\0" + found[name])
+        digest.update(name.encode() + b"\0" + bytes.fromhex(found[name]))
     return digest.hexdigest()
 
 
@@ -142,55 +143,3 @@ def _file(module: str) -> Path | None:
         if module and file.is_file():
             return file
     return None
-
-
-@lru_cache(maxsize=1000)
-def _meaning(source: bytes, package: str) -> tuple[bytes, tuple[str, ...]]:
-    """SHA-256 over the syntax tree of a module, and the names of what it may import."""
-    try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError):  # nothing can import it; a change of it counts all the same
-        return hashlib.sha256(source).digest(), ()
-    words: list[str] = []
-    _write(tree, words)
-    imports = {*_imports(tree, package), *_BY_NAME.findall(source.decode(errors="replace"))}
-    return hashlib.sha256("\n".join(words).encode()).digest(), tuple(imports)
-
-
-def _write(node: ast.AST, words: list[str]) -> None:
-    """A tree as words, the same in every version of Python: without the fields that are empty, as
-    those are that a newer one adds."""
-    words.append(type(node).__name__)
-    for name in node._fields:
-        value = getattr(node, name, None)
-        if name in ("ctx", "kind", "type_comment") or value is None or value == []:
-            continue
-        words.append(name)
-        match value:
-            case [ast.Expr(ast.Constant(str())), *rest] if name == "body":  # a docstring
-                value = rest
-        for item in value if isinstance(value, list) else [value]:
-            if isinstance(item, ast.AST):
-                _write(item, words)
-            else:
-                words.append(repr(item))
-    words.append(")")
-
-
-def _imports(tree: ast.Module, package: str) -> Iterator[str]:
-    """What may be modules that the code imports, anywhere in it, but for type checkers."""
-    waiting: list[ast.AST] = [tree]
-    while waiting:
-        node = waiting.pop()
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom):
-            above = package.split(".")[: 1 - node.level or None] if node.level else []
-            module = ".".join([*above, *filter(None, [node.module])])
-            yield module
-            yield from (f"{module}.{alias.name}" for alias in node.names)
-        elif isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING"):
-            waiting += node.orelse
-        else:
-            children = ast.iter_child_nodes(node)
-            waiting += [child for child in children if not isinstance(child, ast.expr)]
