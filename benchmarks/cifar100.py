@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmarks.datasets import DATASETS, load_arrays
+from benchmarks.datasets import DATASETS
+from benchmarks.digest import load
 from exps.facts import Facts, shared_out
 
 if TYPE_CHECKING:
@@ -30,5 +32,6 @@ def make_stream(exp: Experiment) -> TaskStream:
     """
     from benchmarks.split import split_stream  # torch comes with it, and facts are asked without
 
-    arrays = load_arrays(DATASET, Path(exp.data_dir), sample=exp.data == "sample")
-    return split_stream(exp, arrays, facts(exp), kind="classes", mean=MEAN, std=STD)
+    arrays, data = load(DATASET, Path(exp.data_dir), sample=exp.data == "sample")
+    stream = split_stream(exp, arrays, facts(exp), kind="classes", mean=MEAN, std=STD)
+    return replace(stream, data=data)

@@ -18,6 +18,8 @@ import numpy as np
 
 from benchmarks.arrays import Arrays, DataError, Dataset
 from benchmarks.datasets import BUNDLED_DATA, DEFAULT_DIR, load_arrays
+from exps import ahead
+from exps.plugins import is_path
 
 if TYPE_CHECKING:
     from benchmarks.stream import TaskStream
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 CACHE = ".sparse-syn-digests.json"  # beside the data
 _STEP = 1000  # pictures at a time
 _MOST = 1000  # files that are looked at to see that nothing has changed
+_BUNDLED = {f"{name} (bundled)": digest for name, digest in BUNDLED_DATA.items()}  # by source
 _SETTLED = 2 * 10**9  # nanoseconds after which a change must show in the times of a file
 
 
@@ -56,9 +59,48 @@ def of_experiment(exp: Experiment) -> str:
             return make_stream(exp).data
         if exp.data == "sample" and dataset.sample:
             return BUNDLED_DATA[dataset.sample]
-        return _kept(dataset, Path(exp.data_dir).expanduser())
+        folder = Path(exp.data_dir).expanduser()
+        looks = _looks(folder, dataset)
+        if dataset.bundled and looks == [] and folder == DEFAULT_DIR:
+            return BUNDLED_DATA[dataset.bundled]  # no place comes before it
+        return _known(dataset, folder, looks) or load(dataset, folder, fetch=False)[1]
     except (DataError, OSError, RuntimeError, ValueError):  # the run itself says what is wrong
         return ""
+
+
+def load(
+    dataset: Dataset, data_dir: Path, sample: bool = False, *, fetch: bool = True
+) -> tuple[Arrays, str]:
+    """`load_arrays`, and their digest, which is taken anew only when any file there has changed."""
+    return ahead.result(_load, dataset, data_dir, sample, fetch)
+
+
+def begin_to_load(exp: Experiment) -> None:
+    """Begin what the benchmark of an experiment will `load`, where it is one of the project's that
+    needs no torchvision for it, with which torch comes."""
+    dataset: Dataset | None = None if is_path(exp.benchmark) else exp.dataset
+    sample = exp.data == "sample"
+    if dataset is not None and (sample or dataset.bundled):
+        ahead.begin(_load, dataset, Path(exp.data_dir), sample, True)
+
+
+def _load(dataset: Dataset, data_dir: Path, sample: bool, fetch: bool) -> tuple[Arrays, str]:
+    folder = data_dir
+    with contextlib.suppress(RuntimeError):  # nobody's home: load_arrays says so
+        folder = data_dir.expanduser()
+    before = None if sample else _looks(folder, dataset)
+    arrays = load_arrays(dataset, data_dir, sample, fetch=fetch)
+    if arrays.source in _BUNDLED:
+        return arrays, _BUNDLED[arrays.source]
+    same = before == _looks(folder, dataset)
+    if same and (known := _known(dataset, folder, before)):
+        return arrays, known
+    digest = of_arrays(arrays)
+    settled = before and time.time_ns() - max(max(times) for *_, times in before) > _SETTLED
+    if same and settled:
+        with contextlib.suppress(OSError):
+            _write(folder / CACHE, _read(folder / CACHE) | {dataset.name: [before, digest]})
+    return arrays, digest
 
 
 def of_meta(meta: Mapping[str, Any]) -> str:
@@ -80,20 +122,10 @@ def _digest(*arrays: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def _kept(dataset: Dataset, folder: Path) -> str:
-    """The digest of a data set below `folder`, taken anew only when any file there has changed."""
-    bundled, before, name = dataset.bundled, _looks(folder, dataset), dataset.name
-    if bundled and before == [] and folder == DEFAULT_DIR:
-        return BUNDLED_DATA[bundled]  # no place comes before it
-    kept = _read(folder / CACHE)
-    if before and kept.get(name, [None])[0] == before:
-        return str(kept[name][1])
-    digest = of_arrays(load_arrays(dataset, folder, fetch=False))
-    settled = before and time.time_ns() - max(max(times) for *_, times in before) > _SETTLED
-    if settled and _looks(folder, dataset) == before:
-        with contextlib.suppress(OSError):
-            _write(folder / CACHE, kept | {name: [before, digest]})
-    return digest
+def _known(dataset: Dataset, folder: Path, looks: list[Any] | None) -> str:
+    """The digest of a data set below `folder`, kept from when its files looked the same; or ''."""
+    kept = _read(folder / CACHE).get(dataset.name, [None, ""])
+    return str(kept[1]) if looks and kept[0] == looks else ""
 
 
 def _looks(folder: Path, dataset: Dataset) -> list[Any] | None:
@@ -111,7 +143,7 @@ def _looks(folder: Path, dataset: Dataset) -> list[Any] | None:
                     found.append([name, s.st_size, s.st_ino, [s.st_mtime_ns, s.st_ctime_ns]])
                     if len(found) > _MOST:
                         return None
-    except OSError:  # a link to nowhere
+    except (OSError, ValueError):  # a link to nowhere; no name of a file
         return None
     return found
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from benchmarks.datasets import DATASETS, Arrays, load_arrays
-from benchmarks.digest import of_arrays
+from benchmarks.datasets import DATASETS, Arrays
+from benchmarks.digest import load
 from exps.facts import Facts
 from exps.keys import Key
 from exps.kinds import Choice, Whole
@@ -57,8 +57,8 @@ def make_stream(exp: Experiment) -> TaskStream:
     from benchmarks.split import split_stream  # torch comes with it, and facts are asked without
     from benchmarks.views import permuted_stream
 
-    arrays = load_arrays(DATASET, Path(exp.data_dir), sample=exp.data == "sample")
-    data, arrays = of_arrays(arrays), _padded(arrays, exp.padding)
+    arrays, data = load(DATASET, Path(exp.data_dir), sample=exp.data == "sample")
+    arrays = _padded(arrays, exp.padding)
     if exp.mnist_mode == "perm":
         stream = permuted_stream(exp, arrays, facts(exp), mean=MEAN, std=STD)
     else:

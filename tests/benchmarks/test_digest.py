@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks import datasets, digest, make_stream
+from exps import ahead
 from exps.config import Experiment
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +90,29 @@ def test_it_is_kept_beside_the_data_and_never_stale(
         (folder / digest.CACHE).write_text(spoiled)
         assert digest.of_experiment(exp) == second
     assert list(json.loads((folder / digest.CACHE).read_text())) == ["mnist"]
+
+
+def test_runs_take_it_anew_only_when_the_data_have_changed(
+    own: Any, arrays: dict[str, np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    original = digest.of_arrays
+    monkeypatch.setattr(digest, "of_arrays", lambda found: taken.append(1) or original(found))
+    exp, other = own(arrays), {key: array ^ 1 for key, array in arrays.items()}
+    first = make_stream(exp).data
+    assert (digest.of_experiment(exp), make_stream(exp).data, len(taken)) == (first, first, 1)
+    own(other)
+    with ahead.working():
+        digest.begin_to_load(exp)
+        stream = make_stream(exp)
+    assert (stream.data != first, len(taken)) == (True, 2)
+    assert np.array_equal(stream.train.x[:, 0].numpy(), other["x_train"])
+    assert stream.data == digest.of_stream(stream) == digest.of_experiment(exp)
+
+    files = iter([first, "another"])  # one that changes while it is read
+    monkeypatch.setattr(digest, "_looks", lambda *_: [["a", 1, 1, [1, next(files) == first]]])
+    assert make_stream(own(arrays)).data == first
+    assert len(taken) == 3
 
 
 def test_what_has_just_changed_is_not_kept(
