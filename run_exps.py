@@ -8,11 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from exps import cli, config, plugins
+from exps import ahead, cli, config, plugins
 from utils.system.failures import OutOfMemory, memory_explained, unexpected
 from utils.system.log import RunLog
 from utils.system.signals import Signals, Stopped, end_with_input
-from utils.system.surroundings import prepare_to_train
+from utils.system.surroundings import loading, prepare_to_train
 from utils.system.talk import fail, say, say_path, talking, warn
 
 RESULTS = Path(__file__).parent / "results"
@@ -74,11 +74,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def serve_company(args: Namespace) -> int:
     """Hold the networks of the runs that join, and train them together; see utils/many/local.py."""
-    prepare_to_train(args.threads)
-    from benchmarks import make_stream
-    from models import make_model
-    from utils.engines.stacked.company import serve
-    from utils.system.runtime import pick_device, same_numbers_on_gpus, seed_everything
+    with prepare_to_train(args.threads):
+        pass  # its threads hardly compute
+    with loading():
+        from benchmarks import make_stream
+        from models import make_model
+        from utils.engines.stacked.company import serve
+        from utils.system.runtime import pick_device, same_numbers_on_gpus, seed_everything
 
     def make(exp: config.Experiment) -> Any:
         stream = make_stream(exp)
@@ -175,44 +177,51 @@ def look_at_data(args: Namespace) -> int:
 
 def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int:
     """Find out what is to be run, build it, train, and keep the result; torch is imported here."""
-    prepare_to_train(args.threads)
-    from utils.runs.folder import UNFIT, RunError, UnfitError
-    from utils.runs.resume import chosen, wanted_device
 
     def refused(error: Exception) -> int:
         return UNFIT if args.worker and isinstance(error, UnfitError) else 2
 
-    try:
-        exp, warnings, unfinished = chosen(args)
-        for text in warnings if not args.worker else ():  # the command of many runs has told them
-            warn(text)
-        if unfinished is not None:
-            args.results_dir = unfinished.results_dir
-            stack.enter_context(unfinished.held())
-        wanted = wanted_device(exp, unfinished)
-    except (config.ConfigError, RunError) as error:
-        return fail(error, status=refused(error))
+    with prepare_to_train(args.threads):
+        from benchmarks.digest import begin_to_load
+        from utils.runs.folder import UNFIT, RunError, UnfitError
+        from utils.runs.resume import chosen, wanted_device
+        from utils.system.commit import commit
 
-    from benchmarks import make_stream
-    from benchmarks.datasets import DataError
-    from models import ModelError, make_model
-    from utils.engines.base import Engine
-    from utils.engines.choose import EngineError, make_engine, slow_precision
-    from utils.engines.stacked.company import RemoteEngine, place
-    from utils.live.live import check as check_live
-    from utils.methods.make import make_methods
-    from utils.results.files import ResultsError, check_writable
-    from utils.runs import summary
-    from utils.runs.session import Session
-    from utils.system.runtime import (
-        DeviceError,
-        data_device,
-        keep_memory,
-        pick_device,
-        same_numbers_on_gpus,
-        seed_everything,
-    )
-    from utils.training.listener import LiveError
+        try:
+            exp, warnings, unfinished = chosen(args)
+            # The command of many runs has told them.
+            for text in warnings if not args.worker else ():
+                warn(text)
+            if unfinished is not None:
+                args.results_dir = unfinished.results_dir
+                stack.enter_context(unfinished.held())
+            wanted = wanted_device(exp, unfinished)
+        except (config.ConfigError, RunError) as error:
+            return fail(error, status=refused(error))
+    stack.enter_context(ahead.working())
+    ahead.begin(commit)
+    begin_to_load(exp)
+    with loading():
+        from benchmarks import make_stream
+        from benchmarks.datasets import DataError
+        from models import ModelError, make_model
+        from utils.engines.base import Engine
+        from utils.engines.choose import EngineError, make_engine, slow_precision
+        from utils.engines.stacked.company import RemoteEngine, place
+        from utils.live.live import check as check_live
+        from utils.methods.make import make_methods
+        from utils.results.files import ResultsError, check_writable
+        from utils.runs import summary
+        from utils.runs.session import Session
+        from utils.system.runtime import (
+            DeviceError,
+            data_device,
+            keep_memory,
+            pick_device,
+            same_numbers_on_gpus,
+            seed_everything,
+        )
+        from utils.training.listener import LiveError
 
     keep_memory()
     same_numbers_on_gpus()

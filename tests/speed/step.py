@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from utils.system.surroundings import prepare_to_train
 
-prepare_to_train(None)
+with prepare_to_train(None):
+    pass
 
 import torch
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
-import subprocess
 from datetime import datetime
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from exps import VERSION
+from exps import VERSION, ahead
 from exps.messages import three_lines
 from utils.system import times
+from utils.system.commit import commit
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 ORDER = 1  # sets the data order apart from whatever else is drawn from the seed
@@ -91,7 +90,7 @@ def facts(device: torch.device, seed: int, source: str, started: datetime) -> di
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
     return {
         "version": VERSION,
-        "commit": _commit(),
+        "commit": ahead.result(commit),
         "python": platform.python_version(),
         "torch": str(torch.__version__),
         "numpy": str(np.__version__),
@@ -108,18 +107,3 @@ def facts(device: torch.device, seed: int, source: str, started: datetime) -> di
 def instructions() -> str:
     """Which instructions this processor computes with: "AVX512, bf16"."""
     return torch.backends.cpu.get_cpu_capability() + (", bf16" if has_fast_bf16() else "")
-
-
-def _commit() -> str:
-    """The project's git commit, `+changes` behind it if files differ; empty without git."""
-    here = Path(__file__).parent
-
-    def git(*args: str) -> str:
-        done = subprocess.run(["git", *args], cwd=here, capture_output=True, text=True, check=False)
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    try:
-        commit = git("rev-parse", "HEAD")
-        return commit + ("+changes" if commit and git("status", "--porcelain", "-uno") else "")
-    except FileNotFoundError:  # git is not installed
-        return ""

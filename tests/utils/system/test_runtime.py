@@ -6,6 +6,7 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ import torch
 
 import exps
 from utils.results.plain_data import plain
-from utils.system import runtime
+from utils.system import commit, runtime
+from utils.system.cores import cores
 from utils.system.runtime import (
     DeviceError,
     data_device,
@@ -24,7 +26,7 @@ from utils.system.runtime import (
     pick_device,
     seed_everything,
 )
-from utils.system.surroundings import free_cores, prepare, prepare_to_train
+from utils.system.surroundings import Look, prepare, prepare_to_train
 
 ROOT = Path(runtime.__file__).parents[2]
 
@@ -123,9 +125,9 @@ def test_the_facts() -> None:
 def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The program as if it lay in a new git repository with one commit."""
     (tmp_path / "utils").mkdir()
-    code = tmp_path / "utils" / "runtime.py"
+    code = tmp_path / "utils" / "commit.py"
     code.write_text("1")
-    monkeypatch.setattr(runtime, "__file__", str(code))
+    monkeypatch.setattr(commit, "__file__", str(code))
     who = ["-c", "user.name=x", "-c", "user.email=x@x", "-c", "commit.gpgsign=false"]
     for args in (["init", "-q"], ["add", "."], [*who, "commit", "-q", "-m", "first"]):
         subprocess.run(["git", *args], cwd=tmp_path, check=True)
@@ -140,12 +142,12 @@ def test_the_commit(repository: Path) -> None:
     assert facts(CPU, 0, "", datetime.now())["commit"] == head
     (repository / "new.txt").write_text("not part of the program")
     assert facts(CPU, 0, "", datetime.now())["commit"] == head
-    (repository / "utils" / "runtime.py").write_text("2")
+    (repository / "utils" / "commit.py").write_text("2")
     assert facts(CPU, 0, "", datetime.now())["commit"] == f"{head}+changes"
 
 
 def test_no_commit_outside_a_repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runtime, "__file__", str(tmp_path / "runtime.py"))
+    monkeypatch.setattr(commit, "__file__", str(tmp_path / "commit.py"))
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
     assert facts(CPU, 0, "", datetime.now())["commit"] == ""
 
@@ -175,8 +177,9 @@ def test_float32_is_float32_on_a_gpu_and_steps_repeat() -> None:
 def test_threads_sleep_while_they_wait_where_cores_are_busy(
     given: dict[str, str], free: float, policy: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("utils.system.surroundings.free_cores", lambda: free)
-    prepare_to_train(None, given)
+    monkeypatch.setattr(Look, "free", lambda _: free)
+    with prepare_to_train(None, given):
+        pass
     assert given.get("OMP_WAIT_POLICY") == policy
     prepare(given)
     assert given["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
@@ -191,9 +194,14 @@ def test_cores_that_are_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     def later(_: float) -> None:
         stat.write_text("cpu 9\ncpu0 20 0 0 50 0 0 0 0\ncpu1 9 0 0 0 0\ncpu2 5 0 5 96 4 0 0 0\n")
 
-    assert free_cores(tmp_path, later) == 1.0  # one was busy all the time, one idle
+    # One was busy all the time, one idle; what this process did itself is no reason to wait.
+    look = Look(tmp_path)
+    look.began -= 1
+    assert look.free(later) == pytest.approx(1.0, abs=0.1)
+    look.own -= time.monotonic() - look.began
+    assert look.free(later) == pytest.approx(2.0, abs=0.1)
     stat.unlink()
-    assert free_cores(tmp_path, later) >= 1
+    assert look.free(lambda _: None) == cores() == Look(tmp_path).free(lambda _: None)
 
 
 def test_torch_is_loaded_after_the_surroundings_are_prepared() -> None:
