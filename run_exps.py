@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from exps import ahead, cli, config, plugins
+from exps import cli, config, plugins
 from utils.system.failures import OutOfMemory, memory_explained, unexpected
 from utils.system.log import RunLog
 from utils.system.signals import Signals, Stopped, end_with_input
@@ -183,6 +183,7 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
 
     with prepare_to_train(args.threads):
         from benchmarks.digest import begin_to_load
+        from exps import ahead
         from utils.runs.folder import UNFIT, RunError, UnfitError
         from utils.runs.resume import chosen, wanted_device
         from utils.system.commit import commit
