@@ -24,7 +24,14 @@ class Dropout(nn.Dropout):
 
 def dropout_factors(shape: torch.Size, p: float) -> Tensor:
     """0 with probability p, else 1 / (1 - p): float32 of this shape, from torch's generator."""
+    drawn, least, factor = draws(shape, p)
+    return (drawn >= least).float().mul_(factor)
+
+
+def draws(shape: torch.Size, p: float) -> tuple[Tensor, int, float]:
+    """Random numbers, int16 of this shape: units whose number is at least the second of these stay,
+    times the third."""
     dropped = min(round(p * LEVELS), LEVELS - 1)
     bits = torch.empty(-(-shape.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
     drawn = bits.view(torch.int16)[: shape.numel()].view(shape)  # uniform, -LEVELS/2 to LEVELS/2
-    return (drawn >= dropped - LEVELS // 2).float().mul_(LEVELS / (LEVELS - dropped))
+    return drawn, dropped - LEVELS // 2, LEVELS / (LEVELS - dropped)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from importlib.util import find_spec
 from typing import TypeVar
 
 import torch
@@ -20,7 +21,8 @@ Masked = list[tuple[nn.Parameter, Tensor]]
 
 class FusedEngine(AutogradEngine):
     """Trains any network, with a fused optimiser, channels-last convolutions and no masked copies
-    of weights.
+    of weights; on a CPU with numba what is between convolutions, and layers few of whose many
+    weights are there, by compiled loops, which take their pictures channel by channel.
 
     Weights that a mask holds at zero are zero already; masking their gradient keeps them there.
     """
@@ -31,9 +33,15 @@ class FusedEngine(AutogradEngine):
     def __init__(
         self, exp: Experiment, model: Network, stream: TaskStream, device: torch.device
     ) -> None:
-        super().__init__(exp, model.to(memory_format=torch.channels_last), stream, device)
+        super().__init__(exp, model, stream, device)
         self.masked: Masked = []
         self.net = without_masks(self.model, self.masked)
+        self.format = torch.channels_last
+        if device.type == "cpu" and find_spec("numba"):
+            from utils.engines.compiled.layers import with_loops
+
+            self.format, self.masked = with_loops(self.net, self.masked)
+        self.model.to(memory_format=self.format)
 
     def _mask_gradients(self) -> None:
         for weight, zero in self.masked:
@@ -49,7 +57,7 @@ class FusedEngine(AutogradEngine):
         ]
 
     def _inputs(self, pictures: Pictures, samples: Samples) -> Tensor:
-        return super()._inputs(pictures, samples).contiguous(memory_format=torch.channels_last)
+        return super()._inputs(pictures, samples).contiguous(memory_format=self.format)
 
 
 def without_masks(module: M, masked: Masked) -> M:

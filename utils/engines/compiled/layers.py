@@ -1,0 +1,168 @@
+"""Layers that compute by compiled loops, in the places of those that they are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from models.blocks import Block
+from models.dropout import Dropout, draws
+from models.functional import is_coarse
+from models.k_winners import KWinners2d
+from utils.engines.compiled import kernels
+from utils.engines.compiled.kernels import PARTS, TILE, Structure
+from utils.engines.compiled.threads import array, in_parts
+
+Masked = list[tuple[nn.Parameter, Tensor]]
+LARGE, DENSE = 2**22, 0.2  # the fewest weights that a sparse product pays for; its highest density
+OUTPUTS = 2**16  # the most that indices have room for
+
+
+class _Rectified(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, how: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+        boost, k, exact, drawn, least, factor = how
+        y, passes = torch.empty_like(x), torch.empty(x.shape, dtype=torch.uint8)
+        wins = torch.zeros(PARTS, x.shape[1], dtype=torch.int64)
+        here = [array(t.flatten(2)) for t in (x, drawn, y, passes)]
+        in_parts(
+            kernels.rectified_winners,
+            *(here[0], array(boost), k, exact, here[1], np.int16(least), np.float32(factor)),
+            *(here[2], here[3], array(wins)),
+        )
+        ctx.save_for_backward(passes)
+        ctx.factor = factor
+        ctx.mark_non_differentiable(wins)
+        return y, wins.sum(0)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor, _: Tensor) -> tuple[Tensor, None]:
+        (passes,) = ctx.saved_tensors
+        dy, dx = dy.contiguous(), torch.empty(dy.shape, dtype=dy.dtype)
+        rows = [array(t.flatten(1)) for t in (dy, passes, dx)]
+        in_parts(kernels.passed_back, *rows[:2], np.float32(ctx.factor), rows[2])
+        return dx, None
+
+
+class Rectified(nn.Module):
+    """ReLU, k-winners over the channels if there are any, and dropout, of pictures."""
+
+    def __init__(self, winners: KWinners2d | None, dropout: Dropout) -> None:
+        super().__init__()
+        self.winners, self.dropout = winners, dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [batch, channels, height, width] -> the same shape."""
+        x, layer, again = x.contiguous(), self.winners, True
+        boost, k, exact = torch.ones(x.shape[1]), x.shape[1], False
+        if layer is not None:
+            layer._require(x)
+            state: tuple[Tensor, ...] = layer.duty_cycle, layer.boost_strength
+            k, exact = layer.k_inference, layer.break_ties or is_coarse(x)
+            if layer.training:
+                k = layer.k
+                again, state = layer.passes.before(x, state)
+            boost = torch.exp(-state[1] * state[0]).flatten()
+        drawn, least, factor = torch.empty(0, 1, 1, 1, dtype=torch.int16), 0, 1.0
+        if self.dropout.training:
+            drawn, least, factor = draws(x.shape, self.dropout.p)
+        factor = torch.tensor(factor).to(x.dtype).item()
+        y, wins = _Rectified.apply(x, (boost, k, exact, drawn, least, factor))
+        if layer is not None and not again:
+            each = wins.float().view_as(layer.duty_cycle) / x.shape[2:].numel()
+            layer.count_wins(each, len(x))
+        return y
+
+
+class _Product(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, s: Structure) -> Tensor:
+        values, sums = torch.empty(len(s.columns)), torch.empty(PARTS, len(weight), TILE)
+        in_parts(kernels.gather, array(weight), s, array(values))
+        y = torch.empty(len(x), len(weight), dtype=x.dtype)
+        for some, out in zip(x.split(TILE), y.split(TILE), strict=True):
+            in_parts(kernels.product, array(some), array(values), s, array(sums))
+            out.copy_(sums.sum(0)[:, : len(some)].t() + bias)
+        ctx.save_for_backward(x, values)
+        ctx.structure = s
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
+        (x, values), s = ctx.saved_tensors, ctx.structure
+        dx, slopes = torch.empty_like(x), torch.zeros_like(values)
+        for some, due, found in zip(*(t.split(TILE) for t in (x, dy, dx)), strict=True):
+            turned = torch.zeros(dy.shape[1], TILE)
+            turned[:, : len(due)] = due.t()
+            parts = (array(t) for t in (turned, found, slopes))
+            in_parts(kernels.gradients, array(some), array(values), s, *parts)
+        dw = torch.empty(dy.shape[1], x.shape[1])
+        in_parts(kernels.scatter, array(slopes), s, array(dw))
+        return dx, dw, dy.float().sum(0), None
+
+
+class SparseLinear(nn.Module):
+    """nn.Linear, reading the weights alone that no mask hides. Those hidden have a gradient of
+    exactly zero."""
+
+    def __init__(self, layer: nn.Linear, zero_mask: Tensor) -> None:
+        super().__init__()
+        self.layer, self.zero_mask, self.seen = layer, zero_mask, -1
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [batch, inputs] -> [batch, outputs]."""
+        mask, weight = self.zero_mask, self.layer.weight
+        if self.seen != mask._version:
+            self.seen, self.structure = mask._version, kernels.structure(~mask.numpy())
+        if torch.is_autocast_enabled("cpu"):
+            x = x.to(torch.get_autocast_dtype("cpu"))
+        return _Product.apply(x.contiguous(), weight, self.layer.bias, self.structure)
+
+    @staticmethod
+    def pays(layer: nn.Linear, zero_mask: Tensor) -> bool:
+        """Whether it is faster than the layer itself, and can take its place."""
+        return (
+            layer.bias is not None
+            and layer.weight.dtype == torch.float32
+            and layer.weight.is_contiguous()
+            and layer.weight.numel() >= LARGE
+            and layer.out_features <= OUTPUTS
+            and float((~zero_mask).float().mean()) <= DENSE
+        )
+
+
+def with_loops(net: nn.Module, masked: Masked) -> tuple[torch.memory_format, Masked]:
+    """Put such layers into a copy of a network that masks nothing by itself; in which format it
+    then takes pictures, and the weights that still are to be masked."""
+    masks, form = dict(masked), torch.channels_last
+    for module in list(net.modules()):
+        if isinstance(module, Block) and (found := _rectified(module)):
+            module.activation, form = found, torch.contiguous_format
+            module._modules["dropout"] = nn.Identity()
+        for name, child in module._modules.items():
+            weight = getattr(child, "weight", None)
+            mask = masks.get(weight) if isinstance(weight, nn.Parameter) else None
+            if type(child) is nn.Linear and mask is not None and SparseLinear.pays(child, mask):
+                module._modules[name] = SparseLinear(child, mask)
+                masks.pop(weight)
+    return form, list(masks.items())
+
+
+def _rectified(block: Block) -> Rectified | None:
+    """What does all that follows the convolution of a block; None for any other."""
+    parts = list(block.modules())
+    if type(block.dropout) is not Dropout or any(m._forward_hooks for m in parts):
+        return None
+    match list(block.activation) if isinstance(block.activation, nn.Sequential) else []:
+        case [nn.ReLU(), KWinners2d() as winners] if winners.local:
+            plain = type(winners) is KWinners2d and not (winners.relu or winners.inplace)
+            return Rectified(winners, block.dropout) if plain else None
+    plain = type(block.activation) is nn.ReLU and type(block.linear) is nn.Conv2d
+    return Rectified(None, block.dropout) if plain else None
