@@ -141,7 +141,7 @@ class SparseLinear(nn.Module):
 def with_loops(net: nn.Module, masked: Masked) -> tuple[torch.memory_format, Masked]:
     """Put such layers into a copy of a network that masks nothing by itself; in which format it
     then takes pictures, and the weights that still are to be masked."""
-    masks, form = dict(masked), torch.channels_last
+    masks, form = dict[Tensor, Tensor](masked), torch.channels_last
     for module in list(net.modules()):
         if isinstance(module, Block) and (found := _rectified(module)):
             module.activation, form = found, torch.contiguous_format
@@ -151,8 +151,8 @@ def with_loops(net: nn.Module, masked: Masked) -> tuple[torch.memory_format, Mas
             mask = masks.get(weight) if isinstance(weight, nn.Parameter) else None
             if type(child) is nn.Linear and mask is not None and SparseLinear.pays(child, mask):
                 module._modules[name] = SparseLinear(child, mask)
-                masks.pop(weight)
-    return form, list(masks.items())
+                del masks[child.weight]
+    return form, [(weight, mask) for weight, mask in masked if weight in masks]
 
 
 def _rectified(block: Block) -> Rectified | None:
