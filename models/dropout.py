@@ -28,10 +28,13 @@ def dropout_factors(shape: torch.Size, p: float) -> Tensor:
     return (drawn >= least).float().mul_(factor)
 
 
-def draws(shape: torch.Size, p: float) -> tuple[Tensor, int, float]:
+def draws(
+    shape: torch.Size, p: float, device: torch.device | None = None
+) -> tuple[Tensor, int, float]:
     """Random numbers, int16 of this shape: units whose number is at least the second of these stay,
     times the third."""
     dropped = min(round(p * LEVELS), LEVELS - 1)
-    bits = torch.empty(-(-shape.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+    bits = torch.empty(-(-shape.numel() // 4), dtype=torch.int64, device=device)
+    bits.random_(-(2**63), None)
     drawn = bits.view(torch.int16)[: shape.numel()].view(shape)  # uniform, -LEVELS/2 to LEVELS/2
     return drawn, dropped - LEVELS // 2, LEVELS / (LEVELS - dropped)

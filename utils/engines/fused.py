@@ -14,6 +14,8 @@ from exps.config import Experiment
 from models.network import Network
 from models.sparse_weights import SparseWeightsBase
 from utils.engines.autograd import AutogradEngine
+from utils.engines.compiled.rectified import put_in
+from utils.system.runtime import has_triton
 
 M = TypeVar("M", bound=nn.Module)
 Masked = list[tuple[nn.Parameter, Tensor]]
@@ -41,6 +43,12 @@ class FusedEngine(AutogradEngine):
             from utils.engines.compiled.layers import with_loops
 
             self.format, self.masked = with_loops(self.net, self.masked)
+        if device.type == "cuda" and has_triton(device):
+            from utils.engines.compiled.on_gpu import OnGpu
+
+            put_in(self.net, OnGpu)
+            if exp.precision == "fp32":  # of convolutions in float32 those are faster
+                self.format = torch.contiguous_format
         self.model.to(memory_format=self.format)
 
     def _mask_gradients(self) -> None:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 from datetime import datetime
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -73,6 +74,11 @@ def data_device(device: torch.device, bytes_needed: int) -> torch.device:
 def has_fast_bf16() -> bool:
     """Whether this processor multiplies in bf16 (AVX512-BF16 or AMX)."""
     return bool(torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported())
+
+
+def has_triton(device: torch.device) -> bool:
+    """Whether Triton's kernels run on this GPU of CUDA."""
+    return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def seed_everything(seed: int) -> torch.Generator:

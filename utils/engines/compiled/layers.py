@@ -10,12 +10,9 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from models.blocks import Block
-from models.dropout import Dropout, draws
-from models.functional import is_coarse
-from models.k_winners import KWinners2d
 from utils.engines.compiled import kernels
 from utils.engines.compiled.kernels import PARTS, TILE, Structure
+from utils.engines.compiled.rectified import Rectified, put_in
 from utils.engines.compiled.threads import array, in_parts
 
 Masked = list[tuple[nn.Parameter, Tensor]]
@@ -50,34 +47,26 @@ class _Rectified(Function):
         return dx, None
 
 
-class Rectified(nn.Module):
-    """ReLU, k-winners over the channels if there are any, and dropout, of pictures."""
+class Loops(Rectified):
+    """By compiled loops."""
 
-    def __init__(self, winners: KWinners2d | None, dropout: Dropout) -> None:
-        super().__init__()
-        self.winners, self.dropout = winners, dropout
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [batch, channels, height, width] -> the same shape."""
-        x, layer, again = x.contiguous(), self.winners, True
-        boost, k, exact = torch.ones(x.shape[1]), x.shape[1], False
-        if layer is not None:
-            layer._require(x)
-            state: tuple[Tensor, ...] = layer.duty_cycle, layer.boost_strength
-            k, exact = layer.k_inference, layer.break_ties or is_coarse(x)
-            if layer.training:
-                k = layer.k
-                again, state = layer.passes.before(x, state)
-            boost = torch.exp(-state[1] * state[0]).flatten()
-        drawn, least, factor = torch.empty(0, 1, 1, 1, dtype=torch.int16), 0, 1.0
-        if self.dropout.training:
-            drawn, least, factor = draws(x.shape, self.dropout.p)
-        factor = torch.tensor(factor).to(x.dtype).item()
-        y, wins = _Rectified.apply(x, (boost, k, exact, drawn, least, factor))
-        if layer is not None and not again:
-            each = wins.float().view_as(layer.duty_cycle) / x.shape[2:].numel()
-            layer.count_wins(each, len(x))
-        return y
+    def rectified(
+        self,
+        x: Tensor,
+        boost: Tensor | None,
+        k: int,
+        exact: bool,
+        drawn: Tensor | None,
+        least: int,
+        factor: float,
+    ) -> tuple[Tensor, Tensor]:
+        """See `Rectified`."""
+        if boost is None:
+            boost = torch.ones(x.shape[1])
+        if drawn is None:
+            drawn = torch.empty(0, 1, 1, 1, dtype=torch.int16)
+        y, wins = _Rectified.apply(x.contiguous(), (boost, k, exact, drawn, least, factor))
+        return y, wins
 
 
 class _Product(Function):
@@ -141,11 +130,9 @@ class SparseLinear(nn.Module):
 def with_loops(net: nn.Module, masked: Masked) -> tuple[torch.memory_format, Masked]:
     """Put such layers into a copy of a network that masks nothing by itself; in which format it
     then takes pictures, and the weights that still are to be masked."""
-    masks, form = dict[Tensor, Tensor](masked), torch.channels_last
+    masks = dict[Tensor, Tensor](masked)
+    form = torch.contiguous_format if put_in(net, Loops) else torch.channels_last
     for module in list(net.modules()):
-        if isinstance(module, Block) and (found := _rectified(module)):
-            module.activation, form = found, torch.contiguous_format
-            module._modules["dropout"] = nn.Identity()
         for name, child in module._modules.items():
             weight = getattr(child, "weight", None)
             mask = masks.get(weight) if isinstance(weight, nn.Parameter) else None
@@ -153,16 +140,3 @@ def with_loops(net: nn.Module, masked: Masked) -> tuple[torch.memory_format, Mas
                 module._modules[name] = SparseLinear(child, mask)
                 del masks[child.weight]
     return form, [(weight, mask) for weight, mask in masked if weight in masks]
-
-
-def _rectified(block: Block) -> Rectified | None:
-    """What does all that follows the convolution of a block; None for any other."""
-    parts = list(block.modules())
-    if type(block.dropout) is not Dropout or any(m._forward_hooks for m in parts):
-        return None
-    match list(block.activation) if isinstance(block.activation, nn.Sequential) else []:
-        case [nn.ReLU(), KWinners2d() as winners] if winners.local:
-            plain = type(winners) is KWinners2d and not (winners.relu or winners.inplace)
-            return Rectified(winners, block.dropout) if plain else None
-    plain = type(block.activation) is nn.ReLU and type(block.linear) is nn.Conv2d
-    return Rectified(None, block.dropout) if plain else None

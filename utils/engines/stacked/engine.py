@@ -26,10 +26,11 @@ from utils.engines.batch import Batch, Loss
 from utils.engines.meter import EpochRecord, Meter
 from utils.engines.mixed import PLAIN, plain
 from utils.engines.stacked.layout import On
-from utils.engines.stacked.stack import AT_ONCE, TEST_BATCH, Stack, has_triton
+from utils.engines.stacked.stack import AT_ONCE, TEST_BATCH, Stack
 from utils.engines.winners.engine import FEW
 from utils.engines.winners.lazy import LazyMatrix
 from utils.optimizers.sgd import basis
+from utils.system.runtime import has_triton
 
 WIDEST = 2**14  # units, or winners of a mini-batch, that a kernel holds at a time
 MOST = 64  # winners that are searched one by one

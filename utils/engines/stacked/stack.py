@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from importlib.util import find_spec
 from types import ModuleType
 
 import torch
@@ -345,11 +344,6 @@ class Stack:
         units = self._zeros(self.size, self.units, dtype=torch.int64)
         active, stats = torch.full_like(losses, torch.nan), self.exp.record_stats
         return Counts(losses, active, losses.long(), one, one.clone(), units, stats)
-
-
-def has_triton(device: torch.device) -> bool:
-    """Whether the kernels run on this GPU."""
-    return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def _operations(device: torch.device) -> ModuleType:

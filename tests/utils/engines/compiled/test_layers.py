@@ -14,7 +14,7 @@ pytest.importorskip("numba", reason="compiled layers need numba")
 from models.blocks import Block
 from models.k_winners import KWinners2d
 from utils.engines.compiled import layers
-from utils.engines.compiled.layers import Rectified, SparseLinear, with_loops
+from utils.engines.compiled.layers import Loops, SparseLinear, with_loops
 
 FORMS = [(torch.float32, 0.0), (torch.bfloat16, 2e-2)]
 
@@ -36,7 +36,7 @@ def both(plain: Block) -> tuple[Block, Block]:
     """The block, and one like it with the compiled layer."""
     fast = copy.deepcopy(plain)
     with_loops(nn.Sequential(fast), [])
-    assert isinstance(fast.activation, Rectified)
+    assert isinstance(fast.activation, Loops)
     return plain, fast
 
 

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from utils.engines.compiled.rectified import Rectified
+
 POSITIONS = 32  # of a picture, in a program
 
 
@@ -80,18 +82,19 @@ class _Rectified(Function):
         return dy * passes * ctx.factor, None
 
 
-def rectified(
-    x: Tensor,
-    boost: Tensor | None,
-    k: int,
-    exact: bool,
-    drawn: Tensor | None,
-    least: int,
-    factor: float,
-) -> tuple[Tensor, Tensor]:
-    """The outputs, and how often each channel won, int32 [channels]: of x [batch, channels, height,
-    width], dense in memory, boosts [channels] (None: no k-winners), k, whether exactly k win where
-    values are equal, and random numbers int16 in the memory order of x, of which a unit stays with
-    at least this one and is multiplied by the factor (None: all stay)."""
-    y, wins = _Rectified.apply(x, (boost, k, exact, drawn, least, factor))
-    return y, wins
+class OnGpu(Rectified):
+    """By kernels, for x dense in memory in whatever order."""
+
+    def rectified(
+        self,
+        x: Tensor,
+        boost: Tensor | None,
+        k: int,
+        exact: bool,
+        drawn: Tensor | None,
+        least: int,
+        factor: float,
+    ) -> tuple[Tensor, Tensor]:
+        """See `Rectified`; the random numbers go by the order in memory."""
+        y, wins = _Rectified.apply(x, (boost, k, exact, drawn, least, factor))
+        return y, wins

@@ -1,0 +1,81 @@
+"""What follows a convolution, as one layer: ReLU, k-winners over the channels, dropout."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from models.blocks import Block
+from models.dropout import Dropout, draws
+from models.functional import is_coarse
+from models.k_winners import KWinners2d
+
+
+class Rectified(nn.Module):
+    """ReLU, k-winners over the channels if there are any, and dropout, of pictures."""
+
+    def __init__(self, winners: KWinners2d | None, dropout: Dropout) -> None:
+        super().__init__()
+        self.winners, self.dropout = winners, dropout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [batch, channels, height, width] -> the same shape."""
+        layer, again = self.winners, True
+        boost, k, exact = None, x.shape[1], False
+        if layer is not None:
+            layer._require(x)
+            state: tuple[Tensor, ...] = layer.duty_cycle, layer.boost_strength
+            k, exact = layer.k_inference, layer.break_ties or is_coarse(x)
+            if layer.training:
+                k = layer.k
+                again, state = layer.passes.before(x, state)
+            boost = torch.exp(-state[1] * state[0]).flatten()
+        drawn, least, factor = None, 0, 1.0
+        if self.dropout.training and self.dropout.p:
+            drawn, least, factor = draws(x.shape, self.dropout.p, x.device)
+        factor = torch.tensor(factor).to(x.dtype).item()
+        y, wins = self.rectified(x, boost, k, exact, drawn, least, factor)
+        if layer is not None and not again:
+            each = wins.float().view_as(layer.duty_cycle) / x.shape[2:].numel()
+            layer.count_wins(each, len(x))
+        return y
+
+    def rectified(
+        self,
+        x: Tensor,
+        boost: Tensor | None,
+        k: int,
+        exact: bool,
+        drawn: Tensor | None,
+        least: int,
+        factor: float,
+    ) -> tuple[Tensor, Tensor]:
+        """The outputs, and how often each channel won, int [channels]: for boosts [channels] (None:
+        no k-winners), k, whether exactly k win where values are equal, and random numbers int16 in
+        the shape of x, of which a unit stays with at least this one and is multiplied by the factor
+        (None: all stay)."""
+        raise NotImplementedError
+
+
+def parts_of(block: Block) -> tuple[KWinners2d | None, Dropout] | None:
+    """The k-winners, if there are any, and the dropout that follow the convolution of a block; None
+    where one layer cannot take their place."""
+    modules = list(block.modules())
+    if type(block.dropout) is not Dropout or any(m._forward_hooks for m in modules):
+        return None
+    match list(block.activation) if isinstance(block.activation, nn.Sequential) else []:
+        case [nn.ReLU(), KWinners2d() as winners] if winners.local:
+            plain = type(winners) is KWinners2d and not (winners.relu or winners.inplace)
+            return (winners, block.dropout) if plain else None
+    plain = type(block.activation) is nn.ReLU and type(block.linear) is nn.Conv2d
+    return (None, block.dropout) if plain else None
+
+
+def put_in(net: nn.Module, kind: type[Rectified]) -> bool:
+    """Put such layers into a copy of a network; whether there was a place for one."""
+    found = False
+    for module in list(net.modules()):
+        if isinstance(module, Block) and (parts := parts_of(module)):
+            module.activation, found = kind(*parts), True
+            module._modules["dropout"] = nn.Identity()
+    return found
