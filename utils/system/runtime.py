@@ -81,6 +81,11 @@ def has_triton(device: torch.device) -> bool:
     return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= (8, 0)
 
 
+def has_fast_int8() -> bool:
+    """Whether this processor multiplies in int8 (AVX512-VNNI or AMX)."""
+    return bool(torch.backends.mkldnn.is_available() and torch.cpu._is_vnni_supported())
+
+
 def seed_everything(seed: int) -> torch.Generator:
     """Seed torch's global generators: initialisation, masks, dropout.
 

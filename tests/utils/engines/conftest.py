@@ -17,7 +17,6 @@ from utils.engines.autograd import AutogradEngine
 from utils.engines.batch import Batch
 from utils.engines.meter import EpochRecord
 from utils.engines.winners.engine import SparseEngine
-from utils.engines.winners.first_layer import HalfLayer
 
 CPU = torch.device("cpu")
 
@@ -112,7 +111,7 @@ class SideBySide:
 
     def _momentum(self, p: Tensor) -> Tensor:
         first = self.sparse.first
-        if isinstance(first, HalfLayer) and first.weights.weight is p:
+        if first.matrix is not None and first.weights.weight is p:
             return first.matrix.momentum()
         for layer in self.sparse.hidden:
             if layer.weights.weight is p:

@@ -7,6 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from utils.engines.winners.compiled import array, loops
+
+FEW = 16  # compiled loops are faster where at most one unit in so many wins
 GROUP = 32  # units whose maximum is looked at first when the largest of many are wanted
 
 
@@ -44,9 +47,14 @@ def choose(values: Tensor, boost: Tensor | None, k: int, *, break_ties: bool = F
 
     boost: factors [n] that pick the winners and do not change their values; None for all ones.
     """
-    boosted = values if boost is None else values * boost
     if k == values.shape[1]:
         return Winners(torch.arange(k).expand_as(values), values)
+    if loops() is not None and k * FEW <= values.shape[1]:
+        unit, value = torch.empty((len(values), k), dtype=torch.int64), values.new_empty(len(values), k)
+        rank = values.new_ones(values.shape[1]) if boost is None else boost
+        if loops().choose(*map(array, (values, rank)), break_ties, *map(array, (unit, value))):
+            return Winners(unit, value)
+    boosted = values if boost is None else values * boost
     top, index = largest(boosted, k + 1)
     if not break_ties and _tied(top, k):
         return _with_ties(values, boosted, top[:, k - 1 : k])

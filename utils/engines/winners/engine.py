@@ -28,9 +28,9 @@ from utils.engines.base import Need, Spring
 from utils.engines.batch import Batch, Loss, joined, objective
 from utils.engines.meter import EpochRecord, Meter
 from utils.engines.mixed import PLAIN, plain
-from utils.engines.winners.choose import Winners, choose
+from utils.engines.winners.choose import Winners
 from utils.engines.winners.first_layer import first_layer
-from utils.engines.winners.hidden_layer import HiddenLayer
+from utils.engines.winners.hidden_layer import HiddenLayer, hidden_layer
 from utils.engines.winners.lazy import LazyMatrix
 from utils.optimizers.momentum import SGD
 from utils.optimizers.sgd import Basis
@@ -65,7 +65,7 @@ class SparseEngine:
             k=self.winners[0].k,
             grain=stream.grain,
         )
-        self.hidden = [HiddenLayer(weights, self.sgd, basis) for weights in others]
+        self.hidden = [hidden_layer(weights, self.sgd, basis) for weights in others]
         self.heads = [Weights.of(head) for head in model.heads]
         self.dropout = [block.dropout.p for block in model.blocks]
         self.ahead = False  # of the weights that the model holds
@@ -306,7 +306,7 @@ class SparseEngine:
 
     def _choose(self, layer: HiddenLayer, inputs: Winners, i: int, k: int) -> Winners:
         """The winners of hidden layer i; in bf16 no more than k, as in the first."""
-        return choose(layer.forward(inputs), self._boost(i), k, break_ties=self.half)
+        return layer.winners(inputs, self._boost(i), k, break_ties=self.half)
 
     def _boost(self, layer: int) -> Tensor | None:
         """What multiplies the pre-activations when winners are picked [units]; None for ones."""

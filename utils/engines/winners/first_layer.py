@@ -15,11 +15,13 @@ from torch.nn.functional import linear
 
 from models.synapses import Weights
 from utils.engines.winners.choose import Winners, choose
+from utils.engines.winners.compiled import loops
 from utils.engines.winners.lazy import LazyMatrix
+from utils.engines.winners.rounded import RoundedLayer
 from utils.engines.winners.screen import Screen
 from utils.optimizers.momentum import SGD
 from utils.optimizers.sgd import Basis
-from utils.system.runtime import has_fast_bf16
+from utils.system.runtime import has_fast_bf16, has_fast_int8
 
 SCREENED = 256  # exact values are cheap where at most one unit in so many wins
 
@@ -63,6 +65,8 @@ def first_layer(
 ) -> FirstLayer:
     """The way that is fastest here for k winners; half: products in bf16; grain as in `Screen`."""
     few = k * SCREENED <= len(weights.weight)
+    if loops() is not None and (half or (has_fast_int8() and few)):
+        return RoundedLayer(weights, sgd, basis, half=half, grain=grain)
     if half or (has_fast_bf16() and few):
         return HalfLayer(weights, sgd, basis, exact=not half, grain=grain)
     return FullLayer(weights, sgd)

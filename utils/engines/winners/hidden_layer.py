@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from models.synapses import Weights
-from utils.engines.winners.choose import Winners
+from utils.engines.winners.choose import FEW, Winners, choose
+from utils.engines.winners.compiled import Array, array, loops, numbers
 from utils.engines.winners.lazy import LazyMatrix
 from utils.optimizers.momentum import SGD
 from utils.optimizers.sgd import Basis
+
+
+NO_MASK, NOTHING = np.empty(0, np.bool_), np.empty(0, np.float32)
+
+
+def hidden_layer(weights: Weights, sgd: SGD, basis: Basis) -> HiddenLayer:
+    """The way that is fastest here."""
+    return (CompiledLayer if loops() is not None else HiddenLayer)(weights, sgd, basis)
 
 
 class HiddenLayer:
@@ -40,6 +50,12 @@ class HiddenLayer:
             self.matrix.hide(mask.t())
         self.unmasked = None if mask is None else (~mask).t().flatten()
 
+    def winners(
+        self, inputs: Winners, boost: Tensor | None, k: int, *, break_ties: bool
+    ) -> Winners:
+        """The k-winners given those of the layer before, with `boost` and ties as in `choose`."""
+        return choose(self.forward(inputs), boost, k, break_ties=break_ties)
+
     def forward(self, inputs: Winners) -> Tensor:
         """Pre-activations [batch, outputs] of the winners of the layer before."""
         return self.matrix.rows_sum(inputs.unit, inputs.value).add_(self.weights.bias)
@@ -69,3 +85,43 @@ class HiddenLayer:
     def write_back(self) -> None:
         """Write the weights into the model."""
         self.weights.weight.copy_(self.matrix.weight().t())
+
+
+class CompiledLayer(HiddenLayer):
+    """The same in compiled loops; pre-activations of all units are never held."""
+
+    def winners(
+        self, inputs: Winners, boost: Tensor | None, k: int, *, break_ties: bool
+    ) -> Winners:
+        """The k-winners given those of the layer before, with `boost` and ties as in `choose`."""
+        bias, shape = self.weights.bias, (len(inputs.unit), k)
+        on = Winners(torch.empty(shape, dtype=torch.int64), bias.new_empty(shape))
+        ranked = torch.ones(len(bias)) if boost is None else boost
+        arrays = _arrays(inputs), self._parts(), self._mix(), array(bias), array(ranked)
+        if k * FEW <= len(bias) and loops().choose_rows(*arrays, break_ties, _arrays(on)):
+            return on
+        return super().winners(inputs, boost, k, break_ties=break_ties)
+
+    def backward(self, inputs: Winners, winners: Tensor, gradient: Tensor) -> Tensor:
+        """The gradient [batch, inputs] for the inputs' values; the weights take their SGD step."""
+        bias = self.sgd.gradient(self.weights.bias).zero_()
+        bias.index_add_(0, winners.flatten(), gradient.flatten())
+        back, on = torch.empty_like(inputs.value), (array(winners), array(gradient))
+        loops().back(array(inputs.unit), *on, self._parts(), self._mix(), array(back))
+        self.matrix.step()
+        kept = NO_MASK if self.unmasked is None else array(self.unmasked)
+        factors = NOTHING if self.factors is None else array(self.factors)
+        gains = numbers(gradient, *self.matrix.gains(), 0.0)[:2]
+        loops().add(_arrays(inputs), *on, kept, factors, self._parts(), gains)
+        return back
+
+    def _parts(self) -> tuple[Array, Array]:
+        """P and Q; without momentum P again, of which nothing is added."""
+        return array(self.matrix.parts[0]), array(self.matrix.parts[-1])
+
+    def _mix(self) -> Array:
+        return numbers(self.weights.bias, *self.matrix.scale, 0.0)[:2]
+
+
+def _arrays(winners: Winners) -> tuple[Array, Array]:
+    return array(winners.unit), array(winners.value)

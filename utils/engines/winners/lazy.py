@@ -78,15 +78,15 @@ class LazyMatrix:
 
     def add(self, entries: Tensor, gradient: Tensor) -> None:
         """Apply gradients [n] to entries int64 [n], row · columns + column; repeats add up."""
-        for part, alpha in zip(self.parts, self._gains(), strict=True):
+        for part, alpha in zip(self.parts, self.gains(), strict=True):
             part.view(-1).index_add_(0, entries, gradient, alpha=alpha)
 
     def add_rows(self, rows: Tensor, gradient: Tensor) -> None:
         """Apply gradients [n, columns] to whole rows int64 [n]; repeats add up."""
-        for part, alpha in zip(self.parts, self._gains(), strict=True):
+        for part, alpha in zip(self.parts, self.gains(), strict=True):
             part.index_add_(0, rows, gradient, alpha=alpha)
 
-    def _gains(self) -> list[float]:
+    def gains(self) -> list[float]:
         """What of a gradient goes into each part as it is now."""
         return [gain / scale for gain, scale in zip(self.basis.gain, self.scale, strict=False)]
 

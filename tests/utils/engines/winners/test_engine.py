@@ -37,6 +37,7 @@ SPLIT = {"mnist_mode": "split", "num_batch": 3, "scenario": "task"}
 def first_product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both ways of the first layer, whatever this processor is good at."""
     monkeypatch.setattr(first_layer, "has_fast_bf16", lambda: request.param == "screen")
+    monkeypatch.setattr(first_layer, "has_fast_int8", lambda: request.param == "screen")
     monkeypatch.setattr(first_layer, "SCREENED", 1)
 
 
