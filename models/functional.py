@@ -103,8 +103,13 @@ def moving_duty_cycle(
     it is their plain average; a batch longer than `period` is averaged whole. Beyond COUNTED times
     the batch a longer period is as good as one of so many samples.
     """
-    span = seen.clamp(max=max(min(period, COUNTED * batch), batch))
+    span = seen.clamp(max=longest_span(batch, period))
     return (duty_cycles * (span - batch) + wins) / span
+
+
+def longest_span(batch: int, period: int) -> int:
+    """Over how many samples the duty cycle is averaged, at most."""
+    return max(min(period, COUNTED * batch), batch)
 
 
 def binary_entropy(p: Tensor) -> tuple[Tensor, Tensor]:

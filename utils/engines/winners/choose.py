@@ -50,7 +50,10 @@ def choose(values: Tensor, boost: Tensor | None, k: int, *, break_ties: bool = F
     if k == values.shape[1]:
         return Winners(torch.arange(k).expand_as(values), values)
     if loops() is not None and k * FEW <= values.shape[1]:
-        unit, value = torch.empty((len(values), k), dtype=torch.int64), values.new_empty(len(values), k)
+        unit, value = (
+            torch.empty((len(values), k), dtype=torch.int64),
+            values.new_empty(len(values), k),
+        )
         rank = values.new_ones(values.shape[1]) if boost is None else boost
         if loops().choose(*map(array, (values, rank)), break_ties, *map(array, (unit, value))):
             return Winners(unit, value)

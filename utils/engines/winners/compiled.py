@@ -13,9 +13,13 @@ from utils.system.talk import LOG
 Array = np.ndarray[Any, Any]
 
 
-@cache
 def loops() -> Any:
     """The module of compiled loops; None without numba: torch's operations do the same."""
+    return _found()
+
+
+@cache
+def _found() -> Any:
     try:
         from utils.engines.winners import loops as found
     except ImportError as error:

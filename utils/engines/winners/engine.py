@@ -20,19 +20,19 @@ from exps import plugins
 from exps.config import Experiment
 from models.costs import entropies
 from models.dropout import dropout_factors
-from models.k_winners import KWinners
 from models.network import Network
 from models.sparse import update_boost_strength
 from models.synapses import Weights, winner_layers
 from utils.engines.base import Need, Spring
 from utils.engines.batch import Batch, Loss, joined, objective
-from utils.engines.meter import EpochRecord, Meter
+from utils.engines.meter import EpochRecord
 from utils.engines.mixed import PLAIN, plain
+from utils.engines.winners import around
 from utils.engines.winners.choose import Winners
+from utils.engines.winners.classifier import make_classifier
 from utils.engines.winners.first_layer import first_layer
 from utils.engines.winners.hidden_layer import HiddenLayer, hidden_layer
 from utils.engines.winners.lazy import LazyMatrix
-from utils.optimizers.momentum import SGD
 from utils.optimizers.sgd import Basis
 
 FEW = 16  # a layer is worth this engine when at most one unit in so many wins
@@ -54,7 +54,7 @@ class SparseEngine:
         self.exp, self.stream, self._model = exp, stream, model
         self.device, self.units = torch.device("cpu"), model.units
         self.why_not_faster = ""
-        self.sgd = SGD(exp)
+        self.sgd = around.make_sgd(exp)
         first, *others = [Weights.of(block.linear) for block in model.blocks]
         self.winners, self.half = winner_layers(model), exp.precision == "bf16"
         self.first = first_layer(
@@ -66,7 +66,7 @@ class SparseEngine:
             grain=stream.grain,
         )
         self.hidden = [hidden_layer(weights, self.sgd, basis) for weights in others]
-        self.heads = [Weights.of(head) for head in model.heads]
+        self.heads = [make_classifier(Weights.of(head), self.sgd) for head in model.heads]
         self.dropout = [block.dropout.p for block in model.blocks]
         self.ahead = False  # of the weights that the model holds
         self.keep: Callable[[int, Tensor], Tensor] = self._draw
@@ -110,16 +110,16 @@ class SparseEngine:
 
     def begin_epoch(self, steps: int) -> None:
         """Start counting anew; `steps` mini-batches will follow."""
-        self.meter = Meter(steps, self.units, self.device)
+        self.meter = around.make_meter(steps, self.units)
 
     @torch.no_grad()
     def step(self, batch: Batch, losses: Sequence[Loss] = ()) -> list[Tensor]:
         """One step of SGD; the logits, part by part, before it."""
         self.ahead = True
         pictures = self.stream.train
-        parts = [self.stream.inputs(pictures, samples) for samples in batch.pictures]
+        parts = [around.inputs(self.stream, pictures, samples) for samples in batch.pictures]
         labels = [self.stream.labels(pictures, part.samples) for part in batch.parts]
-        x = joined(parts).flatten(1)
+        x = joined(parts)
         outputs, scales = self._forward(x)
         logits, gradient, loss = self._classify(outputs[-1], labels, batch, losses)
         for i in range(len(self.hidden), 0, -1):
@@ -155,7 +155,9 @@ class SparseEngine:
             if self.exp.momentum:
                 momentum[name] = its
         meter = self.meter.totals()
-        return {"model": model, "momentum": momentum, "optimizer": {}, "mix": mix, "meter": meter}
+        state = {"model": model, "momentum": momentum, "optimizer": {}, "mix": mix, "meter": meter}
+        rounded = self.first.ratios  # those of a fresh engine are left out: other engines have none
+        return state if rounded is None else state | {"ratios": rounded}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken; `begin_epoch` comes first. Exactly where it was
@@ -174,7 +176,7 @@ class SparseEngine:
                 self.sgd.momentum(p).copy_(flat["momentum"][name])
         for layer in self.hidden:
             layer.follow_mask()
-        self.first.refresh()
+        self.first.refresh(state.get("ratios"))
         self.ahead = True
         self.meter.restore(state["meter"])
 
@@ -231,7 +233,7 @@ class SparseEngine:
     ) -> tuple[Tensor, Tensor]:
         """Logits [n, classes] of test pictures, or of training pictures, in evaluation mode, and
         their labels int64 [n]."""
-        logits, _ = _logits(self._test_winners(samples, training), self.heads[head])
+        logits = self.heads[head].logits(self._test_winners(samples, training))
         return logits, self.stream.labels(self._pictures(training), samples)
 
     @torch.no_grad()
@@ -245,8 +247,8 @@ class SparseEngine:
 
     def _test_winners(self, samples: Samples, training: bool) -> Winners:
         """Those of the last hidden layer, in evaluation mode."""
-        x = self.stream.inputs(self._pictures(training), samples).flatten(1)
-        on = self.first.test_winners(x, self._boost(0), self.winners[0].k_inference)
+        x = around.inputs(self.stream, self._pictures(training), samples)
+        on = self.first.test_winners(x, around.boost(self.winners[0]), self.winners[0].k_inference)
         for i, layer in enumerate(self.hidden, 1):
             on = self._choose(layer, on, i, self.winners[i].k_inference)
         return on
@@ -265,10 +267,10 @@ class SparseEngine:
         scales: list[Tensor] = []
         for i, activation in enumerate(self.winners):
             if i == 0:
-                on = self.first.train_winners(x, self._boost(0), activation.k)
+                on = self.first.train_winners(x, around.boost(self.winners[0]), activation.k)
             else:
                 on = self._choose(self.hidden[i - 1], outputs[-1], i, activation.k)
-            _count_wins(activation, on)
+            around.count_wins(activation, on)
             scale = self.keep(i, on.unit).masked_fill_(on.value == 0, 0)  # nothing for the padding
             outputs.append(Winners(on.unit, on.value * scale))
             scales.append(scale)
@@ -282,38 +284,21 @@ class SparseEngine:
         All that is written by hand begins at dL/dlogits, so any loss on logits will do.
         """
         inputs = list(map(Winners, batch.of_parts(on.unit), batch.of_parts(on.value)))
-        found = [
-            _logits(some, self.heads[p.head]) for some, p in zip(inputs, batch.parts, strict=True)
-        ]
-        logits = [some for some, _ in found]
+        heads = [self.heads[part.head] for part in batch.parts]
+        logits = [head.logits(some) for head, some in zip(heads, inputs, strict=True)]
         errors, loss = _errors(logits, labels, batch, losses)
-        for head in dict.fromkeys(part.head for part in batch.parts):
-            self.sgd.gradient(self.heads[head].weight).zero_()
-            self.sgd.gradient(self.heads[head].bias).zero_()
+        for head in dict.fromkeys(heads):
+            head.begin()
         back: dict[int, Tensor] = {}  # pictures that several heads see have one gradient
-        for some, part, error, (_, rows) in zip(inputs, batch.parts, errors, found, strict=True):
-            classifier = self.heads[part.head]
-            classes, units = classifier.weight.shape
-            where = some.unit.unsqueeze(2) + torch.arange(classes) * units  # [part, k, classes]
-            shares = some.value.unsqueeze(2) * error.unsqueeze(1)
-            gradient = self.sgd.gradients[classifier.weight]
-            gradient.view(-1).index_add_(0, where.flatten(), shares.flatten())
-            self.sgd.gradients[classifier.bias] += error.sum(0)
-            gradient = torch.einsum("bkc,bc->bk", rows, error)
+        for head, some, part, error in zip(heads, inputs, batch.parts, errors, strict=True):
+            gradient = head.backward(some, error)
             pictures = id(part.samples)
             back[pictures] = back[pictures] + gradient if pictures in back else gradient
         return logits, joined(list(back.values())), loss
 
     def _choose(self, layer: HiddenLayer, inputs: Winners, i: int, k: int) -> Winners:
         """The winners of hidden layer i; in bf16 no more than k, as in the first."""
-        return layer.winners(inputs, self._boost(i), k, break_ties=self.half)
-
-    def _boost(self, layer: int) -> Tensor | None:
-        """What multiplies the pre-activations when winners are picked [units]; None for ones."""
-        activation = self.winners[layer]
-        if not activation.boost_strength:
-            return None
-        return torch.exp(-activation.boost_strength * activation.duty_cycle)
+        return layer.winners(inputs, around.boost(self.winners[i]), k, break_ties=self.half)
 
     def _draw(self, layer: int, index: Tensor) -> Tensor:
         return dropout_factors(index.shape, self.dropout[layer])
@@ -329,6 +314,8 @@ def _errors(
             loss = objective(leaves, labels, batch, losses)
         found = torch.autograd.grad(loss, leaves, allow_unused=True, materialize_grads=True)
         return list(found), loss.detach()
+    if (compiled := around.errors(logits, labels, batch)) is not None:
+        return compiled
     errors = []
     for some, right, part in zip(logits, labels, batch.parts, strict=True):
         if not part.weight:
@@ -350,15 +337,3 @@ def _optimizer(exp: Experiment) -> Any:
 def _basis(exp: Experiment) -> Basis | None:
     found: Basis | None = _optimizer(exp).basis(exp)
     return found
-
-
-def _logits(inputs: Winners, classifier: Weights) -> tuple[Tensor, Tensor]:
-    """Logits [batch, classes], and the classifier's weights of the inputs [batch, k, classes]."""
-    rows = classifier.weight.t()[inputs.unit]
-    return torch.einsum("bk,bkc->bc", inputs.value, rows).add_(classifier.bias), rows
-
-
-def _count_wins(activation: KWinners, on: Winners) -> None:
-    wins = torch.zeros_like(activation.duty_cycle)
-    wins.index_add_(0, on.unit.flatten(), (on.value > 0).to(wins.dtype).flatten())
-    activation.count_wins(wins, len(on.unit))

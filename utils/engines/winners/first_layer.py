@@ -56,8 +56,14 @@ class FirstLayer(Protocol):
     def write_back(self) -> None:
         """Write the weights into the model."""
 
-    def refresh(self) -> None:
-        """Follow the weights, which were changed from outside."""
+    @property
+    def ratios(self) -> Tensor | None:
+        """What else than the matrix the layer depends on [units], if anything."""
+
+    def refresh(self, ratios: Tensor | None = None) -> None:
+        """Follow the weights, which were changed from outside; ratios: of a layer whose matrix was
+        the same.
+        """
 
 
 def first_layer(
@@ -75,7 +81,7 @@ def first_layer(
 class FullLayer:
     """float32 products, and SGD on all weights."""
 
-    matrix = None
+    matrix = ratios = None
 
     def __init__(self, weights: Weights, sgd: SGD) -> None:
         self.weights, self.sgd = weights, sgd
@@ -110,7 +116,7 @@ class FullLayer:
     def write_back(self) -> None:
         """Nothing: the model's weights are what is trained."""
 
-    def refresh(self) -> None:
+    def refresh(self, ratios: Tensor | None = None) -> None:
         """Nothing."""
 
 
@@ -120,6 +126,8 @@ class HalfLayer:
     exact: the bf16 products only find candidates, whose values are computed in float32 (see
     `screen`). Otherwise they are the values.
     """
+
+    ratios = None
 
     def __init__(
         self, weights: Weights, sgd: SGD, basis: Basis, *, exact: bool, grain: float
@@ -169,7 +177,7 @@ class HalfLayer:
         """Write the weights into the model."""
         self.weights.weight.copy_(self.matrix.weight())
 
-    def refresh(self) -> None:
+    def refresh(self, ratios: Tensor | None = None) -> None:
         """Follow the matrix in all its rows."""
         self.screen.refresh()
         self.between = None

@@ -13,7 +13,6 @@ from utils.engines.winners.lazy import LazyMatrix
 from utils.optimizers.momentum import SGD
 from utils.optimizers.sgd import Basis
 
-
 NO_MASK, NOTHING = np.empty(0, np.bool_), np.empty(0, np.float32)
 
 

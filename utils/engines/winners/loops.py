@@ -58,10 +58,8 @@ class _Cache(FunctionCache):
             LOG.warning("a compiled loop cannot be kept: %r", error)
 
 
-def _kernel(function: F, *flags: str) -> F:
-    """Compiled for the processor, with sums in whichever order is fastest on it."""
-    fastmath = {"contract", "reassoc", "nsz", *flags}
-    made = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
+def _compiled(function: F, fastmath: set[str]) -> F:
+    made: Any = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
     try:
         made._cache = _Cache(function)
     except RuntimeError as error:  # there is no folder to write to
@@ -69,9 +67,19 @@ def _kernel(function: F, *flags: str) -> F:
     return made
 
 
+def _kernel(function: F) -> F:
+    """Compiled for the processor, with sums in whichever order is fastest on it."""
+    return _compiled(function, {"contract", "reassoc", "nsz"})
+
+
+def _as_written(function: F) -> F:
+    """The same with every rounding that is written."""
+    return _compiled(function, set())
+
+
 def _finite(function: F) -> F:
     """The same for numbers that are finite, of which it may be faster to find the largest."""
-    return _kernel(function, "nnan")
+    return _compiled(function, {"contract", "reassoc", "nsz", "nnan"})
 
 
 # ---------------------------------------------------------------- the largest of a sample's values
@@ -81,15 +89,14 @@ def _finite(function: F) -> F:
 def _groups(ranks: Array, highest: Array) -> bool:
     """Of ranks [n], unit j of which is in group j % groups, the highest of each group; whether all
     are finite."""
-    n, groups = len(ranks), len(highest)
     strange = ranks[0] - ranks[0]
-    for j in range(n):
+    for j in range(len(ranks)):
         strange += ranks[j] - ranks[j]
     highest[:] = LOWEST
-    for start in range(0, n, groups):
-        for g in range(min(groups, n - start)):
-            rank = ranks[start + g]
-            highest[g] = rank if rank > highest[g] else highest[g]
+    for start in range(0, len(ranks), len(highest)):
+        some = ranks[start : start + len(highest)]
+        for g in range(len(some)):
+            highest[g] = some[g] if some[g] > highest[g] else highest[g]
     return strange == ZERO
 
 
@@ -262,19 +269,21 @@ def choose_bounded(
 
     sums int32 [batch, n]: the products of x and the weights as they are rounded. They bound every
     unit's rank from above. Units are looked at in falling order of their bounds, until the bounds
-    are below the k-th largest rank; ranks are of bias + mix[0] · (parts[0] + mix[1] · parts[1]) · x.
+    are below the k-th largest rank; the values are bias + mix[0] · (parts[0] + mix[1] · parts[1]) ·
+    x.
     """
     (batch, n), k, dtype = sums.shape, on[0].shape[1], bias.dtype
     bounds = np.empty((3, n), dtype)
     if not _bounds(x[0], grid, mix, bias, boost, facts, bounds):
         return False
+    constant, slope, reach = bounds
     ranks, highest = np.empty(n, dtype), np.empty(_groups_of(n), dtype)
     units, values, reached = np.empty(k + ROOM, np.int64), np.empty(k + ROOM), np.empty(k + ROOM)
     widest = mix[0] * facts[:, SIZE].max() * boost.max()
     for b in range(batch):
-        norm, off = x[1][b, 0], x[1][b, 1] * widest
+        norm, off, row = x[1][b, 0], x[1][b, 1] * widest, sums[b]
         for j in range(n):
-            ranks[j] = bounds[0, j] + off + bounds[1, j] * sums[b, j] + bounds[2, j] * norm
+            ranks[j] = constant[j] + off + slope[j] * np.float32(row[j]) + reach[j] * norm
         if not _groups(ranks, highest):
             return False
         count = 0
@@ -336,7 +345,7 @@ def _bears(facts: Array, inputs: int, half: bool) -> Any:
 
 @_kernel
 def _aim(first: Array, second: Array, ratio: Any, row: Array, half: bool, facts: Array) -> None:
-    """Which sum first + r · second to round where it is r = `ratio` now, which falls with every step.
+    """Which sum first + r · second to round, now that r is `ratio`, which falls with every step.
 
     The rounded row is good until the ratio is so far from r that the difference, beside rounding,
     is noticeable; so r is as far below it as that allows.
@@ -492,19 +501,94 @@ def add(
                 second[row, j] += gains[1] * share
 
 
-# ------------------------------------------------------------------------------- the classifier
+# ------------------------------------------------------------------------------- around the layers
+
+
+@_kernel
+def look(pixels: Array, rows: Array, order: Array, mean: Array, std: Array, x: Array) -> None:
+    """Pictures uint8 [n, pixels] as inputs x [batch, pixels]: those in `rows`, with pixels in this
+    order, on a scale of 0 to 1, less mean [channels] and in units of std [channels]."""
+    area = len(order) // len(std)
+    for b in range(len(rows)):
+        picture = pixels[rows[b]]
+        for c in range(len(std)):
+            scale, shift = np.float32(1) / (MOST * std[c]), mean[c] / std[c]
+            row, places = x[b, c * area : (c + 1) * area], order[c * area : (c + 1) * area]
+            for i in range(area):
+                row[i] = np.float32(picture[places[i]]) * scale - shift
+
+
+@_as_written
+def count_wins(unit: Array, value: Array, duty_cycle: Array, before: Array, span: Array) -> None:
+    """Move the duty cycle [n], an average over `before` samples, to one over `span` of them, with
+    those of winners [batch, k] whose values are above zero."""
+    wins = np.zeros_like(duty_cycle)
+    for b in range(len(unit)):
+        for i in range(unit.shape[1]):
+            if value[b, i] > ZERO:
+                wins[unit[b, i]] += np.float32(1)
+    for j in range(len(wins)):
+        duty_cycle[j] = (duty_cycle[j] * before[0] + wins[j]) / span[0]
+
+
+@_kernel
+def count(unit: Array, value: Array, found: Array) -> int:
+    """Add to found int64 [n] how often units [batch, k] have a value that is not zero; how many
+    there are in all."""
+    total = 0
+    for b in range(len(unit)):
+        for i in range(unit.shape[1]):
+            if value[b, i] != ZERO:
+                found[unit[b, i]] += 1
+                total += 1
+    return total
+
+
+@_kernel
+def step(weight: Array, gradient: Array, momentum: Array, settings: Array, nesterov: bool) -> None:
+    """The SGD step of weights [n] with the settings lr, momentum, weight decay; `momentum` [0]: it
+    has none."""
+    lr, keep, decay = settings
+    for i in range(len(weight)):
+        by = gradient[i] + decay * weight[i]
+        if len(momentum):
+            momentum[i] = keep * momentum[i] + by
+            by = by + keep * momentum[i] if nesterov else momentum[i]
+        weight[i] -= lr * by
 
 
 @_kernel
 def classify(unit: Array, value: Array, weight: Array, bias: Array, logits: Array) -> None:
     """bias [classes] + weight [classes, units] · what is on, into logits [batch, classes]."""
     for b in range(len(unit)):
-        for c in range(len(bias)):
-            logits[b, c] = bias[c]
+        logits[b] = bias
         for i in range(unit.shape[1]):
             if value[b, i] != ZERO:
                 for c in range(len(bias)):
                     logits[b, c] += value[b, i] * weight[c, unit[b, i]]
+
+
+@_kernel
+def cross_entropy(
+    logits: Array, labels: Array, outputs: int, weight: Array, error: Array, loss: Array
+) -> bool:
+    """Add weight[0] times the mean cross-entropy of the first so many outputs to loss [1]; its
+    gradient into error, like logits [batch, classes]. False for a label that is none of them."""
+    share = weight[0] / np.float32(len(logits))
+    for b in range(len(logits)):
+        right, row = labels[b], logits[b, :outputs]
+        if not 0 <= right < outputs:
+            return False
+        total, top = row[0] * ZERO, row.max()
+        for c in range(outputs):
+            error[b, c] = np.exp(row[c] - top)
+            total += error[b, c]
+        loss[0] += share * (np.log(total) + top - row[right])
+        for c in range(outputs):
+            error[b, c] *= share / total
+        error[b, right] -= share
+        error[b, outputs:] = ZERO
+    return True
 
 
 @_kernel

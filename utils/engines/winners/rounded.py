@@ -74,7 +74,7 @@ class RoundedLayer:
         """The SGD step for the gradient [batch, k] of the winners' pre-activations."""
         bias = self.sgd.gradient(self.weights.bias).zero_()
         bias.index_add_(0, winners.flatten(), gradient.flatten())
-        rescaled = self.matrix.step()
+        rescaled, self.moved = self.matrix.step(), True
         mask, factors = self.weights.zero_mask, self.sgd.factors.get(self.weights.weight)
         loops().descend(
             array(x),
@@ -111,17 +111,17 @@ class RoundedLayer:
         self.weights.weight.copy_(self.matrix.weight())
 
     def refresh(self, ratios: Tensor | None = None) -> None:
-        """Follow the matrix in all its rows; ratios [units]: of the parts that are to be rounded,
-        `ratios` of an earlier time."""
+        """Follow the matrix in all its rows; ratios: as they were, if it is as it was then."""
+        self.moved = aimed = ratios is not None
         if ratios is not None:
             self.facts[:, loops().RATIO] = ratios
-        facts, aimed = array(self.facts), ratios is not None
+        facts = array(self.facts)
         loops().round_rows(self._parts(), self._mix(), self._rounded(), facts, aimed)
 
     @property
-    def ratios(self) -> Tensor:
-        """Of the parts, in every row as it is rounded [units]: they tell how, to the bit."""
-        return self.facts[:, loops().RATIO]
+    def ratios(self) -> Tensor | None:
+        """Of the parts, in every row as it is rounded [units]; None: as `refresh` has them."""
+        return self.facts[:, loops().RATIO].clone() if self.moved else None
 
     def _parts(self) -> tuple[Array, Array]:
         """P and Q; without momentum P again, of which nothing is added."""
