@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from typing import Any
 
@@ -21,11 +25,32 @@ def loops() -> Any:
 @cache
 def _found() -> Any:
     try:
-        from utils.engines.winners import loops as found
+        with _in_a_hurry():
+            from utils.engines.winners import loops as found
+
+            found.load()
     except ImportError as error:
         LOG.info("the sparse engine is not compiled: %s", error)
         return None
     return found
+
+
+@contextmanager
+def _in_a_hurry() -> Iterator[None]:
+    """numba is imported in half of the time without collections of garbage, of which there is none,
+    and without SciPy's linear algebra, which no loop uses."""
+    collects, unused = gc.isenabled(), "scipy.linalg.cython_blas"
+    gc.disable()
+    hidden = unused not in sys.modules
+    if hidden:
+        sys.modules[unused] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        if hidden:
+            sys.modules.pop(unused)
+        if collects:
+            gc.enable()
 
 
 def array(tensor: Tensor) -> Array:

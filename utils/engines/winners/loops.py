@@ -9,11 +9,13 @@ k units reach the k-th largest value, and where a value is not finite.
 from __future__ import annotations
 
 from collections.abc import Callable
+from hashlib import sha256
 from typing import Any, TypeVar
 
 import numba
 import numpy as np
-from numba.core.caching import FunctionCache
+from numba.core.caching import FunctionCache, IndexDataCacheFile
+from numba.core.registry import cpu_target
 
 from utils.system.talk import LOG
 
@@ -36,8 +38,29 @@ BEARS_HALF = np.float32(2.0**-12)  # a quarter of what rounding to bf16 does
 LOWEST = -np.inf
 
 
+def load() -> None:
+    """Load what the first call of a loop would."""
+    cpu_target.typing_context.refresh()
+    cpu_target.target_context.refresh()
+
+
+class _Files(IndexDataCacheFile):
+    """numba's, with names by which processes that compile at the same time get their own."""
+
+    def save(self, key: Any, data: Any) -> None:
+        """Keep what was compiled for a key."""
+        name = sha256(repr(key).encode()).hexdigest()[:16]
+        name = self._data_name_pattern.format(number=int(name, 16))
+        self._save_data(name, data)
+        self._save_index(self._load_index() | {key: name})
+
+
 class _Cache(FunctionCache):
     """numba's, of which a fault costs the time of compiling and nothing else."""
+
+    def __init__(self, function: Any) -> None:
+        super().__init__(function)
+        self._cache_file.__class__ = _Files
 
     def load_overload(self, sig: Any, target_context: Any) -> Any:
         """What was compiled before for such arguments; None: compile it."""
