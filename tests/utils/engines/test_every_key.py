@@ -308,6 +308,7 @@ def engines_of(
             if name == "sparse" and way != "rounded":
                 patch.setattr(compiled, "_found", lambda: None)
             patch.setattr(first_layer, "SCREENED", 4)
+            patch.setattr(first_layer, "ROUNDED", 4)
             torch.manual_seed(exp.seed)
             try:
                 yield way, engine_of(replace(exp, engine=name), stream)

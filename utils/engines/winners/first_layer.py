@@ -1,7 +1,8 @@
 """The first layer of a k-winner network: its input is dense, but few of its units matter.
 
-Two ways, for processors without and with fast bf16 products (`first_layer` chooses). In both,
-winners come out, and gradients of winners go in.
+Three ways, of which `first_layer` chooses: all in float32; for processors with fast bf16 products,
+with torch's operations alone; and `rounded`, for those with fast int8 products, in compiled loops.
+In all of them winners come out, and gradients of winners go in.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from utils.optimizers.momentum import SGD
 from utils.optimizers.sgd import Basis
 from utils.system.runtime import has_fast_bf16, has_fast_int8
 
-SCREENED = 256  # exact values are cheap where at most one unit in so many wins
+SCREENED = 256  # exact values are cheap where at most one unit in so many wins,
+ROUNDED = 32  # and in compiled loops, one at a time, until here
 
 
 class FirstLayer(Protocol):
@@ -70,10 +72,13 @@ def first_layer(
     weights: Weights, sgd: SGD, basis: Basis, *, half: bool, k: int, grain: float
 ) -> FirstLayer:
     """The way that is fastest here for k winners; half: products in bf16; grain as in `Screen`."""
-    few = k * SCREENED <= len(weights.weight)
-    if loops() is not None and (half or (has_fast_int8() and few)):
-        return RoundedLayer(weights, sgd, basis, half=half, grain=grain)
-    if half or (has_fast_bf16() and few):
+    units, inputs = weights.weight.shape
+    if loops() is not None:
+        # torch's int8 product is wrong for a single input.
+        whole = has_fast_int8() and k * ROUNDED <= units and inputs > 1
+        if half or whole:
+            return RoundedLayer(weights, sgd, basis, half=half, grain=grain)
+    elif half or (has_fast_bf16() and k * SCREENED <= units):
         return HalfLayer(weights, sgd, basis, exact=not half, grain=grain)
     return FullLayer(weights, sgd)
 

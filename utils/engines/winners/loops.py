@@ -35,7 +35,7 @@ SUMS = np.float32(2.0**-22)  # by which float32 sums are off, at most, for each 
 MARGIN = np.float32(1.001)  # of norms computed in float32
 BEARS = np.float32(0.5 / 12**0.5)  # half of what rounding to whole levels changes
 BEARS_HALF = np.float32(2.0**-12)  # a quarter of what rounding to bf16 does
-LOWEST = -np.inf
+ENDLESS, LOWEST = np.float32(np.inf), np.float32(-np.inf)
 
 
 def load() -> None:
@@ -112,15 +112,15 @@ def _finite(function: F) -> F:
 def _groups(ranks: Array, highest: Array) -> bool:
     """Of ranks [n], unit j of which is in group j % groups, the highest of each group; whether all
     are finite."""
-    strange = ranks[0] - ranks[0]
+    strange = 0
     for j in range(len(ranks)):
-        strange += ranks[j] - ranks[j]
+        strange += not abs(ranks[j]) < ENDLESS
     highest[:] = LOWEST
     for start in range(0, len(ranks), len(highest)):
         some = ranks[start : start + len(highest)]
         for g in range(len(some)):
             highest[g] = some[g] if some[g] > highest[g] else highest[g]
-    return strange == ZERO
+    return strange == 0
 
 
 @_kernel
@@ -527,7 +527,7 @@ def add(
 # ------------------------------------------------------------------------------- around the layers
 
 
-@_kernel
+@_as_written
 def look(pixels: Array, rows: Array, order: Array, mean: Array, std: Array, x: Array) -> None:
     """Pictures uint8 [n, pixels] as inputs x [batch, pixels]: those in `rows`, with pixels in this
     order, on a scale of 0 to 1, less mean [channels] and in units of std [channels]."""

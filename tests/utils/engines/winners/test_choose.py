@@ -9,9 +9,19 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from models.functional import kwinners
+from utils.engines.winners import choose as choices
+from utils.engines.winners import compiled
 from utils.engines.winners.choose import GROUP, Winners, choose, choose_among, largest
 
 WIDTHS = st.integers(2, 40) | st.sampled_from([GROUP, 8 * GROUP, 16 * GROUP, 16 * GROUP + 1])
+
+
+@pytest.fixture(autouse=True, params=["compiled", "torch"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiled, wherever few win, and not."""
+    monkeypatch.setattr(choices, "FEW", 1)
+    if request.param == "torch":
+        monkeypatch.setattr(compiled, "_found", lambda: None)
 
 
 def values_of(batch: int, n: int, seed: int, ties: bool) -> Tensor:
