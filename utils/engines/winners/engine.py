@@ -30,6 +30,7 @@ from utils.engines.mixed import PLAIN, plain
 from utils.engines.winners import around
 from utils.engines.winners.choose import Winners
 from utils.engines.winners.classifier import make_classifier
+from utils.engines.winners.compiled import loops
 from utils.engines.winners.first_layer import first_layer
 from utils.engines.winners.hidden_layer import HiddenLayer, hidden_layer
 from utils.engines.winners.lazy import LazyMatrix
@@ -53,7 +54,7 @@ class SparseEngine:
         assert basis is not None, "`declines` is asked first"
         self.exp, self.stream, self._model = exp, stream, model
         self.device, self.units = torch.device("cpu"), model.units
-        self.why_not_faster = ""
+        self.why_not_faster = "" if loops() is not None else "numba, which compiles it, is missing"
         self.sgd = around.make_sgd(exp)
         first, *others = [Weights.of(block.linear) for block in model.blocks]
         self.winners, self.half = winner_layers(model), exp.precision == "bf16"
