@@ -538,7 +538,9 @@ def look(pixels: Array, rows: Array, order: Array, mean: Array, std: Array, x: A
             scale, shift = np.float32(1) / (MOST * std[c]), mean[c] / std[c]
             row, places = x[b, c * area : (c + 1) * area], order[c * area : (c + 1) * area]
             for i in range(area):
-                row[i] = np.float32(picture[places[i]]) * scale - shift
+                row[i] = picture[places[i]]
+            for i in range(area):
+                row[i] = row[i] * scale - shift
 
 
 @_as_written
