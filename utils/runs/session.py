@@ -62,6 +62,7 @@ class Session:
         self.methods, self.place = methods, Place()
         self.record = empty_record(exp, stream, engine.model)
         self.meta = facts(engine.device, exp.seed, stream.source, times.now())
+        self.meta["together"] = 1
         if isinstance(engine, RemoteEngine):
             self.meta |= engine.facts
         self.meta |= {"engine": engine.name, "code": code_digest(uses(exp)), "data": stream.data}
@@ -307,7 +308,8 @@ class Session:
         """What the last bits of numbers depend on."""
         name = str(self.meta["device_name"])
         # The sums of a stack depend on how many are in it.
-        stack = {"together": str(self.meta["together"])} if "together" in self.meta else {}
+        count = int(str(self.meta["together"]))
+        stack = {"together": str(count)} if count > 1 else {}
         kind = str(self.meta["device"]).partition(":")[0]
         return (
             {"device": kind, "machine": name, "engine": self.engine.name}
