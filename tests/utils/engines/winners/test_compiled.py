@@ -90,6 +90,7 @@ def test_a_hidden_layer(
     batch, n, m = (data.draw(st.integers(1, most)) for most in (6, 40, 600))
     k = data.draw(st.integers(1, max(m // 16, 1)))
     before = data.draw(st.integers(1, n))
+    ties = ties and not momentum[0]  # weights in two parts are rounded, and ties with them
     generator = torch.Generator().manual_seed(seed)
     weights = weights_of(generator, m, n, masked=masked, ties=ties)
     boost = torch.rand(m, generator=generator) if data.draw(st.booleans()) else None
@@ -100,7 +101,7 @@ def test_a_hidden_layer(
         if scaled:
             sgd.factors = {mine.weight: torch.full_like(mine.weight, 0.5)}
         layers.append(kind(mine, sgd, basis))
-    for _ in range(3):
+    for _ in range(1 if ties else 3):
         inputs = winners_of(generator, batch, n, before, ties)
         found = [layer.winners(inputs, boost, k, break_ties=False) for layer in layers]
         one, two = (on(winners, m) for winners in found)
