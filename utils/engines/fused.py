@@ -14,7 +14,7 @@ from exps.config import Experiment
 from models.network import Network
 from models.sparse_weights import SparseWeightsBase
 from utils.engines.autograd import AutogradEngine
-from utils.engines.compiled.rectified import put_in
+from utils.engines.compiled.rectified import has_places, put_in
 from utils.system.runtime import has_triton
 
 M = TypeVar("M", bound=nn.Module)
@@ -23,8 +23,9 @@ Masked = list[tuple[nn.Parameter, Tensor]]
 
 class FusedEngine(AutogradEngine):
     """Trains any network, with a fused optimiser, channels-last convolutions and no masked copies
-    of weights; on a CPU with numba what is between convolutions, and layers few of whose many
-    weights are there, by compiled loops, which take their pictures channel by channel.
+    of weights. What follows a convolution is one layer: on a GPU with Triton by a kernel, on a CPU
+    with numba by compiled loops, which take their pictures channel by channel, as convolutions in
+    float32 do on a GPU; there layers few of whose many weights are there are loops as well.
 
     Weights that a mask holds at zero are zero already; masking their gradient keeps them there.
     """
@@ -35,21 +36,22 @@ class FusedEngine(AutogradEngine):
     def __init__(
         self, exp: Experiment, model: Network, stream: TaskStream, device: torch.device
     ) -> None:
-        super().__init__(exp, model, stream, device)
+        loops = device.type == "cpu" and find_spec("numba") is not None
+        kernels = device.type == "cuda" and has_triton(device)
+        # Before the optimiser is made, whose memory has the form of the parameters.
+        in_order = has_places(model) and (loops or (kernels and exp.precision == "fp32"))
+        self.format = torch.contiguous_format if in_order else torch.channels_last
+        super().__init__(exp, model.to(memory_format=self.format), stream, device)
         self.masked: Masked = []
         self.net = without_masks(self.model, self.masked)
-        self.format = torch.channels_last
-        if device.type == "cpu" and find_spec("numba"):
+        if loops:
             from utils.engines.compiled.layers import with_loops
 
-            self.format, self.masked = with_loops(self.net, self.masked)
-        if device.type == "cuda" and has_triton(device):
+            self.masked = with_loops(self.net, self.masked)
+        if kernels:
             from utils.engines.compiled.on_gpu import OnGpu
 
             put_in(self.net, OnGpu)
-            if exp.precision == "fp32":  # of convolutions in float32 those are faster
-                self.format = torch.contiguous_format
-        self.model.to(memory_format=self.format)
 
     def _mask_gradients(self) -> None:
         for weight, zero in self.masked:

@@ -127,11 +127,11 @@ class SparseLinear(nn.Module):
         )
 
 
-def with_loops(net: nn.Module, masked: Masked) -> tuple[torch.memory_format, Masked]:
-    """Put such layers into a copy of a network that masks nothing by itself; in which format it
-    then takes pictures, and the weights that still are to be masked."""
+def with_loops(net: nn.Module, masked: Masked) -> Masked:
+    """Put such layers into a copy of a network that masks nothing by itself; the weights that still
+    are to be masked."""
     masks = dict[Tensor, Tensor](masked)
-    form = torch.contiguous_format if put_in(net, Loops) else torch.channels_last
+    put_in(net, Loops)
     for module in list(net.modules()):
         for name, child in module._modules.items():
             weight = getattr(child, "weight", None)
@@ -139,4 +139,4 @@ def with_loops(net: nn.Module, masked: Masked) -> tuple[torch.memory_format, Mas
             if type(child) is nn.Linear and mask is not None and SparseLinear.pays(child, mask):
                 module._modules[name] = SparseLinear(child, mask)
                 del masks[child.weight]
-    return form, [(weight, mask) for weight, mask in masked if weight in masks]
+    return [(weight, mask) for weight, mask in masked if weight in masks]

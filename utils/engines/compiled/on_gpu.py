@@ -69,6 +69,7 @@ class _Rectified(Function):
             channels, positions, k, of_batch, of_channel, of_position, least, factor,
             WINNERS=boost is not None, EXACT=exact, DROP=dropping,
             CHANNELS=triton.next_power_of_2(channels), TILE=POSITIONS,
+            num_warps=1,  # a lane holds all channels of a position, and counts alone
         )  # fmt: skip
         ctx.save_for_backward(passes)
         ctx.factor = factor

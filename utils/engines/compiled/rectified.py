@@ -9,6 +9,7 @@ from models.blocks import Block
 from models.dropout import Dropout, draws
 from models.functional import is_coarse
 from models.k_winners import KWinners2d
+from models.sparse_weights import SparseWeightsBase
 
 
 class Rectified(nn.Module):
@@ -67,15 +68,20 @@ def parts_of(block: Block) -> tuple[KWinners2d | None, Dropout] | None:
         case [nn.ReLU(), KWinners2d() as winners] if winners.local:
             plain = type(winners) is KWinners2d and not (winners.relu or winners.inplace)
             return (winners, block.dropout) if plain else None
-    plain = type(block.activation) is nn.ReLU and type(block.linear) is nn.Conv2d
+    masked = isinstance(block.linear, SparseWeightsBase)
+    layer = block.linear.module if masked else block.linear
+    plain = type(block.activation) is nn.ReLU and type(layer) is nn.Conv2d
     return (None, block.dropout) if plain else None
 
 
-def put_in(net: nn.Module, kind: type[Rectified]) -> bool:
-    """Put such layers into a copy of a network; whether there was a place for one."""
-    found = False
+def has_places(net: nn.Module) -> bool:
+    """Whether there is a block in which one layer can take their place."""
+    return any(isinstance(m, Block) and parts_of(m) is not None for m in net.modules())
+
+
+def put_in(net: nn.Module, kind: type[Rectified]) -> None:
+    """Put such layers into a copy of a network."""
     for module in list(net.modules()):
         if isinstance(module, Block) and (parts := parts_of(module)):
-            module.activation, found = kind(*parts), True
+            module.activation = kind(*parts)
             module._modules["dropout"] = nn.Identity()
-    return found

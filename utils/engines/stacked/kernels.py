@@ -563,18 +563,19 @@ def _update_winners(
         total = tl.zeros([CLASSES], tl.float32)
         for start in range(0, n * K, ENTRIES):
             entry = start + tl.arange(0, ENTRIES)
-            inside, place = entry < n * K, s * B * K + entry
-            its = tl.load(unit + place, mask=inside, other=-1) == u
-            if tl.sum(its.to(tl.int32), 0) > 0:
-                value = tl.load(raw + place, mask=its, other=0.0)
-                kept = value * tl.load(scale + place, mask=its, other=0.0)
-                slope += tl.sum(tl.load(gradient + place, mask=its, other=0.0), 0)
-                wins += tl.sum((value > 0).to(tl.float32), 0)
-                on += tl.sum((kept != 0).to(tl.int32), 0)
+            its = tl.load(unit + s * B * K + entry, mask=entry < n * K, other=-1) == u
+            at = tl.min(tl.where(its, entry, 0x7FFFFFFF), 0)
+            for _ in range(tl.sum(its.to(tl.int32), 0)):
+                place = s * B * K + at
+                value = tl.load(raw + place)
+                kept = value * tl.load(scale + place)
+                slope += tl.load(gradient + place)
+                wins += (value > 0).to(tl.float32)
+                on += (kept != 0).to(tl.int32)
                 if HEAD:
-                    at = (s * B + entry // K)[:, None] * C + c[None, :]
-                    wrong = tl.load(error + at, mask=its[:, None] & (c < C)[None, :], other=0.0)
-                    total += tl.sum(kept[:, None] * wrong, 0)
+                    wrong = tl.load(error + (s * B + at // K) * C + c, mask=c < C, other=0.0)
+                    total += kept * wrong
+                at = tl.min(tl.where(its & (entry > at), entry, 0x7FFFFFFF), 0)
         place = s * N + u
         span = tl.load(seen + s * L) + n
         span = tl.minimum(span, tl.maximum(tl.minimum(period, counted * n), n)).to(tl.float32)
@@ -651,14 +652,13 @@ def update_winners(
     momentum = layer.bias if layer.bias_momentum is None else layer.bias_momentum
     assert layer.seen is not None
     head, classes, members = _head(heads, layer.bias)
-    most = max(triton.next_power_of_2(classes), 16)
     _update_winners[layer.units, size](
         on.unit, on.raw, on.scale, on.gradient, flow.error, layer.bias, momentum, layer.duty,
         layer.seen, flow.count, *head, queue.head, counts.unit_on,
         batch, layer.units, k, classes, members, layer.seen.stride(0), layer.period, COUNTED,
         *sgd[:3], HEAD=heads is not None, STATS=counts.stats, MOMENTUM=sgd.momentum > 0,
-        NESTEROV=sgd.nesterov, ENTRIES=max(8192 // most, 32),
-        CLASSES=most, PICTURES=64, num_warps=4 if heads is not None else 1,
+        NESTEROV=sgd.nesterov, ENTRIES=512,
+        CLASSES=triton.next_power_of_2(classes), PICTURES=64, num_warps=1,
     )  # fmt: skip
 
 

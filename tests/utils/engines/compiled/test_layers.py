@@ -176,7 +176,7 @@ def test_where_it_takes_a_layers_place(monkeypatch: pytest.MonkeyPatch) -> None:
     sparse, dense = nn.Linear(40, 10), nn.Linear(40, 10)
     net = nn.Sequential(sparse, dense)
     masked = [(sparse.weight, torch.rand(10, 40) > 0.1), (dense.weight, torch.rand(10, 40) > 0.8)]
-    _, left = with_loops(net, masked)
+    left = with_loops(net, masked)
     assert isinstance(net[0], SparseLinear) and net[1] is dense
     assert [weight is dense.weight for weight, _ in left] == [True]
     watched = block(4, percent_on=0.5)
