@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
+from importlib.util import find_spec
 from itertools import chain, combinations
 from typing import Any
 
@@ -247,12 +248,17 @@ def same_dropout() -> Iterator[Callable[[int], None]]:
         shape = torch.Size((len(unit), self.winners[layer].n))
         return factors(shape, self.dropout[layer]).gather(1, unit)
 
+    def draws(shape: torch.Size, p: float) -> tuple[Tensor, int, float]:
+        return (factors(shape, p) > 0).short(), 1, 1 / (1 - p)
+
     def at(step: int) -> None:
         nonlocal now
         now = step
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Dropout, "forward", forward)
+        if find_spec("numba"):
+            patch.setattr("utils.engines.compiled.layers.draws", draws)
         patch.setattr(SparseEngine, "_draw", draw)
         yield at
 

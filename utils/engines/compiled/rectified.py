@@ -11,16 +11,21 @@ from models.functional import is_coarse
 from models.k_winners import KWinners2d
 from models.sparse_weights import SparseWeightsBase
 
+PRECISIONS = torch.float32, torch.bfloat16  # of pictures; others are left to the plain layers
+
 
 class Rectified(nn.Module):
     """ReLU, k-winners over the channels if there are any, and dropout, of pictures."""
 
-    def __init__(self, winners: KWinners2d | None, dropout: Dropout) -> None:
+    def __init__(self, activation: nn.Module, winners: KWinners2d | None, dropout: Dropout) -> None:
         super().__init__()
-        self.winners, self.dropout = winners, dropout
+        self.activation, self.winners, self.dropout = activation, winners, dropout
 
     def forward(self, x: Tensor) -> Tensor:
         """x [batch, channels, height, width] -> the same shape."""
+        if x.dtype not in PRECISIONS:
+            plain: Tensor = self.dropout(self.activation(x))
+            return plain
         layer, again = self.winners, True
         boost, k, exact = None, x.shape[1], False
         if layer is not None:
@@ -32,7 +37,7 @@ class Rectified(nn.Module):
                 again, state = layer.passes.before(x, state)
             boost = torch.exp(-state[1] * state[0]).flatten()
         drawn, least, factor = None, 0, 1.0
-        if self.dropout.training and self.dropout.p:
+        if self.dropout.training:
             drawn, least, factor = draws(x.shape, self.dropout.p, x.device)
         factor = torch.tensor(factor).to(x.dtype).item()
         y, wins = self.rectified(x, boost, k, exact, drawn, least, factor)
@@ -58,20 +63,20 @@ class Rectified(nn.Module):
         raise NotImplementedError
 
 
-def parts_of(block: Block) -> tuple[KWinners2d | None, Dropout] | None:
-    """The k-winners, if there are any, and the dropout that follow the convolution of a block; None
-    where one layer cannot take their place."""
+def parts_of(block: Block) -> tuple[nn.Module, KWinners2d | None, Dropout] | None:
+    """The activation, its k-winners, if there are any, and the dropout that follow the convolution
+    of a block; None where one layer cannot take their place."""
     modules = list(block.modules())
     if type(block.dropout) is not Dropout or any(m._forward_hooks for m in modules):
         return None
     match list(block.activation) if isinstance(block.activation, nn.Sequential) else []:
         case [nn.ReLU(), KWinners2d() as winners] if winners.local:
             plain = type(winners) is KWinners2d and not (winners.relu or winners.inplace)
-            return (winners, block.dropout) if plain else None
+            return (block.activation, winners, block.dropout) if plain else None
     masked = isinstance(block.linear, SparseWeightsBase)
     layer = block.linear.module if masked else block.linear
     plain = type(block.activation) is nn.ReLU and type(layer) is nn.Conv2d
-    return (None, block.dropout) if plain else None
+    return (block.activation, None, block.dropout) if plain else None
 
 
 def has_places(net: nn.Module) -> bool:

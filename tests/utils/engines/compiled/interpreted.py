@@ -33,7 +33,7 @@ def interpret() -> None:
             ):
                 compare(dtype, form, channels, share, p)
     x = torch.randn(2, 3, 4, 4).requires_grad_()
-    OnGpu(None, Dropout(0.0))(x).sum().backward()  # ReLU alone
+    OnGpu(nn.ReLU(), None, Dropout(0.0))(x).sum().backward()  # ReLU alone
     assert x.grad is not None and x.grad.equal((x > 0).float())
 
 
@@ -43,7 +43,7 @@ def compare(
     """One layer, a few steps; values that tie are among them."""
     plain = KWinners2d(channels, share, boost_strength=1.3, local=True)
     fast = KWinners2d(channels, share, boost_strength=1.3, local=True)
-    layer = OnGpu(fast, Dropout(p))
+    layer = OnGpu(nn.Sequential(nn.ReLU(), fast), fast, Dropout(p))
     for _ in range(3):
         x = torch.randn(3, channels, 9, 7).to(dtype)
         x[0, :, 0, 0] = 0.5

@@ -67,7 +67,7 @@ def test_the_same_numbers_to_the_bit(
             for one, other in zip(passed(plain, x, step), passed(fast, x, step), strict=True):
                 assert torch.equal(one, other)
     for name, buffer in plain.named_buffers():
-        found = dict(fast.named_buffers())[name.replace("activation.1", "activation.winners")]
+        found = dict(fast.named_buffers())[name.replace("activation", "activation.activation")]
         assert torch.equal(buffer, found), name
 
 
@@ -77,6 +77,14 @@ def test_without_winners() -> None:
         x = torch.randn(3, 6, 5, 5)
         for a, b in zip(passed(one, x, 1), passed(other, x, 1), strict=True):
             assert torch.equal(a, b)
+
+
+def test_other_precisions_are_left_to_the_layers() -> None:
+    plain, fast = both(block(6, percent_on=0.5, dropout=0.0))
+    x = torch.randn(3, 6, 5, 5, dtype=torch.float64)
+    for a, b in zip(passed(plain, x, 1), passed(fast, x, 1), strict=True):
+        assert a.dtype == torch.float64
+        assert torch.equal(a, b)
 
 
 @pytest.mark.parametrize("k", [1, 7, 19])
