@@ -20,6 +20,7 @@ PARTS = 16  # of the work: neither it nor any sum depends on the number of threa
 SPAN = 1024  # positions whose values of all channels stay in the cache
 TILE, LANES = 128, 16  # samples that are computed at once, in vectors of so many
 BLOCK = 1024  # inputs whose values of TILE samples stay in the cache
+ROWS = 8  # of weights that are read side by side, so that what is kept of them is read in runs
 # What it makes is not called as numba's own types say.
 _inline: Callable[[Callable[..., Any]], Any] = intrinsic
 _INFINITE = np.uint32(0x7F800000)  # the bits of float32; a NaN has larger ones
@@ -324,22 +325,24 @@ def structure(there: Any) -> Structure:
 @njit(nogil=True, cache=True)
 def gather(part: int, w: Any, s: Any, values: Any) -> None:
     """values[n] = the n-th weight that is there, of a part of the outputs."""
-    for o in range(part, w.shape[0], PARTS):
-        for block in range(s.rows.shape[0]):
-            there = w[o, block * BLOCK :]
-            for n in range(s.rows[block, o], s.rows[block, o + 1]):
-                values[n] = there[s.columns[n]]
+    for first in range(part * ROWS, len(w), PARTS * ROWS):
+        for block in range(len(s.rows)):
+            for o in range(first, min(first + ROWS, len(w))):
+                there = w[o, block * BLOCK : (block + 1) * BLOCK]
+                for n in range(s.rows[block, o], s.rows[block, o + 1]):
+                    values[n] = there[s.columns[n]]
 
 
 @njit(nogil=True, cache=True)
 def scatter(part: int, values: Any, s: Any, w: Any) -> None:
     """The reverse, with zeros in between."""
-    for o in range(part, w.shape[0], PARTS):
-        w[o] = 0
-        for block in range(s.rows.shape[0]):
-            there = w[o, block * BLOCK :]
-            for n in range(s.rows[block, o], s.rows[block, o + 1]):
-                there[s.columns[n]] = values[n]
+    for first in range(part * ROWS, len(w), PARTS * ROWS):
+        for block in range(len(s.rows)):
+            for o in range(first, min(first + ROWS, len(w))):
+                there = w[o, block * BLOCK : (block + 1) * BLOCK]
+                there[:] = 0
+                for n in range(s.rows[block, o], s.rows[block, o + 1]):
+                    there[s.columns[n]] = values[n]
 
 
 @njit(nogil=True, cache=True)
