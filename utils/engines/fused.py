@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from importlib.util import find_spec
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from models.network import Network
 from models.sparse_weights import SparseWeightsBase
 from utils.engines.autograd import AutogradEngine
 from utils.engines.compiled.rectified import has_places, put_in
+from utils.optimizers.momentum import SGD
 from utils.system.runtime import has_triton
 
 M = TypeVar("M", bound=nn.Module)
@@ -43,6 +44,7 @@ class FusedEngine(AutogradEngine):
         self.format = torch.contiguous_format if in_order else torch.channels_last
         super().__init__(exp, model.to(memory_format=self.format), stream, device)
         self.masked: Masked = []
+        self.sparse: list[Any] = []  # layers that hold their gradient themselves
         self.net = without_masks(self.model, self.masked)
         if loops:
             from utils.engines.compiled.layers import with_loops
@@ -52,6 +54,22 @@ class FusedEngine(AutogradEngine):
             from utils.engines.compiled.on_gpu import OnGpu
 
             put_in(self.net, OnGpu)
+
+    def _update(self) -> None:
+        """Step all parameters that have a gradient, and sparse layers by what they have of it."""
+        super()._update()
+        for layer in self.sparse:
+            assert isinstance(self.optimizer, SGD)
+            weight = layer.layer.weight
+            momenta = self.optimizer.momentum(weight) if self.exp.momentum else None
+            layer.descend(momenta, self.optimizer.settings)
+
+    def steps_alone(self) -> None:
+        """No method looks at gradients or adds to them: sparse layers need not make them whole."""
+        if isinstance(self.optimizer, SGD):
+            self.sparse = [module for module in self.net.modules() if hasattr(module, "compact")]
+            for layer in self.sparse:
+                layer.compact = True
 
     def _mask_gradients(self) -> None:
         for weight, zero in self.masked:

@@ -71,27 +71,32 @@ class Loops(Rectified):
 
 class _Product(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, s: Structure) -> Tensor:
-        values, sums = torch.empty(len(s.columns)), torch.empty(PARTS, len(weight), TILE)
-        in_parts(kernels.gather, array(weight), s, array(values))
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, layer: SparseLinear) -> Tensor:
+        s, values, sums = layer.structure, layer.values, torch.empty(PARTS, len(weight), TILE)
         y = torch.empty(len(x), len(weight), dtype=x.dtype)
         for some, out in zip(x.split(TILE), y.split(TILE), strict=True):
             in_parts(kernels.product, array(some), array(values), s, array(sums))
             out.copy_(sums.sum(0)[:, : len(some)].t() + bias)
-        ctx.save_for_backward(x, values)
-        ctx.structure = s
+        ctx.save_for_backward(x)
+        ctx.layer, ctx.seen = layer, layer.seen
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        (x, values), s = ctx.saved_tensors, ctx.structure
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, Tensor | None, Tensor, None]:
+        (x,), layer = ctx.saved_tensors, ctx.layer
+        if ctx.seen != layer.now():
+            raise RuntimeError("the weights have changed between a pass and its gradient")
+        s, values = layer.structure, layer.values
         dx, slopes = torch.empty_like(x), torch.zeros_like(values)
         for some, due, found in zip(*(t.split(TILE) for t in (x, dy, dx)), strict=True):
             turned = torch.zeros(dy.shape[1], TILE)
             turned[:, : len(due)] = due.t()
             parts = (array(t) for t in (turned, found, slopes))
             in_parts(kernels.gradients, array(some), array(values), s, *parts)
+        if layer.compact:
+            layer.slopes = slopes
+            return dx, None, dy.float().sum(0), None
         dw = torch.empty(dy.shape[1], x.shape[1])
         in_parts(kernels.scatter, array(slopes), s, array(dw))
         return dx, dw, dy.float().sum(0), None
@@ -99,20 +104,49 @@ class _Product(Function):
 
 class SparseLinear(nn.Module):
     """nn.Linear, reading the weights alone that no mask hides. Those hidden have a gradient of
-    exactly zero."""
+    exactly zero.
+
+    compact: the weight has no gradient; `descend` has it, and takes the step of SGD.
+    """
+
+    structure: Structure
+    values: Tensor  # the weights that are there
 
     def __init__(self, layer: nn.Linear, zero_mask: Tensor) -> None:
         super().__init__()
-        self.layer, self.zero_mask, self.seen = layer, zero_mask, -1
+        self.layer, self.zero_mask = layer, zero_mask
+        self.seen, self.compact = (-1, -1), False
+        self.slopes: Tensor | None = None
+
+    def now(self) -> tuple[int, int]:
+        """The versions of mask and weight."""
+        return self.zero_mask._version, self.layer.weight._version
+
+    def descend(self, momenta: Tensor | None, settings: dict[str, Any]) -> None:
+        """A step of SGD with these settings, if there was a gradient; momenta: of all weights."""
+        if self.slopes is None:
+            return
+        names = ("lr", "momentum", "weight_decay")
+        sgd = np.array([settings[name] for name in names], np.float32)
+        momenta = torch.empty(0, 0) if momenta is None else momenta
+        parts = (array(t) for t in (self.layer.weight, momenta, self.values))
+        slopes, nesterov = array(self.slopes), settings["nesterov"]
+        in_parts(kernels.descend, slopes, self.structure, *parts, sgd, nesterov)
+        self.slopes = None
 
     def forward(self, x: Tensor) -> Tensor:
         """x [batch, inputs] -> [batch, outputs]."""
         mask, weight = self.zero_mask, self.layer.weight
-        if self.seen != mask._version:
-            self.seen, self.structure = mask._version, kernels.structure(~mask.numpy())
+        if self.seen[0] != mask._version:
+            self.structure = kernels.structure(~mask.numpy())
+        # What `descend` writes is no other version, but neither is what torch's fused SGD writes.
+        if not self.compact or self.seen != self.now():
+            self.seen = self.now()
+            self.values = torch.empty(len(self.structure.columns))
+            in_parts(kernels.gather, array(weight), self.structure, array(self.values))
         if torch.is_autocast_enabled("cpu"):
             x = x.to(torch.get_autocast_dtype("cpu"))
-        return _Product.apply(x.contiguous(), weight, self.layer.bias, self.structure)
+        return _Product.apply(x.contiguous(), weight, self.layer.bias, self)
 
     @staticmethod
     def pays(layer: nn.Linear, zero_mask: Tensor) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from models.blocks import Block
 from models.k_winners import KWinners2d
 from utils.engines.compiled import layers
 from utils.engines.compiled.layers import Loops, SparseLinear, with_loops
+from utils.optimizers.momentum import SGD
 
 FORMS = [(torch.float32, 0.0), (torch.bfloat16, 2e-2)]
 
@@ -191,3 +193,46 @@ def test_where_it_takes_a_layers_place(monkeypatch: pytest.MonkeyPatch) -> None:
     watched.activation.register_forward_hook(lambda *_: None)
     with_loops(nn.Sequential(watched), [])
     assert isinstance(watched.activation, nn.Sequential)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+@pytest.mark.parametrize("nesterov", [False, True])
+@pytest.mark.parametrize("weight_decay", [0.0, 0.01])
+def test_a_sparse_layer_takes_the_step_of_sgd_itself(
+    monkeypatch: pytest.MonkeyPatch,
+    experiment: Callable,
+    momentum: float,
+    nesterov: bool,
+    weight_decay: float,
+) -> None:
+    """The weights after some steps, also when they are written to in between."""
+    monkeypatch.setattr(layers, "LARGE", 0)
+    nesterov = nesterov and momentum > 0
+    exp = experiment(lr=0.1, momentum=momentum, nesterov=nesterov, weight_decay=weight_decay)
+    torch.manual_seed(0)
+    one = nn.Linear(50, 20)
+    mask = torch.rand(20, 50) > 0.15
+    one.weight.data.masked_fill_(mask, 0)
+    other, found = copy.deepcopy(one), []
+    for layer, compact in ((one, False), (other, True)):
+        sgd, net = SGD(exp), nn.Sequential(layer)
+        with_loops(net, [(layer.weight, mask)])
+        (sparse,) = net
+        assert isinstance(sparse, SparseLinear)
+        sparse.compact = compact
+        for step in range(5):
+            x = torch.randn(6, 50, generator=torch.Generator().manual_seed(step))
+            layer.zero_grad()
+            (net(x) ** 2).mean().backward()
+            assert (layer.weight.grad is None) == compact
+            sgd.apply([(p, p.grad) for p in layer.parameters() if p.grad is not None])
+            if compact:
+                sparse.descend(sgd.momentum(layer.weight) if momentum else None, sgd.settings)
+            if step == 2:
+                with torch.no_grad():
+                    layer.weight.mul_(0.5)
+        memory = sgd.momenta.get(layer.weight, torch.zeros(()))
+        found.append((layer.weight.detach(), layer.bias.detach(), memory, net(x).detach()))
+    for first, second in zip(*found, strict=True):
+        torch.testing.assert_close(first, second)
+    assert not found[1][0][mask].any()
