@@ -80,9 +80,7 @@ def put_back(tree: Any, engine: Engine, methods: Sequence[Method], record: RunRe
             for method in methods:  # before the engine, which asks a router of them
                 method.restore(_through(tree["methods"][method.name], torch.from_numpy))
             engine.begin_epoch(len(tree["engine"]["meter"]["losses"]))
-            wanted = engine.state_dict()
-            wanted.pop("draws", None)  # engines draw in different ways: one begins anew
-            _check_shapes(tree["engine"], wanted, "engine")
+            _check_shapes(tree["engine"], engine.state_dict(), "engine")
             engine.load_state_dict(_through(tree["engine"], torch.from_numpy))
             if place.phase != BEFORE:
                 for method in methods:

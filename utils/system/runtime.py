@@ -116,5 +116,8 @@ def facts(device: torch.device, seed: int, source: str, started: datetime) -> di
 
 
 def instructions() -> str:
-    """Which instructions this processor computes with: "AVX512, bf16"."""
-    return torch.backends.cpu.get_cpu_capability() + (", bf16" if has_fast_bf16() else "")
+    """What this processor computes with: "AVX512, bf16, int8, numba"."""
+    has = {"bf16": has_fast_bf16(), "int8": has_fast_int8(), "numba": find_spec("numba")}
+    return ", ".join(
+        [torch.backends.cpu.get_cpu_capability(), *(n for n, there in has.items() if there)]
+    )

@@ -117,6 +117,7 @@ def values(name: str, kind: Kind, default: Any) -> list[Any]:
 
 
 POOL = {name: values(name, key.kind, key.default) for name, key in KEYS.items()}
+POOL["engine"].remove("stacked")  # of what is drawn here hardly any may have it: see stacked/
 USUAL = {
     name: min(key.default, LARGEST[name]) if name in LARGEST else key.default
     for name, key in KEYS.items()
@@ -248,7 +249,7 @@ def same_dropout() -> Iterator[Callable[[int], None]]:
         shape = torch.Size((len(unit), self.winners[layer].n))
         return factors(shape, self.dropout[layer]).gather(1, unit)
 
-    def draws(shape: torch.Size, p: float) -> tuple[Tensor, int, float]:
+    def draws(shape: torch.Size, p: float, device: torch.device) -> tuple[Tensor, int, float]:
         return (factors(shape, p) > 0).short(), 1, 1 / (1 - p)
 
     def at(step: int) -> None:
@@ -258,7 +259,7 @@ def same_dropout() -> Iterator[Callable[[int], None]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Dropout, "forward", forward)
         if find_spec("numba"):
-            patch.setattr("utils.engines.compiled.layers.draws", draws)
+            patch.setattr("utils.engines.compiled.rectified.draws", draws)
         patch.setattr(SparseEngine, "_draw", draw)
         yield at
 

@@ -205,18 +205,19 @@ def test_with_contexts(
 
 
 def shapes(value: Any) -> Any:
-    """The tree with every array's type and shape in its place."""
+    """The tree with every array's type and shape in its place, but for what one layer alone has."""
     if isinstance(value, dict):
-        return {key: shapes(item) for key, item in value.items()}
+        return {key: shapes(item) for key, item in value.items() if key != "ratios"}
     return (value.dtype, value.shape) if isinstance(value, np.ndarray) else type(value)
 
 
 @pytest.fixture
 def on_processor(monkeypatch: pytest.MonkeyPatch) -> Callable[[bool], None]:
-    """Lets the processor have fast products in bf16, or not."""
+    """Lets the processor have fast products in bf16 and int8, or not."""
 
     def set_to(bf16: bool) -> None:
-        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bf16)
+        for name in ("_is_avx512_bf16_supported", "_is_vnni_supported"):
+            monkeypatch.setattr(torch.cpu, name, lambda: bf16)
 
     return set_to
 

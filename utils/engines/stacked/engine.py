@@ -153,14 +153,10 @@ class StackedEngine:
                     matrix.parts[1] if len(matrix.parts) > 1 else torch.zeros_like(model[name].t())
                 )
                 momentum[name] = last.t()
-        return {
-            "model": model,
-            "momentum": momentum,
-            "optimizer": {},
-            "mix": mix,
-            "meter": self._totals(),
-            "draws": {"taken": self.stack.draws.taken[self.number]},
-        }
+        meter, taken = self._totals(), self.stack.draws.taken[self.number]
+        state = {"model": model, "momentum": momentum, "optimizer": {}, "mix": mix, "meter": meter}
+        # Not of a fresh engine, for engines that draw by no counter have none.
+        return state | {"draws": {"taken": taken}} if taken else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue where `state_dict` was taken; `begin_epoch` comes first. Exactly where it was
