@@ -74,7 +74,8 @@ class AutogradEngine:
             ]
         loss = objective(logits, labels, batch, losses)
         # Without a gradient the other heads stay as they are.
-        self.model.zero_grad(set_to_none=True)
+        for p in self.parameters:
+            p.grad = None
         guarded = classification(logits, labels, batch, guard=True)
         against = None if guarded is None else self._gradients(guarded)
         loss.backward()

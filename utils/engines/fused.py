@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
@@ -33,6 +34,7 @@ class FusedEngine(AutogradEngine):
 
     name = "dense"
     fused = True
+    sparse: Sequence[Any] = ()  # layers that hold their gradient, and what became of their weights
 
     def __init__(
         self, exp: Experiment, model: Network, stream: TaskStream, device: torch.device
@@ -44,7 +46,6 @@ class FusedEngine(AutogradEngine):
         self.format = torch.contiguous_format if in_order else torch.channels_last
         super().__init__(exp, model.to(memory_format=self.format), stream, device)
         self.masked: Masked = []
-        self.sparse: list[Any] = []  # layers that hold their gradient themselves
         self.net = without_masks(self.model, self.masked)
         if loops:
             from utils.engines.compiled.layers import with_loops
@@ -54,6 +55,17 @@ class FusedEngine(AutogradEngine):
             from utils.engines.compiled.on_gpu import OnGpu
 
             put_in(self.net, OnGpu)
+
+    @property
+    def model(self) -> Network:
+        """The network, with the weights as they are now."""
+        for layer in self.sparse:
+            layer.write_back()
+        return self._model
+
+    @model.setter
+    def model(self, its: Network) -> None:
+        self._model = its
 
     def _update(self) -> None:
         """Step all parameters that have a gradient, and sparse layers by what they have of it."""

@@ -347,25 +347,25 @@ def scatter(part: int, values: Any, s: Any, w: Any) -> None:
 
 @njit(nogil=True, cache=True)
 def descend(
-    part: int, slopes: Any, s: Any, w: Any, momenta: Any, values: Any, sgd: Any, nesterov: bool
+    part: int, slopes: Any, s: Any, momenta: Any, values: Any, sgd: Any, nesterov: bool
 ) -> None:
-    """A step of SGD of the weights that are there, of a part of the outputs, and values with it;
-    sgd: lr, momentum and weight decay; without momentum there are no momenta [0, 0]."""
+    """A step of SGD of the weights that are there, the values, of a part of the outputs; sgd: lr,
+    momentum and weight decay; without momentum there are no momenta [0, 0]."""
     lr, momentum, decay = sgd[0], sgd[1], sgd[2]
     moves = len(momenta) > 0
-    for first in range(part * ROWS, len(w), PARTS * ROWS):
+    outputs = s.rows.shape[1] - 1
+    for first in range(part * ROWS, outputs, PARTS * ROWS):
         for block in range(len(s.rows)):
-            for o in range(first, min(first + ROWS, len(w))):
+            for o in range(first, min(first + ROWS, outputs)):
                 start = block * BLOCK
                 for n in range(s.rows[block, o], s.rows[block, o + 1]):
-                    i = start + s.columns[n]
                     slope = slopes[n] + decay * values[n]
                     if moves:
+                        i = start + s.columns[n]
                         m = momentum * momenta[o, i] + slope
                         momenta[o, i] = m
                         slope = slope + momentum * m if nesterov else m
                     values[n] -= lr * slope
-                    w[o, i] = values[n]
 
 
 @njit(nogil=True, cache=True)

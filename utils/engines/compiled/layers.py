@@ -106,7 +106,8 @@ class SparseLinear(nn.Module):
     """nn.Linear, reading the weights alone that no mask hides. Those hidden have a gradient of
     exactly zero.
 
-    compact: the weight has no gradient; `descend` has it, and takes the step of SGD.
+    compact: the weight has no gradient; `descend` has it, and takes the step of SGD. The weight is
+    then what it was at some time, until `write_back`.
     """
 
     structure: Structure
@@ -117,6 +118,7 @@ class SparseLinear(nn.Module):
         self.layer, self.zero_mask = layer, zero_mask
         self.seen, self.compact = (-1, -1), False
         self.slopes: Tensor | None = None
+        self.ahead = False  # of the weight
 
     def now(self) -> tuple[int, int]:
         """The versions of mask and weight."""
@@ -129,17 +131,24 @@ class SparseLinear(nn.Module):
         names = ("lr", "momentum", "weight_decay")
         sgd = np.array([settings[name] for name in names], np.float32)
         momenta = torch.empty(0, 0) if momenta is None else momenta
-        parts = (array(t) for t in (self.layer.weight, momenta, self.values))
+        parts = (array(t) for t in (momenta, self.values))
         slopes, nesterov = array(self.slopes), settings["nesterov"]
         in_parts(kernels.descend, slopes, self.structure, *parts, sgd, nesterov)
-        self.slopes = None
+        self.slopes, self.ahead = None, True
+
+    def write_back(self) -> None:
+        """Make the weight what it is now, which is no other version of it."""
+        if self.ahead:
+            weight = array(self.layer.weight)
+            in_parts(kernels.scatter, array(self.values), self.structure, weight)
+            self.ahead = False
 
     def forward(self, x: Tensor) -> Tensor:
         """x [batch, inputs] -> [batch, outputs]."""
         mask, weight = self.zero_mask, self.layer.weight
         if self.seen[0] != mask._version:
             self.structure = kernels.structure(~mask.numpy())
-        # What `descend` writes is no other version, but neither is what torch's fused SGD writes.
+        # What torch's fused SGD writes is no other version.
         if not self.compact or self.seen != self.now():
             self.seen = self.now()
             self.values = torch.empty(len(self.structure.columns))

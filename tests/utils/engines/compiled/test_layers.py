@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,10 +13,14 @@ from torch import Tensor, nn
 
 pytest.importorskip("numba", reason="compiled layers need numba")
 
+from models import make_model
 from models.blocks import Block
 from models.k_winners import KWinners2d
+from utils.engines.batch import Batch
+from utils.engines.choose import make_engine
 from utils.engines.compiled import layers
 from utils.engines.compiled.layers import Loops, SparseLinear, with_loops
+from utils.engines.fused import FusedEngine
 from utils.optimizers.momentum import SGD
 
 FORMS = [(torch.float32, 0.0), (torch.bfloat16, 2e-2)]
@@ -229,10 +234,44 @@ def test_a_sparse_layer_takes_the_step_of_sgd_itself(
             if compact:
                 sparse.descend(sgd.momentum(layer.weight) if momentum else None, sgd.settings)
             if step == 2:
+                sparse.write_back()
                 with torch.no_grad():
                     layer.weight.mul_(0.5)
+        sparse.write_back()
         memory = sgd.momenta.get(layer.weight, torch.zeros(()))
         found.append((layer.weight.detach(), layer.bias.detach(), memory, net(x).detach()))
     for first, second in zip(*found, strict=True):
         torch.testing.assert_close(first, second)
     assert not found[1][0][mask].any()
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_an_engine_with_a_sparse_layer_is_the_reference_and_goes_on_to_the_bit(
+    monkeypatch: pytest.MonkeyPatch, experiment: Callable, stream_of: Callable, momentum: float
+) -> None:
+    monkeypatch.setattr(layers, "LARGE", 0)
+    keys = {"cnn": True, "weight_sparsity_fc": 0.1}
+    more = {"momentum": momentum, "nesterov": momentum > 0, "hidden_units": 16, "dropout": 0.0}
+    exp = experiment(**keys, **more, percent_on_conv=0.5, engine="dense").in_effect
+    stream = stream_of(exp, train=160, test=20)
+    task, engines = stream.training[0], []
+    for kind in ("reference", "dense", "dense", "dense"):
+        torch.manual_seed(0)
+        model = make_model(exp, stream.input_shape, stream.head_sizes)
+        engines.append(make_engine(replace(exp, engine=kind), model, stream, torch.device("cpu")))
+        engines[-1].begin_epoch(5)
+    reference, whole, begun, gone_on = engines
+    assert isinstance(whole, FusedEngine) and len(whole.sparse) == 1
+    for step, some in enumerate(task.train.split(32)):
+        if step == 2:
+            gone_on.load_state_dict(copy.deepcopy(begun.state_dict()))
+        for engine in (reference, whole, begun if step < 2 else gone_on):
+            engine.step(Batch.of(some, task.head))
+    states = [engine.state_dict() for engine in (reference, whole, gone_on)]
+    for part in ("model", "momentum"):
+        for name, value in states[0][part].items():
+            torch.testing.assert_close(value, states[1][part][name], rtol=1e-3, atol=1e-4)
+            assert states[1][part][name].equal(states[2][part][name]), name
+    logits = [e.logits(stream.tasks[0].test, task.head)[0] for e in (reference, whole, gone_on)]
+    torch.testing.assert_close(logits[0], logits[1], rtol=1e-3, atol=1e-4)
+    assert logits[1].equal(logits[2])
