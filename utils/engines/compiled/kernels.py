@@ -19,7 +19,7 @@ from numba.extending import intrinsic, overload
 PARTS = 16  # of the work: neither it nor any sum depends on the number of threads
 SPAN = 1024  # positions whose values of all channels stay in the cache
 TILE, LANES = 128, 16  # samples that are computed at once, in vectors of so many
-BLOCK = 1024  # inputs whose values of TILE samples stay in the cache
+BLOCK = 512  # inputs whose values of TILE samples stay in the cache
 ROWS = 8  # of weights that are read side by side, so that what is kept of them is read in runs
 # What it makes is not called as numba's own types say.
 _inline: Callable[[Callable[..., Any]], Any] = intrinsic
@@ -352,7 +352,11 @@ def descend(
     """A step of SGD of the weights that are there, the values, of a part of the outputs; sgd: lr,
     momentum and weight decay; without momentum there are no momenta [0, 0]."""
     lr, momentum, decay = sgd[0], sgd[1], sgd[2]
-    moves = len(momenta) > 0
+    if len(momenta) == 0:
+        share = -(-len(values) // PARTS)
+        for n in range(part * share, min((part + 1) * share, len(values))):
+            values[n] -= lr * (slopes[n] + decay * values[n])
+        return
     outputs = s.rows.shape[1] - 1
     for first in range(part * ROWS, outputs, PARTS * ROWS):
         for block in range(len(s.rows)):
@@ -360,12 +364,10 @@ def descend(
                 start = block * BLOCK
                 for n in range(s.rows[block, o], s.rows[block, o + 1]):
                     slope = slopes[n] + decay * values[n]
-                    if moves:
-                        i = start + s.columns[n]
-                        m = momentum * momenta[o, i] + slope
-                        momenta[o, i] = m
-                        slope = slope + momentum * m if nesterov else m
-                    values[n] -= lr * slope
+                    i = start + s.columns[n]
+                    m = momentum * momenta[o, i] + slope
+                    momenta[o, i] = m
+                    values[n] -= lr * (slope + momentum * m if nesterov else m)
 
 
 @njit(nogil=True, cache=True)
