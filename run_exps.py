@@ -50,6 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     with RunLog(args.log_level) as log, Signals() as signals, ExitStack() as stack:
         try:
             if args.company:
+                signals.deaf = True  # it ends with those who are in it
                 return serve_company(args)
             if args.worker:
                 end_with_input()
@@ -85,10 +86,11 @@ def serve_company(args: Namespace) -> int:
     def make(exp: config.Experiment) -> Any:
         stream = make_stream(exp)
         seed_everything(exp.seed)
-        return stream, make_model(exp, stream.input_shape, stream.head_sizes)
+        model = make_model(exp, stream.input_shape, stream.head_sizes)
+        return stream, model, pick_device(exp.device)
 
     same_numbers_on_gpus()
-    serve(make, pick_device("auto"))
+    serve(make)
     return 0
 
 
@@ -239,11 +241,12 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
             if not args.dry_run:
                 check_writable(args.results_dir)
                 check_live(args, model, len(stream.tasks))
+            engine: Engine | None = together and RemoteEngine.joined(together, exp, model, stream)
+            if together and engine is None:
+                device = pick_device(wanted)
             stream = stream.to(data_device(device, stream.train.x.nbytes + stream.test.x.nbytes))
             methods = make_methods(exp, stream)
-            if together:
-                engine: Engine = RemoteEngine(together, exp, model, stream)
-            else:
+            if engine is None:
                 engine = make_engine(exp, model, stream, device, methods)
             if args.dry_run:
                 say(summary.plan(exp, stream, engine))

@@ -53,7 +53,8 @@ class CudaRecorder:
     def record(self, step: Callable[[], None]) -> Callable[[], None]:
         """Record the step in a graph."""
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, stream=self.side):
+        # Other threads may use the card meanwhile, for other networks.
+        with torch.cuda.graph(graph, stream=self.side, capture_error_mode="thread_local"):
             step()
         return graph.replay
 

@@ -190,18 +190,20 @@ def _together(args: Namespace, jobs: list[Job]) -> dict[str, int]:
         why = "--jobs says how many are trained side by side instead"
     elif any(not stacks(job.planned.exp) for job in jobs):
         why = "it is for MLPs that sgd trains, without methods (docs/many.md)"
-    elif not all(_on_a_gpu(job.planned.exp) for job in jobs):
-        why = "on a CPU that takes longer than one after the other; engine = stacked does it still"
+    elif not all(_on_a_gpu(job.planned.exp, args.together) for job in jobs):
+        why = "it is for device = auto or cuda, and a GPU (engine = stacked: on a CPU too, slower)"
     if why and args.together is not None:
         raise ConfigError(f"--together {args.together}: {why}")
     return alone if why else {group: min(asked, count) for group, count in seeds.items()}
 
 
-def _on_a_gpu(exp: Experiment) -> bool:
-    """Whether the engine that trains seeds as one is taken: on a GPU, or where it is asked for."""
-    if exp.engine != "auto":
-        return exp.engine == "stacked"
-    return exp.device in ("auto", "cuda") and bool(visible_gpus())
+def _on_a_gpu(exp: Experiment, asked: int | None) -> bool:
+    """Whether the engine that trains seeds as one is taken: on a GPU, or where it and a number of
+    seeds are asked for."""
+    if exp.engine == "stacked" and asked is not None:
+        return exp.device in ("auto", "cuda", "cpu")
+    by_itself = exp.engine in ("auto", "stacked") and exp.device in ("auto", "cuda")
+    return by_itself and bool(visible_gpus())
 
 
 def _claim(job: Job) -> str:

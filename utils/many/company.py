@@ -43,13 +43,15 @@ class Company:
             env={**os.environ, **self.own, **chosen, SIZE: "1"},
             start_new_session=True,  # Ctrl-C of a terminal is for the runs first
         )
-        threading.Thread(target=self._look_after, name="company", daemon=True).start()
+        self.watch = threading.Thread(target=self._look_after, name="company", daemon=True)
+        self.watch.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         assert self.process.stdin is not None
         self.process.stdin.close()
         self.process.wait()
+        self.watch.join(timeout=5)
 
     def environment(self, order: Order) -> dict[str, str]:
         """What a run has in its environment to be trained there."""

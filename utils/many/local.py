@@ -83,8 +83,15 @@ class Local:
         """
         found = {} if self.threads is None else {THREADS: str(self.threads)}
         if len(self.gpus) > 1 and device in ("auto", "cuda"):
-            found["CUDA_VISIBLE_DEVICES"] = self.gpus[slot % len(self.gpus)]
+            found["CUDA_VISIBLE_DEVICES"] = self.gpus[self._gpu(slot)]
         return found
+
+    def _gpu(self, slot: int) -> int:
+        """The number of its GPU: one company is filled before the next."""
+        return slot // self.together % max(len(self.gpus), 1)
+
+    def _company(self, slot: int) -> Company:
+        return self.companies[self._gpu(slot)]
 
     def _carried_out(self, order: Order, slots: deque[int]) -> Outcome:
         if self.level != GO_ON:
@@ -93,7 +100,7 @@ class Local:
         try:
             environment = self.environment(slot, order.device)
             if order.together > 1:
-                environment |= self.companies[slot % len(self.companies)].environment(order)
+                environment |= self._company(slot).environment(order)
             return carry_out(order, environment, lambda: self.level)
         except Exception as error:  # of this program; the other runs go on
             LOG.error("%s: unexpected error", order.label, exc_info=error)

@@ -68,7 +68,10 @@ def test_seeds_as_one_are_the_seeds_alone_and_one_that_dies_goes_on(tmp_path: Pa
         (["--together", "2", "--jobs", "2"], "--together 2: --jobs says how many"),
         (["--together", "2", "--executor", "ray"], "--together 2: --executor ray gives"),
         (["--together", "2", "--set", "methods=er"], "--together 2: it is for MLPs"),
-        (["--together", "2", "--set", "engine=auto", "--device", "cpu"], "--together 2: on a CPU"),
+        (
+            ["--together", "2", "--set", "engine=auto", "--device", "cpu"],
+            "2: it is for device",
+        ),
         (["--together", "0"], "choose a whole number"),
         (["--together", "some"], "choose a whole number"),
     ],

@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -32,13 +33,21 @@ from utils.engines.base import Need, Spring
 from utils.engines.batch import Batch, Loss
 from utils.engines.meter import EpochRecord
 from utils.engines.stacked.engine import StackedEngine
-from utils.engines.stacked.stack import AT_ONCE, TEST_BATCH, Stack
+from utils.engines.stacked.stack import AT_ONCE, TEST_BATCH, Stack, batch_of
+from utils.system.talk import LOG
 
 ADDRESS, KEY = "SPARSE_SYN_COMPANY", "SPARSE_SYN_COMPANY_KEY"  # in the environment of a run
 SIZE = "SPARSE_SYN_COMPANY_SIZE"
 APART = {*FREE, "seed"}  # keys that may differ within a stack
 
-Make = Callable[[Experiment], tuple[TaskStream, Network]]  # of an experiment, by its seed
+GRACE = 120.0  # seconds that runs have to write their checkpoints after the command has gone
+
+# Of an experiment, by its seed; and where it is to be computed.
+Make = Callable[[Experiment], tuple[TaskStream, Network, torch.device]]
+
+
+class Declined(Exception):
+    """The company cannot train this network; the text says why."""
 
 
 class Place(NamedTuple):
@@ -108,6 +117,17 @@ class RemoteEngine:
         # device and device_name, as `facts` has them, of where it is computed
         self.facts: dict[str, object] = self._ask("join", exp, stream.data, where.size)
         self.facts["together"] = where.size
+
+    @staticmethod
+    def joined(
+        where: Place, exp: Experiment, model: Network, stream: TaskStream
+    ) -> RemoteEngine | None:
+        """The engine, or None where the company cannot train the network."""
+        try:
+            return RemoteEngine(where, exp, model, stream)
+        except Declined as error:
+            LOG.info("trained alone: %s", error)
+            return None
 
     def _ask(self, what: str, *about: Any) -> Any:
         try:
@@ -211,7 +231,7 @@ class RemoteEngine:
 def _called(where: Place) -> Connection:
     """A line to the company, which may be about to begin; Told when it has ended."""
     while Path(where.address).parent.is_dir():
-        with suppress(FileNotFoundError, ConnectionRefusedError):
+        with suppress(OSError, EOFError):  # it is about to begin, or to end
             return Client(where.address, authkey=where.key)
         time.sleep(0.05)
     raise _gone()
@@ -227,7 +247,7 @@ def _gone() -> Told:
     )
 
 
-@dataclass
+@dataclass(eq=False)
 class _Hall:
     """A stack, and who has which place in it. Steps wait in `pending` for those of the others;
     `ended` says of each of them when they are taken, and what went wrong."""
@@ -241,63 +261,73 @@ class _Hall:
 class Company:
     """Serves every run that joins, in a thread of its own, until its input ends."""
 
-    def __init__(self, device: torch.device, make: Make) -> None:
-        self.device, self.make = device, make
+    def __init__(self, make: Make) -> None:
+        self.make, self.lines = make, 0
         self.halls: dict[str, list[_Hall]] = {}
         self.changed, self.making = threading.Condition(), threading.Lock()
 
     def serve(self, line: Connection) -> None:
         """Answer one run until it hangs up."""
-        hall: _Hall | None = None
-        s = -1
-        with suppress(EOFError, OSError):
+        place: tuple[_Hall, int] | None = None
+        with self.changed:
+            self.lines += 1
+        try:
             while True:
                 what, about = _receive(line)
                 try:
                     if what == "join":
-                        hall, s, answer = self._join(*about)
+                        place, answer = self._join(*about)
                     else:
-                        assert hall is not None, "who asks has joined"
+                        assert place is not None, "who asks has joined"
                         with self.changed:
-                            answer = self._answer(hall, s, what, about)
+                            answer = self._answer(*place, what, about)
                     reply: tuple[bool, Any] = True, answer
                 except Exception as error:
                     reply = False, _told(error)
-                # Outside of the lock: nothing moves while this member has no steps to take.
+                # Outside of the lock: this member does not move while it has no steps to take.
                 _send(line, reply)
-        with self.changed:
-            if hall is not None and s in hall.members:
-                del hall.members[s]
-                hall.pending.pop(s, None)
-                hall.stack.let_go(s)
-                self._run(hall)
-                self._close(hall)
+        except (EOFError, OSError):
+            pass  # it has gone
+        finally:
+            line.close()
+            with self.changed:
+                self.lines -= 1
+                if place is not None:
+                    self._leave(*place)
+                self.changed.notify_all()
 
-    def _join(self, exp: Experiment, data: str, size: int) -> tuple[_Hall, int, Any]:
+    def _leave(self, hall: _Hall, s: int) -> None:
+        """Nobody waits for this member any more."""
+        del hall.members[s]
+        hall.pending.pop(s, None)
+        hall.ended.pop(s, None)
+        hall.stack.let_go(s)
+        self._run(hall)
+        if not hall.members:
+            for halls in self.halls.values():
+                halls[:] = [other for other in halls if other is not hall]
+
+    def _join(self, exp: Experiment, data: str, size: int) -> tuple[tuple[_Hall, int], Any]:
         """A place in a stack of networks that differ by their seeds alone, the data being equal."""
         exp = exp.in_effect
         with self.making:  # whose random numbers are everybody's
-            stream, model = self.make(exp)
+            stream, model, device = self.make(exp)
         if stream.data != data:
             raise RuntimeError("the data have changed since the run was begun")
+        if why := StackedEngine.declines(exp, model, stream, device):
+            raise Declined(why)
         alike = {key: value for key, value in as_dict(exp).items() if key not in APART}
-        kind = f"{sorted(alike.items(), key=str)} {data} {size}"
+        kind = f"{sorted(alike.items(), key=str)} {data} {size} {batch_of(exp, stream)}"
         with self.changed:
             halls = self.halls.setdefault(kind, [])
             hall = next((h for h in halls if len(h.members) < h.stack.size), None)
-            if hall is None:
-                hall = _Hall(Stack(exp, model, stream, size, self.device))
-                halls.append(hall)
+            hall = hall or _Hall(Stack(exp, model, stream, size, device))
             s = next(s for s in range(size) if s not in hall.members)
-            hall.members[s] = StackedEngine.of(hall.stack, s, model, stream, exp.seed)
-        return hall, s, _facts(self.device)
-
-    def _close(self, hall: _Hall) -> None:
-        """Free the memory of a stack that nobody is in."""
-        if not hall.members:
-            self.halls = {
-                key: [h for h in halls if h is not hall] for key, halls in self.halls.items()
-            }
+            engine = StackedEngine.of(hall.stack, s, model, stream, exp.seed)
+            hall.members[s] = engine
+            if hall not in halls:
+                halls.append(hall)
+        return (hall, s), _facts(device)
 
     def _answer(self, hall: _Hall, s: int, what: str, about: tuple[Any, ...]) -> Any:
         engine = hall.members[s]
@@ -349,20 +379,22 @@ def _told(error: Exception) -> Exception:
     return error
 
 
-def serve(make: Make, device: torch.device) -> None:
+def serve(make: Make) -> None:
     """Serve at the address that the environment tells, until the standard input ends: whoever began
-    this has gone."""
+    this has gone; and then until the runs have, which may write a checkpoint yet."""
     where = place()
     assert where is not None, "who begins this says where"
-    company = Company(device, make)
+    company = Company(make)
     with Listener(where.address, authkey=where.key) as door:
 
         def welcome() -> None:
             while True:
-                with suppress(OSError, EOFError):
+                with suppress(OSError, EOFError, AuthenticationError):
                     line = door.accept()
                     threading.Thread(target=company.serve, args=(line,), daemon=True).start()
 
         threading.Thread(target=welcome, daemon=True).start()
         while os.read(0, 1):
             pass
+        with company.changed:
+            company.changed.wait_for(lambda: company.lines == 0, GRACE)

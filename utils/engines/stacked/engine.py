@@ -26,7 +26,7 @@ from utils.engines.batch import Batch, Loss
 from utils.engines.meter import EpochRecord, Meter
 from utils.engines.mixed import PLAIN, plain
 from utils.engines.stacked.layout import On
-from utils.engines.stacked.stack import AT_ONCE, TEST_BATCH, Stack
+from utils.engines.stacked.stack import AT_ONCE, TEST_BATCH, Stack, batch_of
 from utils.engines.winners.engine import FEW
 from utils.engines.winners.lazy import LazyMatrix
 from utils.optimizers.sgd import basis
@@ -34,6 +34,8 @@ from utils.system.runtime import has_triton
 
 WIDEST = 2**14  # units, or winners of a mini-batch, that a kernel holds at a time
 MOST = 64  # winners that are searched one by one
+CLASSES = 256  # of a head, whose errors and weights a program holds
+MOST_BYTES = 2**32  # of pictures
 
 
 class StackedEngine:
@@ -66,8 +68,12 @@ class StackedEngine:
     @staticmethod
     def declines(exp: Experiment, model: Network, stream: TaskStream, device: torch.device) -> str:
         """Why this engine cannot train the model, '' where it can."""
-        if stream.train.x.device != device:
-            return f"stacked: the pictures do not fit on {device}"
+        if type(stream) is not TaskStream:
+            return "stacked: it computes the inputs of the project's own streams"
+        if stream.train.x.nbytes + stream.test.x.nbytes > MOST_BYTES:
+            return "stacked: the pictures may not fit on the device"
+        if max(stream.head_sizes) > CLASSES:
+            return f"stacked: more than {CLASSES} classes in a head"
         if device.type == "cuda" and not has_triton(device):
             return "stacked: on a GPU it needs Triton, and a card of compute capability 8.0 or more"
         if device.type == "mps":
@@ -89,8 +95,9 @@ class StackedEngine:
         most = max((max(layer.k, layer.k_inference) for layer in winners), default=0)
         if most > MOST:
             return f"stacked: more than {MOST} units win"
-        if max(exp.mb_size * most, *(len(Weights.of(b.linear).weight) for b in blocks)) > WIDEST:
-            return f"stacked: more than {WIDEST} units in a layer, or winners in a mini-batch"
+        sides = [side for block in blocks for side in Weights.of(block.linear).weight.shape]
+        if max(batch_of(exp, stream) * most, *sides) > WIDEST:
+            return f"stacked: more than {WIDEST} units or inputs, or winners in a mini-batch"
         return ""
 
     @property

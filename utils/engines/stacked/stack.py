@@ -77,7 +77,7 @@ class Stack:
         self.train, self.tests = (self._view(stream, its) for its in (stream.train, stream.test))
         zeros = self._zeros(size, dtype=torch.int64)
         self.draws = Draws(zeros, zeros.clone())
-        self.batch = exp.mb_size
+        self.batch = batch_of(exp, stream)
         rows = self._zeros(size, AT_ONCE + 1, self.batch, dtype=torch.int32)
         counts, one = rows[:, :, 0].clone(), zeros.int()
         self.queue = Queue(
@@ -344,6 +344,11 @@ class Stack:
         units = self._zeros(self.size, self.units, dtype=torch.int64)
         active, stats = torch.full_like(losses, torch.nan), self.exp.record_stats
         return Counts(losses, active, losses.long(), one, one.clone(), units, stats)
+
+
+def batch_of(exp: Experiment, stream: TaskStream) -> int:
+    """The most pictures that a mini-batch can have."""
+    return min(exp.mb_size, max(len(task.train) for task in stream.training))
 
 
 def _operations(device: torch.device) -> ModuleType:

@@ -44,9 +44,9 @@ def join(exp: Any, stream: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[Joi
     """Networks by their seeds, in a company for three of them, which is in this process."""
 
     def make(wanted: Any) -> Any:
-        return stream, network(wanted, stream, wanted.seed)
+        return stream, network(wanted, stream, wanted.seed), CPU
 
-    company = Company(CPU, make)
+    company = Company(make)
     with ExitStack() as stack:
 
         def called(_: Place) -> Any:
@@ -168,3 +168,33 @@ def test_it_is_for_steps_that_are_taken_together(stream: Any, join: Join) -> Non
     ):
         with pytest.raises(NotImplementedError):
             call()
+
+
+def test_what_a_company_cannot_train_is_trained_alone(
+    stream: Any, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(its.StackedEngine, "declines", lambda *_: "stacked: not here")
+    wanted = experiment(KIND)
+    assert (
+        RemoteEngine.joined(Place("", b"", 3), wanted, network(wanted, stream, 0), stream) is None
+    )
+    monkeypatch.undo()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_answer_that_cannot_be_sent_frees_the_place(
+    exp: Any, stream: Any, join: Join, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = join(1), join(2)
+    send = its._send
+
+    def fail(line: Any, value: Any) -> None:
+        if isinstance(value, tuple) and value[0] is True and isinstance(value[1], dict):
+            raise MemoryError("no room for the answer")
+        send(line, value)
+
+    monkeypatch.setattr(its, "_send", fail)
+    with pytest.raises(Told):
+        other.state_dict()
+    monkeypatch.setattr(its, "_send", send)
+    assert at_once(lambda: one.take_steps(pictures(exp, stream, 0, 2), 0, None)) == [None]
