@@ -1,19 +1,37 @@
 """The peer to beat: what a careful user of plain PyTorch writes for the MLPs of this project.
 
+    python tests/speed/peer.py MLP_1LayerSparse MLP_1Layer      its steps and ours in turn, on a CPU
+
 Pictures on the device, mini-batches gathered there, fused SGD, no waiting for the device in a step;
-modules, autograd and one launch after the other.
+modules, autograd and one launch after the other. On a GPU `gpu.py` runs it.
 """
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from utils.system.surroundings import prepare_to_train
+
+with prepare_to_train(None):
+    pass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from benchmarks import make_stream
 from benchmarks.stream import TaskStream
-from exps.config import Experiment
+from exps.config import Experiment, load
+from models import make_model
+from utils.engines.batch import Batch
+from utils.engines.choose import make_engine
+from utils.system.runtime import keep_memory
 
 
 class Winners(nn.Module):
@@ -77,3 +95,32 @@ def stepper(exp: Experiment, stream: TaskStream, device: torch.device) -> Callab
 
     model.train()
     return step
+
+
+def main() -> None:
+    """Print the median milliseconds of a step of each of these sections, ours and the peer's."""
+    keep_memory()
+    for name in sys.argv[1:]:
+        exp, cpu = load(name)[0].in_effect, torch.device("cpu")
+        stream = make_stream(exp)
+        torch.manual_seed(0)
+        model = make_model(exp, stream.input_shape, stream.head_sizes)
+        engine, plain = make_engine(exp, model, stream, cpu), stepper(exp, stream, cpu)
+        batches = list(stream.training[0].train.take(slice(0, 12 * exp.mb_size)).split(exp.mb_size))
+        engine.begin_epoch(5 * len(batches))
+        ours, theirs = list[float](), list[float]()
+        for _ in range(5):
+            for batch in batches:
+                began = time.perf_counter()
+                engine.step(Batch.of(batch, 0))
+                ours.append(time.perf_counter() - began)
+            for batch in batches:
+                began = time.perf_counter()
+                plain(batch.rows)
+                theirs.append(time.perf_counter() - began)
+        one, other = (1e3 * median(times[len(batches) :]) for times in (ours, theirs))
+        print(f"{name}: {one:.2f} ms a step, plain PyTorch {other:.2f}, {other / one:.1f} times")
+
+
+if __name__ == "__main__":
+    main()
