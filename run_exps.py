@@ -11,6 +11,7 @@ from typing import Any
 from exps import cli, config, plugins
 from utils.system.failures import OutOfMemory, memory_explained, unexpected
 from utils.system.log import RunLog
+from utils.system.place import place
 from utils.system.signals import Signals, Stopped, end_with_input
 from utils.system.surroundings import loading, prepare_to_train
 from utils.system.talk import fail, say, say_path, talking, warn
@@ -210,7 +211,7 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
         from models import ModelError, make_model
         from utils.engines.base import Engine
         from utils.engines.choose import EngineError, make_engine, slow_precision
-        from utils.engines.stacked.company import RemoteEngine, place
+        from utils.engines.stacked.company import RemoteEngine
         from utils.live.live import check as check_live
         from utils.methods.make import make_methods
         from utils.results.files import ResultsError, check_writable

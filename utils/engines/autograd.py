@@ -14,14 +14,14 @@ from exps.config import Experiment
 from models.costs import entropies
 from models.network import Network
 from models.sparse import SparseWeightsBase, update_boost_strength
-from utils.engines.base import Need, Spring
+from utils.engines.base import Need, Spring, Whole
 from utils.engines.batch import Batch, Loss, classification, joined, objective
 from utils.engines.meter import EpochRecord, Meter
 from utils.engines.mixed import PLAIN, plain
 from utils.optimizers.base import MOMENTUM, Optimizer, TorchOptimizer
 
 
-class AutogradEngine:
+class AutogradEngine(Whole):
     """Trains any network; what the other engines are compared with.
 
     The pictures may live on another device than the network: a mini-batch is gathered where they
@@ -144,15 +144,6 @@ class AutogradEngine:
                 layer.rezero_weights()
                 for memory in self.optimizer.memory(layer.weight):
                     memory.masked_fill_(layer.zero_mask, 0)
-
-    def found(self) -> None:
-        """There are no contexts."""
-
-    def enter(self, task: int) -> None:
-        """There are no parts."""
-
-    def units_of(self, task: int) -> None:
-        """All are every task's."""
 
     @torch.no_grad()
     def logits(

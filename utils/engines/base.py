@@ -142,6 +142,19 @@ class Engine(Protocol):
         """The units of a task, see `Parts`; None where all are every task's."""
 
 
+class Whole:
+    """Of engines that train all of a network at a time, without contexts."""
+
+    def found(self) -> None:
+        """There are no contexts."""
+
+    def enter(self, task: int) -> None:
+        """There are no parts."""
+
+    def units_of(self, task: int) -> None:
+        """All are every task's."""
+
+
 @runtime_checkable
 class Ahead(Protocol):
     """An engine that takes several steps at a time, where no method looks at each."""

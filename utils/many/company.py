@@ -12,11 +12,8 @@ from pathlib import Path
 
 from utils.many.order import Order
 from utils.runs.identity import ROOT
+from utils.system.place import Place
 from utils.system.talk import LOG
-
-# What a run is told by its environment: see `utils.engines.stacked.company`.
-ADDRESS, KEY = "SPARSE_SYN_COMPANY", "SPARSE_SYN_COMPANY_KEY"
-SIZE = "SPARSE_SYN_COMPANY_SIZE"
 
 
 class Company:
@@ -33,14 +30,14 @@ class Company:
         self.folder = tempfile.TemporaryDirectory(
             prefix="sparse-syn-", dir=short, ignore_cleanup_errors=True
         )
-        self.own = {ADDRESS: str(Path(self.folder.name) / "line"), KEY: secrets.token_hex(16)}
+        self.place = Place(str(Path(self.folder.name) / "line"), secrets.token_bytes(16))
         chosen = {"CUDA_VISIBLE_DEVICES": self.gpu} if self.gpu else {}
         self.process = subprocess.Popen(
             [sys.executable, str(ROOT / "run_exps.py"), "--company"],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            env={**os.environ, **self.own, **chosen, SIZE: "1"},
+            env={**os.environ, **self.place.environment(), **chosen},
             start_new_session=True,  # Ctrl-C of a terminal is for the runs first
         )
         self.watch = threading.Thread(target=self._look_after, name="company", daemon=True)
@@ -55,7 +52,7 @@ class Company:
 
     def environment(self, order: Order) -> dict[str, str]:
         """What a run has in its environment to be trained there."""
-        return {**self.own, SIZE: str(order.together)}
+        return self.place._replace(size=order.together).environment()
 
     def _look_after(self) -> None:
         assert self.process.stderr is not None

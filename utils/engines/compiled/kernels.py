@@ -16,6 +16,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
+from utils.engines.kept import kept
+
 PARTS = 16  # of the work: neither it nor any sum depends on the number of threads
 SPAN = 1024  # positions whose values of all channels stay in the cache
 TILE, LANES = 128, 16  # samples that are computed at once, in vectors of so many
@@ -200,7 +202,7 @@ def add_columns(
     return types.void(dx, types.int64, x, dy, w, dw, rows, types.int64, types.int64), code
 
 
-@njit(nogil=True, cache=True)
+@kept
 def rectified_winners(
     part: int,
     x: Any,
@@ -276,7 +278,7 @@ def rectified_winners(
                     store(out, p, _where(kept[p], load(row, p) * factor))
 
 
-@njit(nogil=True, cache=True)
+@kept
 def passed_back(part: int, dy: Any, passes: Any, factor: Any, dx: Any) -> None:
     """dx = dy * factor where it passes, else 0: all [n, channels * positions]."""
     for sample in range(part, dy.shape[0], PARTS):
@@ -322,7 +324,7 @@ def structure(there: Any) -> Structure:
     return Structure(rows, columns, ends, across, place)
 
 
-@njit(nogil=True, cache=True)
+@kept
 def gather(part: int, w: Any, s: Any, values: Any) -> None:
     """values[n] = the n-th weight that is there, of a part of the outputs."""
     for first in range(part * ROWS, len(w), PARTS * ROWS):
@@ -333,7 +335,7 @@ def gather(part: int, w: Any, s: Any, values: Any) -> None:
                     values[n] = there[s.columns[n]]
 
 
-@njit(nogil=True, cache=True)
+@kept
 def scatter(part: int, values: Any, s: Any, w: Any) -> None:
     """The reverse, with zeros in between."""
     for first in range(part * ROWS, len(w), PARTS * ROWS):
@@ -345,7 +347,7 @@ def scatter(part: int, values: Any, s: Any, w: Any) -> None:
                     there[s.columns[n]] = values[n]
 
 
-@njit(nogil=True, cache=True)
+@kept
 def descend(
     part: int, slopes: Any, s: Any, momenta: Any, values: Any, sgd: Any, nesterov: bool
 ) -> None:
@@ -370,7 +372,7 @@ def descend(
                     values[n] -= lr * (slope + momentum * m if nesterov else m)
 
 
-@njit(nogil=True, cache=True)
+@kept
 def _turn(x: Any, start: int, turned: Any) -> None:
     """turned[j, b] = x[b, start + j], 0 beyond the last sample."""
     width = min(BLOCK, x.shape[1] - start)
@@ -384,7 +386,7 @@ def _turn(x: Any, start: int, turned: Any) -> None:
                     turned[j, b] = load(row, start + j)
 
 
-@njit(nogil=True, cache=True)
+@kept
 def _turn_back(turned: Any, x: Any, start: int) -> None:
     """x[b, start + j] = turned[j, b]."""
     width = min(BLOCK, x.shape[1] - start)
@@ -396,7 +398,7 @@ def _turn_back(turned: Any, x: Any, start: int) -> None:
                     store(row, start + j, turned[j, b])
 
 
-@njit(nogil=True, cache=True)
+@kept
 def product(part: int, x: Any, values: Any, s: Any, y: Any) -> None:
     """y[part], float32 [outputs, TILE]: what the inputs of a part give, x [up to TILE, inputs]
     times the weights."""
@@ -409,7 +411,7 @@ def product(part: int, x: Any, values: Any, s: Any, y: Any) -> None:
             add_rows(mine, o, turned, values, s.columns, s.rows[block, o], s.rows[block, o + 1])
 
 
-@njit(nogil=True, cache=True)
+@kept
 def gradients(part: int, x: Any, values: Any, s: Any, dy: Any, dx: Any, slopes: Any) -> None:
     """dx [up to TILE, inputs] of the inputs of a part, and what is added to slopes, the gradients
     of values; dy: float32 [outputs, TILE], 0 beyond the last sample."""

@@ -12,7 +12,7 @@ from torch.autograd.function import once_differentiable
 
 from utils.engines.compiled import kernels
 from utils.engines.compiled.kernels import PARTS, TILE, Structure
-from utils.engines.compiled.rectified import Rectified, put_in
+from utils.engines.compiled.rectified import How, Rectified, put_in
 from utils.engines.compiled.threads import array, in_parts
 
 Masked = list[tuple[nn.Parameter, Tensor]]
@@ -22,14 +22,24 @@ OUTPUTS = 2**16  # the most that indices have room for
 
 class _Rectified(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, how: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
-        boost, k, exact, drawn, least, factor = how
+    def forward(ctx: Any, x: Tensor, how: How) -> tuple[Tensor, Tensor]:
+        x, factor, drawn = x.contiguous(), how.factor, how.drawn
+        boost = torch.ones(x.shape[1]) if how.boost is None else how.boost
+        drawn = torch.empty(0, 1, 1, 1, dtype=torch.int16) if drawn is None else drawn
         y, passes = torch.empty_like(x), torch.empty(x.shape, dtype=torch.uint8)
         wins = torch.zeros(PARTS, x.shape[1], dtype=torch.int64)
         here = [array(t.flatten(2)) for t in (x, drawn, y, passes)]
         in_parts(
             kernels.rectified_winners,
-            *(here[0], array(boost), k, exact, here[1], np.int16(least), np.float32(factor)),
+            *(
+                here[0],
+                array(boost),
+                how.k,
+                how.exact,
+                here[1],
+                np.int16(how.least),
+                np.float32(factor),
+            ),
             *(here[2], here[3], array(wins)),
         )
         ctx.save_for_backward(passes)
@@ -50,23 +60,7 @@ class _Rectified(Function):
 class Loops(Rectified):
     """By compiled loops."""
 
-    def rectified(
-        self,
-        x: Tensor,
-        boost: Tensor | None,
-        k: int,
-        exact: bool,
-        drawn: Tensor | None,
-        least: int,
-        factor: float,
-    ) -> tuple[Tensor, Tensor]:
-        """See `Rectified`."""
-        if boost is None:
-            boost = torch.ones(x.shape[1])
-        if drawn is None:
-            drawn = torch.empty(0, 1, 1, 1, dtype=torch.int16)
-        y, wins = _Rectified.apply(x.contiguous(), (boost, k, exact, drawn, least, factor))
-        return y, wins
+    function = _Rectified
 
 
 class _Product(Function):

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from utils.engines.compiled.rectified import Rectified
+from utils.engines.compiled.rectified import How, Rectified
 
 POSITIONS = 32  # of a picture, in a program
 
@@ -57,7 +57,7 @@ def _rectify(
 
 class _Rectified(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, how: tuple[Any, ...]) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, x: Tensor, how: How) -> tuple[Tensor, Tensor]:
         boost, k, exact, drawn, least, factor = how
         batch, channels, height, width = x.shape
         y, passes = torch.empty_like(x), torch.empty_like(x, dtype=torch.int8)
@@ -84,18 +84,6 @@ class _Rectified(Function):
 
 
 class OnGpu(Rectified):
-    """By kernels, for x dense in memory in whatever order."""
+    """By kernels, for pictures dense in memory in whatever order, which random numbers go by."""
 
-    def rectified(
-        self,
-        x: Tensor,
-        boost: Tensor | None,
-        k: int,
-        exact: bool,
-        drawn: Tensor | None,
-        least: int,
-        factor: float,
-    ) -> tuple[Tensor, Tensor]:
-        """See `Rectified`; the random numbers go by the order in memory."""
-        y, wins = _Rectified.apply(x, (boost, k, exact, drawn, least, factor))
-        return y, wins
+    function = _Rectified

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
+from torch.autograd import Function
 
 from models.blocks import Block
 from models.dropout import Dropout, draws
@@ -14,8 +17,27 @@ from models.sparse_weights import SparseWeightsBase
 PRECISIONS = torch.float32, torch.bfloat16  # of pictures; others are left to the plain layers
 
 
+class How(NamedTuple):
+    """boost [channels] (None: no k-winners), k, and exact: whether exactly k win where values are
+    equal. drawn: random numbers int16 in the shape of the pictures, or in the order of their memory
+    (None: all stay), of which a unit stays with `least` or more, and is multiplied by factor.
+    """
+
+    boost: Tensor | None
+    k: int
+    exact: bool
+    drawn: Tensor | None
+    least: int
+    factor: float
+
+
 class Rectified(nn.Module):
-    """ReLU, k-winners over the channels if there are any, and dropout, of pictures."""
+    """ReLU, k-winners over the channels if there are any, and dropout, of pictures.
+
+    function: of the pictures and `How`, their outputs and how often each channel won, [channels].
+    """
+
+    function: type[Function]
 
     def __init__(self, activation: nn.Module, winners: KWinners2d | None, dropout: Dropout) -> None:
         super().__init__()
@@ -40,27 +62,11 @@ class Rectified(nn.Module):
         if self.dropout.training:
             drawn, least, factor = draws(x.shape, self.dropout.p, x.device)
         factor = torch.tensor(factor).to(x.dtype).item()
-        y, wins = self.rectified(x, boost, k, exact, drawn, least, factor)
+        y, wins = self.function.apply(x, How(boost, k, exact, drawn, least, factor))
         if layer is not None and not again:
             each = wins.float().view_as(layer.duty_cycle) / x.shape[2:].numel()
             layer.count_wins(each, len(x))
         return y
-
-    def rectified(
-        self,
-        x: Tensor,
-        boost: Tensor | None,
-        k: int,
-        exact: bool,
-        drawn: Tensor | None,
-        least: int,
-        factor: float,
-    ) -> tuple[Tensor, Tensor]:
-        """The outputs, and how often each channel won, int [channels]: for boosts [channels] (None:
-        no k-winners), k, whether exactly k win where values are equal, and random numbers int16 in
-        the shape of x, of which a unit stays with at least this one and is multiplied by the factor
-        (None: all stay)."""
-        raise NotImplementedError
 
 
 def parts_of(block: Block) -> tuple[nn.Module, KWinners2d | None, Dropout] | None:

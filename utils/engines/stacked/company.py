@@ -29,15 +29,14 @@ from exps.config import Experiment, as_dict
 from exps.experiment import FREE
 from exps.messages import Told, three_lines
 from models.network import Network
-from utils.engines.base import Need, Spring
+from utils.engines.base import Need, Spring, Whole
 from utils.engines.batch import Batch, Loss
 from utils.engines.meter import EpochRecord
 from utils.engines.stacked.engine import StackedEngine
 from utils.engines.stacked.stack import AT_ONCE, TEST_BATCH, Stack, batch_of
+from utils.system.place import Place, place
 from utils.system.talk import LOG
 
-ADDRESS, KEY = "SPARSE_SYN_COMPANY", "SPARSE_SYN_COMPANY_KEY"  # in the environment of a run
-SIZE = "SPARSE_SYN_COMPANY_SIZE"
 APART = {*FREE, "seed"}  # keys that may differ within a stack
 
 GRACE = 120.0  # seconds that runs have to write their checkpoints after the command has gone
@@ -48,22 +47,6 @@ Make = Callable[[Experiment], tuple[TaskStream, Network, torch.device]]
 
 class Declined(Exception):
     """The company cannot train this network; the text says why."""
-
-
-class Place(NamedTuple):
-    """Where a run finds its company: the address of a socket, and the number of seeds in it."""
-
-    address: str
-    key: bytes
-    size: int
-
-
-def place() -> Place | None:
-    """What this process was told of a company, if it was."""
-    if ADDRESS not in os.environ:
-        return None
-    key, size = bytes.fromhex(os.environ[KEY]), int(os.environ[SIZE])
-    return Place(os.environ[ADDRESS], key, size)
 
 
 class _Array(NamedTuple):
@@ -103,7 +86,7 @@ def _through(value: Any, kind: type, change: Callable[[Any], Any]) -> Any:
     return value
 
 
-class RemoteEngine:
+class RemoteEngine(Whole):
     """The engine of a run whose network is in a company."""
 
     name = "stacked"
@@ -203,15 +186,6 @@ class RemoteEngine:
     def follow_masks(self) -> None:
         """Not here."""
         raise NotImplementedError(f"the stacked engine has no {Need.MASKS.value}")
-
-    def found(self) -> None:
-        """There are no contexts."""
-
-    def enter(self, task: int) -> None:
-        """There are no parts."""
-
-    def units_of(self, task: int) -> None:
-        """All are every task's."""
 
     def logits(
         self, samples: Samples, head: int, *, training: bool = False

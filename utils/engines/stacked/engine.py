@@ -21,7 +21,7 @@ from models.k_winners import KWinners
 from models.network import Network
 from models.sparse import update_boost_strength
 from models.synapses import Weights, winner_layers
-from utils.engines.base import Need, Spring
+from utils.engines.base import Need, Spring, Whole
 from utils.engines.batch import Batch, Loss
 from utils.engines.meter import EpochRecord, Meter
 from utils.engines.mixed import PLAIN, plain
@@ -38,7 +38,7 @@ CLASSES = 256  # of a head, whose errors and weights a program holds
 MOST_BYTES = 2**32  # of pictures
 
 
-class StackedEngine:
+class StackedEngine(Whole):
     """One member of a stack."""
 
     name = "stacked"
@@ -213,15 +213,6 @@ class StackedEngine:
     def follow_masks(self) -> None:
         """Not here."""
         raise NotImplementedError(f"the stacked engine has no {Need.MASKS.value}")
-
-    def found(self) -> None:
-        """There are no contexts."""
-
-    def enter(self, task: int) -> None:
-        """There are no parts."""
-
-    def units_of(self, task: int) -> None:
-        """All are every task's."""
 
     @torch.no_grad()
     def logits(

@@ -23,7 +23,7 @@ from models.dropout import dropout_factors
 from models.network import Network
 from models.sparse import update_boost_strength
 from models.synapses import Weights, winner_layers
-from utils.engines.base import Need, Spring
+from utils.engines.base import Need, Spring, Whole
 from utils.engines.batch import Batch, Loss, joined, objective
 from utils.engines.meter import EpochRecord
 from utils.engines.mixed import PLAIN, plain
@@ -39,7 +39,7 @@ from utils.optimizers.sgd import Basis
 FEW = 16  # a layer is worth this engine when at most one unit in so many wins
 
 
-class SparseEngine:
+class SparseEngine(Whole):
     """Trains an MLP whose every hidden layer is k-winners, in float32 on the CPU.
 
     `keep` draws dropout: given a layer's number and its winners' indices [batch, k], the factors
@@ -218,15 +218,6 @@ class SparseEngine:
         for layer in self.hidden:
             layer.take_over()
         self.ahead = True
-
-    def found(self) -> None:
-        """There are no contexts."""
-
-    def enter(self, task: int) -> None:
-        """There are no parts."""
-
-    def units_of(self, task: int) -> None:
-        """All are every task's."""
 
     @torch.no_grad()
     def logits(

@@ -17,7 +17,7 @@ from torch.nn.functional import linear
 from models.synapses import Weights
 from utils.engines.winners.choose import Winners, choose
 from utils.engines.winners.compiled import loops
-from utils.engines.winners.lazy import LazyMatrix
+from utils.engines.winners.lazy import LazyLayer, LazyMatrix
 from utils.engines.winners.rounded import RoundedLayer
 from utils.engines.winners.screen import Screen
 from utils.optimizers.momentum import SGD
@@ -125,7 +125,7 @@ class FullLayer:
         """Nothing."""
 
 
-class HalfLayer:
+class HalfLayer(LazyLayer):
     """bf16 products, and SGD on the rows of winners alone (see `lazy`).
 
     exact: the bf16 products only find candidates, whose values are computed in float32 (see
@@ -162,25 +162,6 @@ class HalfLayer:
         rescaled = self.matrix.step()
         self.matrix.add_rows(rows, shares)
         self.screen.refresh(None if rescaled else rows)
-
-    @torch.no_grad()
-    def restart(self) -> None:
-        """Momentum starts from zero."""
-        self.matrix.restart()
-        self.refresh()
-
-    @torch.no_grad()
-    def follow_mask(self) -> None:
-        """Take over the model's weights; make zero what the mask hides, and its momentum."""
-        if self.weights.zero_mask is not None:
-            self.matrix.take_over(self.weights.weight)
-            self.matrix.hide(self.weights.zero_mask)
-            self.refresh()
-
-    @torch.no_grad()
-    def write_back(self) -> None:
-        """Write the weights into the model."""
-        self.weights.weight.copy_(self.matrix.weight())
 
     def refresh(self, ratios: Tensor | None = None) -> None:
         """Follow the matrix in all its rows."""

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import embedding_bag
 
+from models.synapses import Weights
 from utils.engines.mixed import unmixed
 from utils.optimizers.sgd import Basis
 
@@ -168,3 +169,33 @@ class LazyMatrix:
             if len(self.parts) > 1
             else total
         )
+
+
+class LazyLayer:
+    """Of layers whose weights a matrix holds, and that hold them in a third form, which follows."""
+
+    weights: Weights
+    matrix: LazyMatrix
+
+    def refresh(self) -> None:
+        """Follow the matrix in all its rows."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """Momentum starts from zero."""
+        self.matrix.restart()
+        self.refresh()
+
+    @torch.no_grad()
+    def follow_mask(self) -> None:
+        """Take over the model's weights; make zero what the mask hides, and its momentum."""
+        if self.weights.zero_mask is not None:
+            self.matrix.take_over(self.weights.weight)
+            self.matrix.hide(self.weights.zero_mask)
+            self.refresh()
+
+    @torch.no_grad()
+    def write_back(self) -> None:
+        """Write the weights into the model."""
+        self.weights.weight.copy_(self.matrix.weight())

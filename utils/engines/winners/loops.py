@@ -9,15 +9,12 @@ k units reach the k-th largest value, and where a value is not finite.
 from __future__ import annotations
 
 from collections.abc import Callable
-from hashlib import sha256
 from typing import Any, TypeVar
 
-import numba
 import numpy as np
-from numba.core.caching import FunctionCache, IndexDataCacheFile
 from numba.core.registry import cpu_target
 
-from utils.system.talk import LOG
+from utils.engines.kept import kept
 
 Array = np.ndarray[Any, Any]
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,65 +41,19 @@ def load() -> None:
     cpu_target.target_context.refresh()
 
 
-class _Files(IndexDataCacheFile):
-    """numba's, with names by which processes that compile at the same time get their own."""
-
-    def save(self, key: Any, data: Any) -> None:
-        """Keep what was compiled for a key."""
-        name = sha256(repr(key).encode()).hexdigest()[:16]
-        name = self._data_name_pattern.format(number=int(name, 16))
-        self._save_data(name, data)
-        self._save_index(self._load_index() | {key: name})
-
-
-class _Cache(FunctionCache):
-    """numba's, of which a fault costs the time of compiling and nothing else."""
-
-    def __init__(self, function: Any) -> None:
-        super().__init__(function)
-        self._cache_file.__class__ = _Files
-
-    def load_overload(self, sig: Any, target_context: Any) -> Any:
-        """What was compiled before for such arguments; None: compile it."""
-        try:
-            found = super().load_overload(sig, target_context)
-        except Exception as error:  # a damaged file raises whatever pickle does
-            LOG.warning("a compiled loop cannot be read: %r", error)
-            found = None
-        if found is None:
-            LOG.info("the sparse engine compiles %s, once", self._name)
-        return found
-
-    def save_overload(self, sig: Any, data: Any) -> None:
-        """Keep it for other processes, if that is possible."""
-        try:
-            super().save_overload(sig, data)
-        except Exception as error:  # of whatever kind the file system's fault is
-            LOG.warning("a compiled loop cannot be kept: %r", error)
-
-
-def _compiled(function: F, fastmath: set[str]) -> F:
-    made: Any = numba.njit(nogil=True, error_model="numpy", fastmath=fastmath)(function)
-    try:
-        made._cache = _Cache(function)
-    except RuntimeError as error:  # there is no folder to write to
-        LOG.warning("compiled loops cannot be kept: %s", error)
-    return made
-
-
 def _kernel(function: F) -> F:
     """Compiled for the processor, with sums in whichever order is fastest on it."""
-    return _compiled(function, {"contract", "reassoc", "nsz"})
+    return kept(function, error_model="numpy", fastmath={"contract", "reassoc", "nsz"})
 
 
 def _as_written(function: F) -> F:
     """The same with every rounding that is written."""
-    return _compiled(function, set())
+    return kept(function, error_model="numpy")
 
 
 def _finite(function: F) -> F:
     """The same for numbers that are finite, of which it may be faster to find the largest."""
-    return _compiled(function, {"contract", "reassoc", "nsz", "nnan"})
+    return kept(function, error_model="numpy", fastmath={"contract", "reassoc", "nsz", "nnan"})
 
 
 # ---------------------------------------------------------------- the largest of a sample's values

@@ -19,7 +19,7 @@ from torch.nn.functional import linear
 from models.synapses import Weights
 from utils.engines.winners.choose import Winners, choose
 from utils.engines.winners.compiled import Array, array, loops, numbers
-from utils.engines.winners.lazy import LazyMatrix
+from utils.engines.winners.lazy import LazyLayer, LazyMatrix
 from utils.optimizers.momentum import SGD
 from utils.optimizers.sgd import Basis
 
@@ -27,7 +27,7 @@ NOTHING = np.empty((0, 0), np.float32)
 NO_MASK = np.empty((0, 0), np.bool_)
 
 
-class RoundedLayer:
+class RoundedLayer(LazyLayer):
     """int8 or bf16 products, and SGD on the rows of winners alone (see `lazy`).
 
     half: in bf16, and the products are the values. grain: what every input is a multiple of, 0 to
@@ -90,25 +90,6 @@ class RoundedLayer:
         )
         if rescaled:
             self.refresh()
-
-    @torch.no_grad()
-    def restart(self) -> None:
-        """Momentum starts from zero."""
-        self.matrix.restart()
-        self.refresh()
-
-    @torch.no_grad()
-    def follow_mask(self) -> None:
-        """Take over the model's weights; make zero what the mask hides, and its momentum."""
-        if self.weights.zero_mask is not None:
-            self.matrix.take_over(self.weights.weight)
-            self.matrix.hide(self.weights.zero_mask)
-            self.refresh()
-
-    @torch.no_grad()
-    def write_back(self) -> None:
-        """Write the weights into the model."""
-        self.weights.weight.copy_(self.matrix.weight())
 
     def refresh(self, ratios: Tensor | None = None) -> None:
         """Follow the matrix in all its rows; ratios: as they were, if it is as it was then."""

@@ -23,7 +23,8 @@ from tests.utils.engines.stacked.cases import (
 )
 from utils.engines.batch import Batch
 from utils.engines.stacked import company as its
-from utils.engines.stacked.company import Company, Place, RemoteEngine
+from utils.engines.stacked.company import Company, RemoteEngine
+from utils.system.place import Place
 
 KIND = "two layers of winners"
 Join = Callable[[int], RemoteEngine]

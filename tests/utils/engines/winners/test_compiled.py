@@ -20,6 +20,7 @@ from models.k_winners import KWinners
 from models.synapses import Weights
 from utils.engines.batch import Batch, Part
 from utils.engines.choose import make_engine
+from utils.engines.kept import FunctionCache
 from utils.engines.meter import Meter
 from utils.engines.winners import around, compiled, loops
 from utils.engines.winners.choose import Winners
@@ -334,8 +335,9 @@ def test_without_numba_torch_computes(
     experiment: Callable, stream_of: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "numba", None)
-    monkeypatch.delitem(sys.modules, "utils.engines.winners.loops")
-    monkeypatch.delattr("utils.engines.winners.loops")
+    for module in ("utils.engines.winners.loops", "utils.engines.kept"):
+        monkeypatch.delitem(sys.modules, module)
+        monkeypatch.delattr(module)
     compiled._found.cache_clear()
     exp = experiment(engine="sparse")
     stream = stream_of(exp, train=exp.mb_size)
@@ -355,7 +357,7 @@ def test_a_fault_of_the_cache_costs_time_alone(way: str, monkeypatch: pytest.Mon
     def broken(*_: object) -> None:
         raise Fault
 
-    monkeypatch.setattr(loops.FunctionCache, way, broken)
+    monkeypatch.setattr(FunctionCache, way, broken)
 
     def double(x: int) -> int:
         return 2 * x
@@ -367,7 +369,7 @@ def test_no_folder_for_the_cache_costs_time_alone(monkeypatch: pytest.MonkeyPatc
     def nowhere(*_: object) -> None:
         raise RuntimeError("no locator available")
 
-    monkeypatch.setattr(loops.FunctionCache, "__init__", nowhere)
+    monkeypatch.setattr(FunctionCache, "__init__", nowhere)
 
     def double(x: int) -> int:
         return 2 * x
