@@ -16,7 +16,7 @@ AT_A_TIME = 500  # pictures
 def distillation(
     logits: Tensor, teacher: Tensor, among: int | None, temperature: float = TEMPERATURE
 ) -> Tensor:
-    """T² · mean over pictures of the cross-entropy of softmax(logits / T) against
+    """Mean over pictures of the cross-entropy of softmax(logits / T) against
     softmax(teacher / T).
 
     logits [n, classes], of which the first `among` count; teacher [n, known], of the first ones:
@@ -25,7 +25,7 @@ def distillation(
     known = teacher.shape[1]
     wanted = (teacher / temperature).softmax(1)
     said = (logits[:, :among] / temperature).log_softmax(1)
-    return -(wanted * said[:, :known]).sum(1).mean() * temperature**2
+    return -(wanted * said[:, :known]).sum(1).mean()
 
 
 @torch.no_grad()

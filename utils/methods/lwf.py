@@ -15,7 +15,7 @@ from benchmarks.stream import TaskStream
 from exps.config import Experiment
 from exps.facts import Findings
 from exps.keys import Key, When
-from exps.kinds import Choice, Number
+from exps.kinds import Choice, Number, Switch
 from utils.engines.base import Engine
 from utils.engines.batch import Batch, Part
 from utils.methods import base, memory
@@ -38,6 +38,12 @@ KEYS = {
     "lwf_temperature": Key(
         TEMPERATURE, Number(0, 1000, above=True), "what logits are divided by for it (T)"
     ),
+    "lwf_scaled": Key(
+        True,
+        Switch(),
+        "whether it counts T² times as much, so that its gradients do not shrink with T (Hinton et "
+        "al., 2015); the public code of van de Ven & Tolias leaves that out today",
+    ),
 }
 
 
@@ -55,6 +61,7 @@ class Method(base.Method):
         self.by_task = exp.lwf_weight == "tasks"
         self.strength = 0.0 if self.by_task else exp.lwf_strength
         self.temperature = exp.lwf_temperature
+        self.scale = self.temperature**2 if exp.lwf_scaled else 1.0
         self.parts: dict[int, int] = {}  # where in the mini-batch its pictures are for a head
 
     def begin_task(self, engine: Engine, task: int) -> None:
@@ -90,7 +97,7 @@ class Method(base.Method):
             teacher = said[part.samples.rows.to(said.device)]
             mine = logits[self.parts[head]]
             total = total + distillation(mine, teacher, part.outputs, self.temperature)
-        return total * (strength / len(self.said))
+        return total * (strength * self.scale / len(self.said))
 
     def costs(self, engine: Engine) -> Costs:
         """The table, and the other heads."""

@@ -25,7 +25,7 @@ def test_distillation_is_the_divergence_from_the_teacher_up_to_its_entropy() -> 
     wanted = torch.zeros(5, 6)
     wanted[:, :4] = (teacher / 3).softmax(1)
     entropy = -(wanted * wanted.clamp(min=1e-30).log()).sum(1).mean()
-    right = 9 * (kl_div((logits / 3).log_softmax(1), wanted, reduction="batchmean") + entropy)
+    right = kl_div((logits / 3).log_softmax(1), wanted, reduction="batchmean") + entropy
     torch.testing.assert_close(distillation(logits, teacher, None, 3.0), right)
     among = distillation(logits, teacher, 4, 3.0)
     torch.testing.assert_close(among, distillation(logits[:, :4], teacher, None, 3.0))
@@ -47,15 +47,16 @@ def test_lwf_holds_every_earlier_head_to_what_it_said(
     assert [(part.head, part.weight) for part in batch.parts] == [(2, 1.0), (0, 0.0), (1, 0.0)]
     assert len(batch.pictures) == 1  # whose features are computed once
     logits = built_engine.step(batch, [method.loss])
-    right = sum(distillation(logits[i + 1], said[i], None) for i in (0, 1)) * 2.0 / 2
+    right = sum(distillation(logits[i + 1], said[i], None) for i in (0, 1)) * 4 * 2.0 / 2
     torch.testing.assert_close(method.loss(logits, [], batch), right)
 
 
-@pytest.mark.parametrize("outputs", ["all", "seen"])
+@pytest.mark.parametrize(("outputs", "scaled"), [("all", False), ("seen", True)])
 def test_lwf_in_one_head_is_over_the_earlier_classes(
-    experiment: Callable, stream_of: Callable, built: Callable, outputs: str
+    experiment: Callable, stream_of: Callable, built: Callable, outputs: str, scaled: bool
 ) -> None:
-    exp = experiment(**CLASSES, outputs=outputs, methods=("lwf",), lwf_weight="tasks")
+    keys = {"methods": ("lwf",), "lwf_weight": "tasks", "lwf_scaled": scaled}
+    exp = experiment(**CLASSES, **keys, outputs=outputs, lwf_temperature=3.0)
     stream = stream_of(exp)
     engine, [method], _ = built(exp, stream)
     engine.begin_epoch(1)
@@ -71,7 +72,7 @@ def test_lwf_in_one_head_is_over_the_earlier_classes(
     assert batch.current.weight == pytest.approx(1 / 3)
     among = 6 if outputs == "seen" else None
     logits = torch.randn(16, 6 if exp.num_batch == 3 else 10)
-    right = distillation(logits, said[:, :4], among) * 2 / 3
+    right = distillation(logits, said[:, :4], among, 3.0) * 2 / 3 * (9 if scaled else 1)
     torch.testing.assert_close(method.loss([logits], [], batch), right)
 
 
