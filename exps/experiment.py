@@ -85,7 +85,8 @@ class Experiment:
     expected_tol: float | None = key(
         None,
         OrNone(Number(0, 100, unit="points")),
-        "by how much the accuracy may lie above or below expected_acc; not inherited",
+        "by how much the accuracy may lie below expected_acc; one that lies further above is told; "
+        "not inherited",
         EXPECTING,
     )
     expected_source: str = key(

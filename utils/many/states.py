@@ -150,7 +150,7 @@ def _read(path: Path, _changed: int, _size: int) -> Known | None:
     mean, seconds = expected.final_accuracy(stats), stats.get("elapsed")
     seconds = float(seconds) if isinstance(seconds, float | int) else float("nan")
     found = expected.judge(config, stats)
-    judged = found.outcome in (expected.MET, expected.NOT_MET)
+    judged = found.outcome in expected.JUDGED
     verdict = f"expected {found.expected}: {found.outcome}" if judged else ""
     told = code, of_meta(meta), torch, status, mean, seconds, verdict
     return Known(path, fingerprint(texts), *told)

@@ -17,13 +17,15 @@ import numpy as np
 from exps.messages import all_of, shown, three_lines
 from utils.results.files import ResultsError, load_results
 
-MET, NOT_MET, NOT_COMPARED, UNREADABLE = "met", "not met", "not compared", "unreadable"
+MET, ABOVE, NOT_MET = "met", "above", "not met"
+NOT_COMPARED, UNREADABLE = "not compared", "unreadable"
+JUDGED = (MET, ABOVE, NOT_MET)
 _ROUNDING = 1e-9  # points: a mean of decimal fractions is not exact
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """outcome: one of the four words above; why: what makes it so; accuracy: in percent, the mean
+    """outcome: one of the five words above; why: what makes it so; accuracy: in percent, the mean
     over the tasks tested after the last one, NaN where the run did not get there; expected: for
     people, '' where nothing is expected.
     """
@@ -58,9 +60,10 @@ def judge(config: dict[str, Any], stats: dict[str, Any]) -> Verdict:
     if not -_ROUNDING <= accuracy <= 100 + _ROUNDING:
         return Verdict(UNREADABLE, "accuracies that are no shares", accuracy, text)
     away = accuracy - expected
-    met = abs(away) <= tolerance + _ROUNDING
+    beyond = abs(away) > tolerance + _ROUNDING
+    outcome = MET if not beyond else ABOVE if away > 0 else NOT_MET
     why = f"{abs(away):.2f} points {'below' if away < 0 else 'above'}"
-    return Verdict(MET if met else NOT_MET, why, accuracy, text)
+    return Verdict(outcome, why, accuracy, text)
 
 
 def sentence(config: dict[str, Any], stats: dict[str, Any]) -> str:
@@ -69,7 +72,7 @@ def sentence(config: dict[str, Any], stats: dict[str, Any]) -> str:
     source = config.get("expected_source")
     source = f" ({shown(source, 200)})" if source else ""
     stated = f"expected {verdict.expected}{source}"
-    if verdict.outcome in (MET, NOT_MET):
+    if verdict.outcome in JUDGED:
         return f"{stated}: {verdict.outcome}, {verdict.accuracy:.2f} % is {verdict.why}"
     if verdict.expected and stats["meta"]["status"] == "complete":
         changed = all_of(stats["meta"]["changed"])
@@ -80,8 +83,8 @@ def sentence(config: dict[str, Any], stats: dict[str, Any]) -> str:
 def check(where: Path) -> tuple[str, bool]:
     """A table of the results in a folder (or of one file), and whether all is as expected.
 
-    It is when at least one result is met, none is not met, and all can be read; those that cannot
-    be compared do not count. Raises NothingToCheckError.
+    It is when at least one result is met or above, none is not met, and all can be read; those
+    that cannot be compared do not count. Raises NothingToCheckError.
     """
     paths = [where] if where.is_file() else sorted(where.glob("*.pkl"))
     if not paths:
@@ -97,13 +100,13 @@ def check(where: Path) -> tuple[str, bool]:
         section, verdict = _verdict_on(path)
         count[verdict.outcome] += 1
         accuracy = "-" if np.isnan(verdict.accuracy) else f"{verdict.accuracy:.2f} %"
-        said = f"{verdict.outcome}: {verdict.why}"
+        said = f"{verdict.outcome}: {verdict.why}" if verdict.outcome != ABOVE else verdict.why
         name = shown(path.name, 200)
         rows.append((name, section, accuracy, verdict.expected or "-", shown(said, 300)))
-    good = count[MET] > 0 and not count[NOT_MET] and not count[UNREADABLE]
-    total = ", ".join(f"{count[word]} {word}" for word in (MET, NOT_MET, NOT_COMPARED))
-    if count[UNREADABLE]:
-        total += f", {count[UNREADABLE]} {UNREADABLE}"
+    good = bool(count[MET] + count[ABOVE]) and not count[NOT_MET] and not count[UNREADABLE]
+    words = [MET, *[ABOVE] * (count[ABOVE] > 0), NOT_MET, NOT_COMPARED]
+    words += [UNREADABLE] * (count[UNREADABLE] > 0)
+    total = ", ".join(f"{count[word]} {word}" for word in words)
     return f"{_table(rows)}\n{total}", good
 
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from utils.results.expected import (
+    ABOVE,
     MET,
     NOT_COMPARED,
     NOT_MET,
@@ -41,7 +42,8 @@ def test_a_worked_example() -> None:
     assert (met.outcome, met.why, met.expected) == (MET, "2.10 points below", "86.6 ± 3 %")
     assert met.accuracy == pytest.approx(84.5)
     assert judge(config(), stats(0.9, 0.9)).why == "3.40 points above"
-    assert judge(config(), stats(0.9, 0.9)).outcome == NOT_MET
+    assert judge(config(), stats(0.9, 0.9)).outcome == ABOVE
+    assert judge(config(), stats(0.9, 0.7)).outcome == NOT_MET
 
 
 def test_the_sentence_at_the_end_of_a_run() -> None:
@@ -62,7 +64,8 @@ def test_the_sentence_at_the_end_of_a_run() -> None:
 def test_it_is_met_up_to_the_tolerance_itself(right: int, expected: int, tolerance: int) -> None:
     """In hundredths of a point, of 10,000 pictures: rounding decides nothing."""
     verdict = judge(config(expected / 100, tolerance / 100), stats(right / 10_000))
-    assert verdict.outcome == (MET if abs(right - expected) <= tolerance else NOT_MET)
+    beyond = ABOVE if right > expected else NOT_MET
+    assert verdict.outcome == (MET if abs(right - expected) <= tolerance else beyond)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +112,12 @@ def test_the_table_of_a_folder(tmp_path: Path) -> None:
     ]
     assert check(tmp_path / "a.pkl")[1]
     assert not check(tmp_path / "b.pkl")[1], "nothing was shown to be as expected"
+    save(tmp_path / "e.pkl", config(), stats(0.9))
+    table, good = check(tmp_path)
+    assert good
+    assert table.endswith(
+        "86.6 ± 3 %  3.40 points above\n1 met, 1 above, 0 not met, 3 not compared"
+    )
     save(tmp_path / "e.pkl", config(), stats(0.5))
     table, good = check(tmp_path)
     assert not good
@@ -144,7 +153,7 @@ def test_from_a_section_to_the_exit_status(call: Call, tmp_path: Path) -> None:
     status, out, err = call("--check-results")
     assert (status, err) == (0, "")
     assert out.endswith("1 met, 0 not met, 1 not compared\n")
-    own.write_text(OWN.format(0.0001))
+    own.write_text(OWN.replace("expected_acc = 50", "expected_acc = 99").format(0.0001))
     assert "): not met, " in call(*mine)[1]
     status, out, err = call("--check-results", str(tmp_path / "r"))
     assert (status, err) == (1, "")
