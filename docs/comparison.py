@@ -3,7 +3,8 @@
     python -m docs.comparison results
 
 Run it in the project's folder. Mean accuracy (%) after the last task, with its 95 % interval where
-there are several seeds, beside the figure that the section expects.
+there are several seeds, beside the figure that the section expects. Runs with other values than
+their sections' have tables of their own.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections import defaultdict
 from pathlib import Path
 
 from exps import config
+from exps.kinds import as_text
 from utils.report.statistics import estimate
 from utils.results.files import load_results
 from utils.results.metrics import average_accuracy
@@ -20,17 +22,22 @@ from utils.results.metrics import average_accuracy
 SCENARIOS = ("Task", "Domain", "Class")
 
 
-def accuracies(folders: list[str]) -> dict[str, list[float]]:
-    """Those of complete runs as their sections are, percent, by section, seed after seed."""
-    found: dict[str, dict[int, float]] = defaultdict(dict)
+Accuracies = dict[str, dict[int, float]]  # percent, by section and seed
+
+
+def accuracies(folders: list[str]) -> dict[str, Accuracies]:
+    """Those of complete runs, by what they have other values of than their sections."""
+    found: dict[str, Accuracies] = defaultdict(lambda: defaultdict(dict))
     for path in sorted(path for folder in folders for path in Path(folder).glob("*.pkl")):
         values, stats = load_results(path)
-        if stats["meta"]["status"] == "complete" and not stats["meta"]["changed"]:
-            found[values["name"]][values["seed"]] = 100 * average_accuracy(stats["accs"])
-    return {name: [accs[seed] for seed in sorted(accs)] for name, accs in found.items()}
+        if stats["meta"]["status"] == "complete":
+            changed = ", ".join(f"{k} = {as_text(values[k])}" for k in stats["meta"]["changed"])
+            accs = found[changed][values["name"]]
+            accs[values["seed"]] = 100 * average_accuracy(stats["accs"])
+    return {changed: dict(found[changed]) for changed in sorted(found)}
 
 
-def cell(name: str, names: list[str], found: dict[str, list[float]]) -> str:
+def cell(name: str, names: list[str], found: Accuracies) -> str:
     """What was measured, of how many seeds, and what is expected; of a section that there is."""
     if name not in names:
         return "–"
@@ -38,15 +45,15 @@ def cell(name: str, names: list[str], found: dict[str, list[float]]) -> str:
     beside = "–" if expected is None else f"{expected:g}"
     if name not in found:
         return f"not run / {beside}"
-    accs = found[name]
+    accs = list(found[name].values())
     its = estimate(accs)
     spread = f" ± {its.half:.1f} ({len(accs)})" if len(accs) > 1 else ""
     return f"**{its.mean:.1f}**{spread} / {beside}"
 
 
-def table(bench: str, found: dict[str, list[float]]) -> str:
-    """A row for every method, a column for every scenario."""
-    names = [name for name in config.sections() if name.startswith(bench)]
+def table(bench: str, found: Accuracies, *, whole: bool) -> str:
+    """A row for every method, a column for every scenario; of what was run alone, or of all."""
+    names = [n for n in config.sections() if n.startswith(bench) and (whole or n in found)]
     split = [
         (scenario, name.removeprefix(bench + scenario))
         for name in names
@@ -61,10 +68,12 @@ def table(bench: str, found: dict[str, list[float]]) -> str:
 
 
 def main(folders: list[str]) -> None:
-    """The tables of both benchmarks."""
-    found = accuracies(folders)
-    for bench in ("Split", "Perm"):
-        print(f"{table(bench, found)}\n")
+    """The tables of both benchmarks, as the sections are and otherwise."""
+    for changed, found in accuracies(folders).items():
+        for bench in ("Split", "Perm"):
+            if any(name.startswith(bench) for name in found):
+                title = f"{changed or 'as the sections are'}:"
+                print(f"{title}\n\n{table(bench, found, whole=not changed)}\n")
 
 
 if __name__ == "__main__":

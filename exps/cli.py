@@ -151,7 +151,7 @@ def _add_questions(g: Group) -> None:
         nargs="?",
         const="",
         metavar="KEY",
-        help="what a key means (without KEY: all keys)",
+        help="what a key means, or a method or network does, with its keys (without KEY: all keys)",
     )
     g.add_argument(
         "--check",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import textwrap
+from collections.abc import Mapping
 from dataclasses import replace
 
 from exps import plugins
@@ -11,6 +13,7 @@ from exps.keys import Key
 from exps.kinds import Line, as_text
 from exps.messages import ConfigError, did_you_mean, quoted
 
+WIDTH = 92  # characters of a line
 # What can stand in a section besides.
 LINES = {
     LIKE: Key(
@@ -23,17 +26,29 @@ LINES = {
 
 
 def explain(key: str | None = None, own: dict[str, Key] | None = None) -> str:
-    """What a key is, as plain text; without a key, all of them. ConfigError for an unknown one.
+    """What a key is, as plain text, or a method, network, optimiser or benchmark of the project,
+    with its own keys; without a key, all keys. ConfigError for what there is not.
 
     own: keys of an experiment, which may be of users' files.
     """
     keys = KEYS if key in KEYS else {**(own or {}), **all_keys(), **LINES}
     if key is None:
         return "\n\n".join(_paragraph(name, k) for name, k in keys.items())
-    if key not in keys:
-        guess = did_you_mean(key, keys)
-        raise ConfigError(f"there is no key {quoted(key)}{guess} (--explain lists them all)")
-    return _paragraph(key, keys[key])
+    if key in keys:
+        return _paragraph(key, keys[key])
+    kinds = {name: kind for kind in plugins.KINDS for name in kind.names}
+    if key in kinds:
+        return _file(kinds[key], key, keys)
+    guess = did_you_mean(key, [*keys, *kinds])
+    raise ConfigError(f"there is no key {quoted(key)}{guess} (--explain lists them all)")
+
+
+def _file(kind: plugins.Kind, name: str, keys: Mapping[str, Key]) -> str:
+    """What chooses a file of the project, what it says of itself, and its keys."""
+    about = inspect.cleandoc(plugins.load(kind, name).__doc__ or "")
+    paragraphs = [textwrap.fill(part, WIDTH) for part in about.split("\n\n")]
+    own = [_paragraph(key, keys[key]) for key in plugins.keys(kind, name)]
+    return "\n\n".join([plugins.choosing(kind, [name]), *paragraphs, *own])
 
 
 def all_keys() -> dict[str, Key]:
@@ -68,5 +83,5 @@ def _paragraph(name: str, key: Key) -> str:
     if key.when.text:
         facts.append(f"counts only with {key.when.text}")
     for fact in facts:
-        lines += textwrap.wrap(fact, 92, initial_indent="    ", subsequent_indent="      ")
+        lines += textwrap.wrap(fact, WIDTH, initial_indent="    ", subsequent_indent="      ")
     return "\n".join(lines)

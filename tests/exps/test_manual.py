@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from exps.kinds import as_text
 from exps.manual import all_keys, explain, markdown_table
 from exps.messages import ConfigError
+from exps.plugins import KINDS, keys
 
 README = Path(__file__).parents[2] / "README.md"
 
@@ -27,6 +29,18 @@ def test_explain_all_keys() -> None:
     for name in all_keys():
         assert explain(name) in everything
     assert max(map(len, everything.splitlines())) <= 100
+
+
+def test_explain_a_method_a_network_a_benchmark() -> None:
+    text = explain("er")
+    assert text.startswith("methods = er\n\nExperience replay")
+    assert explain("er_batch") in text
+    for kind in KINDS:
+        for name in set(kind.names) - all_keys().keys():
+            text = explain(name)
+            assert all(explain(key) in text for key in keys(kind, name))
+    with pytest.raises(ConfigError, match=re.escape("no key 'ecw'; did you mean 'ewc'?")):
+        explain("ecw")
 
 
 def test_explain_the_line_that_names_another_section() -> None:
