@@ -233,9 +233,10 @@ class Experiment:
 
     context: str = key(
         "none",
-        Choice(("none", "prototype")),
-        "which units of an MLP may win; none: all; prototype: those of the context of a picture, "
-        "the task whose training pictures have the nearest mean; in training, the current task",
+        Choice(("none", "prototype", "gaussian")),
+        "which units of an MLP may win; none: all; else those of the context of a picture, in "
+        "training the current task, in tests the task whose training pictures have the nearest "
+        "mean (prototype) or the likeliest class, a Gaussian each (gaussian)",
         SPARSE,
     )
 
@@ -340,7 +341,7 @@ class Experiment:
         if self.cnn and self.model == "mlp":
             mine["model"] = "cnn"
         mine["cnn"] = self.model == "cnn"
-        if "contexts" in self.methods:
+        if "contexts" in self.methods and self.context == "none":
             mine["context"] = "prototype"
         if "grow" in self.methods:
             mine["dynamic"] = "grow"

@@ -57,7 +57,7 @@ BENCHMARK, MODEL, METHOD, OPTIMIZER = KINDS
 KEYS = tuple(kind.key for kind in KINDS)  # those that name plug-ins
 # Methods that keys of all experiments stand for, and what these say then.
 IMPLIED = {
-    "contexts": "context = prototype, and sparsify",
+    "contexts": "context = prototype or gaussian, and sparsify",
     "grow": "dynamic = grow, and sparsify",
     "rewire": "dynamic = set or rigl, and sparsify",
     "old_synapses": "an old_synapse_lr below 1",

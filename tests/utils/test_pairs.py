@@ -29,6 +29,7 @@ SET = {"dynamic": "set", "train_ep": 2, "train_ep_inc": 2, **MASKED}
 METHODS: dict[str, dict[str, Any]] = {
     "none": {},
     "contexts": CONTEXTS,
+    "contexts by classes": {**CLASSES, **CONTEXTS, "context": "gaussian"},
     "grow": {"dynamic": "grow", "grow_per_task": 0.1, "grow_every": 1, **MASKED},
     "set": SET,
     "rigl": {"dynamic": "rigl", "mb_size": 2, "train_ep": 3, "train_ep_inc": 3, **MASKED},

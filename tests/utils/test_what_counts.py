@@ -68,6 +68,7 @@ CHOICES: dict[str, list[Any]] = {
     "max_density_fc": [0.5, 0.4],
     "context_units": [8, 10],
     "context_overlap": [0.0, 0.5],
+    "context_shrink": [0.06, 0.5],
     "old_synapse_lr": [1.0, 0.3, 0.0],
     "methods": [
         *((), (), ("ewc",), ("er",), ("er", "ewc", "census"), ("dgr",), ("xdg",), ("separate",)),

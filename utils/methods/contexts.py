@@ -1,8 +1,9 @@
 """Contexts: each task has units of its own, and a picture finds its task by itself.
 
 The context of a picture is the task whose training pictures have the nearest mean (Iyer et al.,
-2022, "Avoiding Catastrophe: Active Dendrites Enable Multi-Task Learning in Dynamic Environments").
-Which units may win in a context is settled when its task begins. No training picture is kept.
+2022, "Avoiding Catastrophe: Active Dendrites Enable Multi-Task Learning in Dynamic Environments"),
+or the likeliest class: `familiar.py`. Which units may win in a context is settled when its task
+begins. No training picture is kept.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from exps.kinds import Number, Whole
 from models.synapses import winner_layers
 from utils.engines.base import Engine
 from utils.engines.batch import Batch
-from utils.methods import base
-from utils.methods.base import Moment, draws
+from utils.methods import base, familiar
+from utils.methods.base import Costs, Moment, draws
 
 KEYS = {
     "context_units": Key(
@@ -35,6 +36,12 @@ KEYS = {
         Number(0, 1),
         "share of them taken over from earlier contexts; the others are those used least so far",
         When("more than one task", lambda exp: exp.num_batch > 1),
+    ),
+    "context_shrink": Key(
+        0.06,
+        Number(0, 1e6, above=True),
+        "what is added to the variance of every input in the Gaussian of a class",
+        When("context = gaussian", lambda exp: exp.context == "gaussian"),
     ),
 }
 DRAW = 2  # sets the draws of units apart from whatever else is drawn from the seed
@@ -49,6 +56,7 @@ def part_units(exp: Experiment) -> int:
 def contradictions(exp: Experiment) -> Findings:
     """Why tasks cannot have contexts."""
     size, k = exp.context_units, round(exp.hidden_units * exp.percent_on_fc)
+    yield from familiar.contradictions(exp)
     if not exp.fully_connected:
         yield (
             ("context", "cnn", "model", "methods"),
@@ -84,9 +92,8 @@ def doubts(exp: Experiment) -> Findings:
 class Method(base.Method):
     """The contexts of a stream of tasks, filled in one after the other: a `Router`.
 
-    units: int64 [tasks, layers, size], the units of each hidden layer that may win, in order; total
-    float64 [tasks, inputs] and count int64 [tasks]: sum and number of training pictures, whose
-    ratio is the prototype, on the device of the pictures; begun: int64 [], how many tasks have.
+    units: int64 [tasks, layers, size], the units of each hidden layer that may win, in order;
+    begun: int64 [], how many tasks have; rule: what pictures find their context by.
     """
 
     def __init__(self, exp: Experiment, stream: TaskStream) -> None:
@@ -94,11 +101,9 @@ class Method(base.Method):
         tasks, size = len(stream.training), part_units(exp)
         self.width, self.shared = exp.hidden_units, round(size * exp.context_overlap)
         self.units = torch.zeros(tasks, exp.hidden_layers, size, dtype=torch.int64)
-        inputs, device = int(np.prod(stream.input_shape)), stream.train.x.device
-        self.total = torch.zeros(tasks, inputs, dtype=torch.float64, device=device)
-        self.count = torch.zeros(tasks, dtype=torch.int64)
         self.begun = torch.zeros((), dtype=torch.int64)
-        self.prototypes: Tensor | None = None  # once they are needed after a step
+        self.rule = familiar.RULES[exp.context](self.exp, stream)
+        self.tables: tuple[Tensor, ...] = ()  # once they are needed after a step
 
     @property
     def known(self) -> int:
@@ -116,11 +121,10 @@ class Method(base.Method):
 
     @torch.no_grad()
     def route(self, x: Tensor) -> Tensor:
-        """The task whose prototype is nearest to each of x [batch, inputs]: int64 [batch]."""
-        if self.prototypes is None:
-            count = self.count[: self.known].to(self.total.device).unsqueeze(1)
-            self.prototypes = (self.total[: self.known] / count).float().to(x.device)
-        return nearest(x, self.prototypes)
+        """The context that each of x [batch, inputs] finds: int64 [batch]."""
+        if not self.tables:
+            self.tables = tuple(table.to(x.device) for table in self.rule.tables(self.known))
+        return self.rule.nearest(x, self.tables)
 
     def begin_task(self, engine: Engine, task: int) -> None:
         """Recruit the units of the task, and train them alone."""
@@ -129,12 +133,12 @@ class Method(base.Method):
         engine.enter(task)
 
     def before_step(self, engine: Engine, batch: Batch, now: Moment) -> Batch:
-        """Count the pictures in the prototype; in the first epoch each comes once."""
+        """Count the pictures for their context; in the first epoch each comes once."""
         if now.step < now.epoch:
-            x = self.stream.inputs(self.stream.train, batch.current.samples).flatten(1)
-            self.total[now.task] += x.sum(0)
-            self.count[now.task] += len(x)
-        self.prototypes = None
+            train, samples = self.stream.train, batch.current.samples
+            x = self.stream.inputs(train, samples).flatten(1)
+            self.rule.add(now.task, x, self.stream.labels(train, samples))
+            self.tables = ()
         return batch
 
     def recruit(self, duty_cycles: list[Tensor]) -> None:
@@ -156,18 +160,16 @@ class Method(base.Method):
             self.units[task, layer] = chosen
         self.begun += 1
 
+    def costs(self, engine: Engine) -> Costs:
+        """The sums that contexts are found by."""
+        return Costs(parameters=sum(getattr(self.rule, name).numel() for name in self.rule.kept))
+
     def state(self) -> dict[str, Any]:
         """All of it; the memory itself."""
-        return {name: getattr(self, name) for name in ("units", "total", "count", "begun")}
+        mine = {name: getattr(self.rule, name) for name in self.rule.kept}
+        return {"units": self.units, "begun": self.begun, **mine}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
         for name, value in self.state().items():
             value.copy_(state[name])
-
-
-def nearest(x: Tensor, prototypes: Tensor) -> Tensor:
-    """Which prototype [n, inputs] is nearest to each of x [batch, inputs]: int64 [batch]."""
-    # |x - p|² without |x|², which is the same for all p.
-    distance = (prototypes * prototypes).sum(1) - 2 * x @ prototypes.t()
-    return distance.argmin(1)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import multivariate_normal
 from torch import Tensor
 
 from benchmarks.stream import Samples
@@ -15,7 +17,8 @@ from exps.config import Experiment
 from utils.engines.base import Router
 from utils.engines.batch import Batch
 from utils.methods.base import Moment
-from utils.methods.contexts import Method, nearest
+from utils.methods.contexts import Method
+from utils.methods.familiar import Gaussians, nearest
 
 
 def contexts(
@@ -30,9 +33,9 @@ def contexts(
         return pictures.x[samples.rows].view(-1, 1, 1, 3)
 
     training, train = [None] * tasks, SimpleNamespace(x=x)
-    return Method(
-        exp, SimpleNamespace(training=training, input_shape=(1, 1, 3), train=train, inputs=inputs)
-    )
+    stream = SimpleNamespace(training=training, input_shape=(1, 1, 3), train=train, inputs=inputs)
+    stream.labels = lambda pictures, samples: samples.rows
+    return Method(exp, stream)
 
 
 def test_fresh_units_are_those_that_won_least() -> None:
@@ -73,9 +76,40 @@ def test_the_prototype_is_the_mean_of_all_pictures() -> None:
         batch = Batch.of(Samples(rows, 0), 0)
         assert some.before_step(None, batch, Moment(0, step, epoch=2, total=4)) is batch
     assert some.route(pictures).tolist() == [0] * 7
-    torch.testing.assert_close(some.prototypes, pictures.mean(0, keepdim=True))
+    torch.testing.assert_close(some.tables[0], pictures.mean(0, keepdim=True))
 
 
 def test_nearest_is_the_smallest_distance() -> None:
     x, prototypes = torch.randn(50, 9), torch.randn(6, 9)
     assert torch.equal(nearest(x, prototypes), torch.cdist(x, prototypes).argmin(1))
+
+
+@given(seed=st.integers(0, 1000), known=st.integers(1, 3), domain=st.booleans())
+def test_gaussians_are_those_of_scipy(seed: int, known: int, domain: bool) -> None:
+    """Three tasks of two classes, of which the last class has no pictures; as they come, in parts.
+    In the class scenario every class has an output, in the domain scenario tasks share two."""
+    draw = np.random.default_rng(seed)
+    outputs = [[0, 1]] * 3 if domain else [[4, 5], [0, 1], [2, 3]]
+    targets = torch.full((3, 6), -1)
+    for task, found in enumerate(outputs):
+        targets[task, 2 * task : 2 * task + 2] = torch.tensor(found)
+    stream = SimpleNamespace(
+        training=[None] * 3,
+        input_shape=(1, 2, 2),
+        targets=targets,
+        train=SimpleNamespace(x=torch.zeros(0)),
+    )
+    rule = Gaussians(SimpleNamespace(context_shrink=0.2), stream)
+    x = torch.from_numpy(draw.normal(size=(40, 4))).float()
+    logs = []
+    for task, found in enumerate(outputs[:known]):
+        for output in found[:1] if task == 2 else found:
+            mine = draw.normal(draw.normal(size=4), draw.uniform(0.5, 2, 4), (9, 4))
+            for part in np.split(mine, 3):
+                rule.add(task, torch.from_numpy(part).float(), torch.full((3,), output))
+            seen = mine.astype(np.float32).astype(np.float64)
+            covariance = np.cov(seen.T, bias=True) + 0.2 * np.eye(4)
+            logs.append((multivariate_normal(seen.mean(0), covariance).logpdf(x.numpy()), task))
+    likeliest = np.argmax([log for log, _ in logs], 0)
+    right = [logs[i][1] for i in likeliest]
+    assert rule.nearest(x, rule.tables(known)).tolist() == right

@@ -1,0 +1,127 @@
+"""Which task's training pictures a picture looks like: what it finds its context by.
+
+Sums over the training pictures of every task, each counted once; none is kept.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from benchmarks.stream import TaskStream
+from exps.config import Experiment
+from exps.facts import Findings
+
+MOST = 10**9  # bytes of sums: a checkpoint has room for 1.5 GB besides
+
+
+class Prototypes:
+    """The task whose pictures have the nearest mean.
+
+    total: float64 [tasks, inputs] and count: int64 [tasks], whose ratio is the mean.
+    """
+
+    kept = ("total", "count")
+
+    def __init__(self, exp: Experiment, stream: TaskStream) -> None:
+        tasks, inputs, device = len(stream.training), _inputs(stream), stream.train.x.device
+        self.total = torch.zeros(tasks, inputs, dtype=torch.float64, device=device)
+        self.count = torch.zeros(tasks, dtype=torch.int64)
+
+    def add(self, task: int, x: Tensor, y: Tensor) -> None:
+        """Pictures x [n, inputs] of a task, and the output units y [n] that are right for them."""
+        self.total[task] += x.sum(0)
+        self.count[task] += len(x)
+
+    def tables(self, known: int) -> tuple[Tensor, ...]:
+        """The means of the tasks so far, float32 [known, inputs]."""
+        count = self.count[:known].to(self.total.device).unsqueeze(1)
+        return ((self.total[:known] / count).float(),)
+
+    def nearest(self, x: Tensor, tables: tuple[Tensor, ...]) -> Tensor:
+        """The task of each of x [n, inputs], int64 [n]."""
+        return nearest(x, *tables)
+
+
+class Gaussians:
+    """The task that has the likeliest class: a Gaussian each, all classes alike beforehand
+    (quadratic discriminant analysis; Friedman, 1989, "Regularized discriminant analysis").
+
+    Of a class, a row of them: outer float64 [classes, inputs, inputs] and total [classes, inputs],
+    the sums of x xᵀ and of x, and count float64 [classes]. shrink is added to every variance.
+    """
+
+    kept = ("outer", "total", "count")
+
+    def __init__(self, exp: Experiment, stream: TaskStream) -> None:
+        own = [view[view >= 0].unique() for view in stream.targets]  # the outputs of every task
+        self.task_of = torch.tensor([task for task, found in enumerate(own) for _ in found])
+        self.first = [int((self.task_of < task).sum() - found[0]) for task, found in enumerate(own)]
+        inputs, device = _inputs(stream), stream.train.x.device
+        self.outer, self.total, self.count = (
+            torch.zeros(len(self.task_of), *shape, dtype=torch.float64, device=device)
+            for shape in ((inputs, inputs), (inputs,), ())
+        )
+        self.shrink: float = exp.context_shrink
+
+    def add(self, task: int, x: Tensor, y: Tensor) -> None:
+        """Pictures x [n, inputs] of a task, and the output units y [n] that are right for them."""
+        for label in y.unique().tolist():
+            mine, row = x[y == label].double(), self.first[task] + label
+            self.outer[row].addmm_(mine.t(), mine)
+            self.total[row] += mine.sum(0)
+            self.count[row] += len(mine)
+
+    def tables(self, known: int) -> tuple[Tensor, ...]:
+        """Of every class of the tasks so far that has pictures: the task int64 [classes]; what
+        makes its Gaussian round, float32 [classes, inputs, inputs]; the mean after that [classes,
+        inputs]; and the log of the density there [classes], up to what all share."""
+        rows = ((self.task_of < known).to(self.count.device) & (self.count > 0)).nonzero().flatten()
+        eye = torch.eye(self.total.shape[1], dtype=torch.float64, device=self.total.device)
+        rounds, means, peaks = [], [], []
+        for row in rows.tolist():  # one at a time: float64 [inputs, inputs] is large
+            mean = self.total[row] / self.count[row]
+            covariance = self.outer[row] / self.count[row] - torch.outer(mean, mean)
+            factor = torch.linalg.cholesky(covariance + self.shrink * eye)
+            whiten = torch.linalg.solve_triangular(factor, eye, upper=False)
+            rounds.append(whiten.float())
+            means.append((whiten @ mean).float())
+            peaks.append(-factor.diagonal().log().sum().float())
+        return self.task_of.to(rows.device)[rows], *map(torch.stack, (rounds, means, peaks))
+
+    def nearest(self, x: Tensor, tables: tuple[Tensor, ...]) -> Tensor:
+        """The task of each of x [n, inputs], int64 [n]."""
+        task, *gaussians = tables
+        logs = [
+            peak - 0.5 * (x @ whiten.t() - mean).square().sum(1)
+            for whiten, mean, peak in zip(*gaussians, strict=True)
+        ]
+        return task[torch.stack(logs).argmax(0)]
+
+
+RULES: dict[str, type[Prototypes | Gaussians]] = {"prototype": Prototypes, "gaussian": Gaussians}
+
+
+def contradictions(exp: Experiment) -> Findings:
+    """Why sums cannot be kept."""
+    channels, height, width = exp.facts.picture
+    classes, inputs = exp.num_batch * exp.facts.task_classes, channels * height * width
+    size = 8 * classes * inputs**2
+    if exp.context == "gaussian" and size > MOST:
+        yield (
+            ("context", "num_batch", "benchmark"),
+            f"gaussian keeps {inputs:,} x {inputs:,} numbers of each of {classes} classes, "
+            f"{size / 1e9:.1f} GB; the limit is {MOST / 1e9:g} GB; choose prototype or fewer tasks",
+        )
+
+
+def nearest(x: Tensor, prototypes: Tensor) -> Tensor:
+    """Which prototype [n, inputs] is nearest to each of x [batch, inputs]: int64 [batch]."""
+    # |x - p|² without |x|², which is the same for all p.
+    distance = (prototypes * prototypes).sum(1) - 2 * x @ prototypes.t()
+    return distance.argmin(1)
+
+
+def _inputs(stream: TaskStream) -> int:
+    channels, height, width = stream.input_shape
+    return channels * height * width
