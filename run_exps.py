@@ -250,7 +250,7 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
             if engine is None:
                 engine = make_engine(exp, model, stream, device, methods)
             if args.dry_run:
-                say(summary.plan(exp, stream, engine))
+                say(summary.plan(exp, stream, engine, methods))
                 return 0
         for text in slow_precision(exp, device) if not together else ():
             warn(text)

@@ -22,7 +22,7 @@ from exps.kinds import (
     Value,
     Whole,
 )
-from exps.plugins import BENCHMARK, IMPLIED, METHOD, MODEL, OPTIMIZER, One, Some
+from exps.plugins import BENCHMARK, HEADS, IMPLIED, METHOD, MODEL, OPTIMIZER, One, Some
 
 SPARSE = When("sparsify", lambda e: e.sparsify)
 BOOSTED = When(
@@ -36,14 +36,19 @@ FULL = When("data = full", lambda e: e.data == "full")
 SHARED_OUT = When("a benchmark whose tasks share out the classes", lambda e: e.facts.split)
 EXPECTING = When("expected_acc", lambda e: e.expected_acc is not None)
 STATIC = When("sparsify and dynamic = none", lambda e: e.sparsify and e.dynamic == "none")
-LATER_TASKS = When(
-    "more than one task and without cumul", lambda e: e.num_batch > 1 and not e.cumul
+TRAINED = When("features other than random", lambda e: e.features != "random")
+IN_EPOCHS = When(
+    "train_steps = 0 and features other than random",
+    lambda e: not e.train_steps and e.features != "random",
 )
-IN_EPOCHS = When("train_steps = 0", lambda e: not e.train_steps)
+LATER = When(
+    "more than one task, without cumul and with features = trained",
+    lambda e: e.num_batch > 1 and not e.cumul and e.features == "trained",
+)
 LATER_IN_EPOCHS = When(
-    "more than one task, without cumul and with train_steps_inc = 0",
-    lambda e: e.num_batch > 1 and not e.cumul and not e.train_steps_inc,
+    f"{LATER.text}, train_steps_inc = 0", lambda e: LATER.holds(e) and not e.train_steps_inc
 )
+CLOSED = When("a classifier other than softmax", lambda e: e.classifier != "softmax")
 IN_TURN = When("cumul = false", lambda e: not e.cumul)
 DYNAMIC = When("a dynamic other than none", lambda e: e.dynamic != "none")
 LAYERED = When("a model of several such layers (mlp)", lambda e: e.uses("hidden_layers"))
@@ -165,7 +170,7 @@ class Experiment:
     )
     hidden_layers: int = key(1, Whole(1, 100, "layers"), "number of hidden layers", LAYERED)
     dropout: float = key(
-        0.5, Number(0, 1, below=True), "probability that a unit is dropped in training"
+        0.5, Number(0, 1, below=True), "probability that a unit is dropped in training", TRAINED
     )
 
     sparsify: bool = key(True, Switch(), "k-winner layers and masked weights instead of dense")
@@ -254,7 +259,23 @@ class Experiment:
         "are those that the keys above stand for, census counts their synapses; ewc, si and mas "
         "hold what earlier tasks needed; lwf holds what was said; er, der, derpp, agem, gdumb and "
         "icarl keep pictures; dgr makes them; xdg gates other units off in every task, separate "
-        "gives every task a network of its own",
+        "gives every task a network of its own; ncm, slda and ridge are classifiers",
+    )
+
+    classifier: str = key(
+        "softmax",
+        Choice(("softmax", *HEADS)),
+        "what classifies features; softmax: the network's own heads, by gradient; in closed form, "
+        "from sums over the training pictures, each seen once more after its task: ncm: the "
+        "nearest mean of a class; slda: linear discriminants, of one covariance (Hayes & Kanan, "
+        "2020); ridge: least squares",
+    )
+    features: str = key(
+        "trained",
+        Choice(("trained", "first", "random")),
+        "what it classifies; trained: of the network as it is after each task; first: only the "
+        "first task trains the network; random: nothing does",
+        CLOSED,
     )
 
     optimizer: str = key(
@@ -267,10 +288,10 @@ class Experiment:
         "never",
         Choice(("never", "task")),
         "when the optimiser begins anew, without momentum: never, or with every task",
-        LATER_TASKS,
+        LATER,
     )
-    lr: float = key(0.1, Number(0, 100, above=True), "learning rate")
-    weight_decay: float = key(1e-4, Number(0, 10), "weight decay (L2 penalty)")
+    lr: float = key(0.1, Number(0, 100, above=True), "learning rate", TRAINED)
+    weight_decay: float = key(1e-4, Number(0, 10), "weight decay (L2 penalty)", TRAINED)
     mb_size: int = key(128, Whole(1, 1_000_000, "samples"), "size of a mini-batch")
     train_ep: int = key(
         2,
@@ -285,12 +306,13 @@ class Experiment:
         0,
         Whole(0, 1_000_000_000, "steps"),
         "the same in steps, the last epoch may then be a part of one; 0: as train_ep says",
+        TRAINED,
     )
     train_steps_inc: int = key(
         0,
         Whole(0, 1_000_000_000, "steps"),
         "training on each later task in steps; 0: as train_ep_inc says",
-        LATER_TASKS,
+        LATER,
     )
 
     eval_tasks: str = key(
@@ -300,7 +322,7 @@ class Experiment:
         "on so far",
         IN_TURN,
     )
-    record_stats: bool = key(True, Switch(), "record how many units are active, and which")
+    record_stats: bool = key(True, Switch(), "record how many units are active, and which", TRAINED)
     seed: int = key(0, Whole(0, 2**32 - 1), "the number that all randomness comes from")
     device: str = key(
         "auto", Device(), "where it is computed; auto: on a GPU where there is one, else the CPU"
@@ -345,6 +367,8 @@ class Experiment:
             mine["context"] = "prototype"
         if "grow" in self.methods:
             mine["dynamic"] = "grow"
+        if self.classifier == "softmax":
+            mine["classifier"] = next((m for m in HEADS if m in self.methods), "softmax")
         mine["methods"] = tuple(m for m in self.methods if m not in IMPLIED)
         declared = {k: key for k, key in self.keys.items() if k not in KEYS}
         for foreign in values.keys() - _DEFAULTS.keys() - declared.keys():
@@ -370,9 +394,11 @@ class Experiment:
 
     @property
     def _methods(self) -> tuple[str, ...]:
-        on = plugins.implied(self.context, self.dynamic, slowed=self.old_synapse_lr < 1)
+        on = plugins.implied(
+            self.context, self.dynamic, self.classifier, slowed=self.old_synapse_lr < 1
+        )
         found = [name for name, holds in on.items() if holds]
-        if found:  # what changes is counted, before anything grows older
+        if {*found} - {*HEADS}:  # what changes is counted, before anything grows older
             found.insert(0, "census")
         names = (*found, *(m for m in self.methods if m not in found))
         # A task's part of the network is chosen before anything is done with it.
@@ -425,6 +451,9 @@ class Experiment:
 
     def steps(self, task: int, epoch: int) -> int:
         """For how many steps a task (from 0) is trained, `epoch` of them an epoch."""
+        closed = self.classifier != "softmax"
+        if closed and (self.features == "random" or (task and self.features == "first")):
+            return 0
         given = self.train_steps if task == 0 else self.train_steps_inc
         return given or epoch * (self.train_ep if task == 0 else self.train_ep_inc)
 

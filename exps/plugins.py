@@ -55,12 +55,14 @@ KINDS = (
 )
 BENCHMARK, MODEL, METHOD, OPTIMIZER = KINDS
 KEYS = tuple(kind.key for kind in KINDS)  # those that name plug-ins
+HEADS = ("ncm", "ridge", "slda")  # methods that are the classifiers of these names
 # Methods that keys of all experiments stand for, and what these say then.
 IMPLIED = {
     "contexts": "context = prototype or gaussian, and sparsify",
     "grow": "dynamic = grow, and sparsify",
     "rewire": "dynamic = set or rigl, and sparsify",
     "old_synapses": "an old_synapse_lr below 1",
+    **{name: f"classifier = {name}" for name in HEADS},
 }
 
 
@@ -271,13 +273,14 @@ def elsewhere(key: str) -> tuple[Key, str] | None:
     return keys(kind, having[0])[key], choosing(kind, having)
 
 
-def implied(context: str, dynamic: str, *, slowed: bool) -> dict[str, bool]:
+def implied(context: str, dynamic: str, classifier: str, *, slowed: bool) -> dict[str, bool]:
     """Which methods the keys of all experiments stand for, in the order of their work."""
     return {
         "contexts": context != "none",
         "grow": dynamic == "grow",
         "rewire": dynamic in ("set", "rigl"),
         "old_synapses": slowed,
+        **{name: classifier == name for name in HEADS},
     }
 
 
@@ -293,7 +296,8 @@ def chosen_by(key: str, texts: Mapping[str, str]) -> bool:
     no file of the project declares it does. Nothing is run for it."""
     having = _declaring(key)
     slowed = texts.get("old_synapse_lr", "1.0") != "1.0"
-    chosen = implied(texts.get("context", "none"), texts.get("dynamic", "none"), slowed=slowed)
+    named = [texts.get(key, "") for key in ("context", "dynamic", "classifier")]
+    chosen = implied(*(text or "none" for text in named), slowed=slowed)
     return not having or any(
         chosen.get(name, name in re.split(", *", texts.get(kind.key, ""))) for kind, name in having
     )

@@ -46,7 +46,7 @@ def result_bytes(exp: Experiment, pictures: int) -> dict[str, int]:
     if "census" not in exp.all_methods:
         del numbers["synapses_by_birth"]
     return {
-        "on_idxs": count * trained * exp.hidden_units * exp.record_stats,
+        "on_idxs": count * trained * exp.hidden_units * (exp.record_stats and any(each)),
         **{part: 8 * n for part, n in numbers.items()},
         "costs": 2**16 + 2**10 * (layers + 2),
     }

@@ -75,6 +75,11 @@ METHODS: dict[str, dict[str, Any]] = {
     "xdg and ewc": {**HEADS, "methods": ("ewc", "xdg"), "xdg_gated": 0.5},
     "xdg and set": {**HEADS, "methods": ("xdg",), **SET},
     "separate": {**HEADS, "methods": ("separate",), "hidden_layers": 2},
+    "ncm": {**CLASSES, "methods": ("ncm",)},
+    "slda, heads": {**HEADS, "methods": ("slda",)},
+    "ridge": {**CLASSES, "methods": ("ridge",)},
+    "ridge, domains, set": {"methods": ("ridge",), **SET},
+    "ridge and si": {**CLASSES, "methods": ("ridge", "si")},
 }
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"lr": 0.05},
@@ -84,7 +89,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 # Of those that are refused, what the message has to name.
 REFUSED = {
     **dict.fromkeys(("ewc", "ewc, online", "contexts and ewc", "xdg and ewc"), "ewc"),
-    **dict.fromkeys(("si", "contexts and si"), "si"),
+    **dict.fromkeys(("si", "contexts and si", "ridge and si"), "si"),
     **dict.fromkeys(("mas",), "mas"),
     **dict.fromkeys(("agem", "agem, heads"), "agem"),
     "old_synapses by importance": "importance",

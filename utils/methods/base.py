@@ -79,6 +79,10 @@ class Method:
     def after_step(self, engine: Engine, batch: Batch, logits: list[Tensor]) -> None:
         """The step is taken; with Need.GRADIENTS its gradients are still there."""
 
+    def read(self, engine: Engine, samples: Samples, task: int) -> None:
+        """Training pictures of a task that has been trained, some at a time, each once, in an order
+        of their own that is always the same; `end_task` comes after the last."""
+
     def end_task(self, engine: Engine, task: int) -> None:
         """The task has been trained; its tests come next."""
 
@@ -90,6 +94,10 @@ class Method:
     def costs(self, engine: Engine) -> Costs:
         """What it has cost so far: nothing."""
         return Costs()
+
+    def plan(self, engine: Engine) -> str:
+        """What `--dry-run` says of what it will cost, in a line: nothing."""
+        return ""
 
     def result(self) -> dict[str, np.ndarray]:
         """What it has to say in the result, after every task."""

@@ -276,6 +276,8 @@ class Session:
         epochs, task = lengths[place.task].epochs, f"task {place.task + 1}/{len(lengths)}"
         if place.phase == TESTING:
             return f"{task}, testing"
+        if place.read:
+            return f"{task}, {place.read} pictures read"
         return f"{task}, epoch {min(place.epoch + 1, epochs)}/{epochs}, step {place.step}"
 
     def _save(self, folder: Path) -> Path:
@@ -334,8 +336,9 @@ def resume_command(run: Run, options: Sequence[str] = ()) -> str:
 
 
 def share_done(lengths: Sequence[Length], place: Place) -> float:
-    """The share of all training steps that are done, from 0 to 1."""
+    """The share of all training steps that are done, from 0 to 1; without any, that of tasks."""
     done = sum(length.total for length in lengths[: place.task]) + place.step
     if place.task < len(lengths):
         done += min(place.epoch * lengths[place.task].epoch, lengths[place.task].total)
-    return done / max(sum(length.total for length in lengths), 1)
+    total = sum(length.total for length in lengths)
+    return done / total if total else place.task / len(lengths)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from models.costs import LayerCost, layer_costs
 from models.k_winners import KWinners, KWinners2d
 from models.network import Network
 from utils.engines.base import Engine
+from utils.methods.base import Method
 from utils.training.loop import tests_untrained
 from utils.training.record import RunRecord, lengths
 
@@ -85,7 +87,9 @@ def run_summary(record: RunRecord) -> str:
     return "\n".join(lines)
 
 
-def plan(exp: Experiment, stream: TaskStream, engine: Engine) -> str:
+def plan(
+    exp: Experiment, stream: TaskStream, engine: Engine, methods: Sequence[Method] = ()
+) -> str:
     """The resolved configuration, the model and its costs, the tasks, the work and the engine."""
     model = engine.model
     costs = layer_costs(model, stream.input_shape)
@@ -104,6 +108,7 @@ def plan(exp: Experiment, stream: TaskStream, engine: Engine) -> str:
             *_task_lines(stream),
             "",
             *_work_lines(exp, stream, costs),
+            *filter(None, (method.plan(engine) for method in methods)),
             f"engine: {engine.name} in {exp.precision} on {engine.device}{slower}",
         ]
     )

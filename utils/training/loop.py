@@ -21,6 +21,8 @@ from utils.training.evaluation import accuracy
 from utils.training.listener import Audience, Shown
 from utils.training.record import BEFORE, NOT_KEPT, TESTING, TRAINING, Length, Place, RunRecord
 
+READ = 1000  # pictures that methods read at a time: enough for products of matrices
+
 
 class DivergedError(Exception):
     """The loss was not finite."""
@@ -114,12 +116,13 @@ class _Run:
             while place.epoch < length.epochs:
                 self._train_epoch(task, length, f"{where}, epoch {place.epoch + 1}/{length.epochs}")
             if place.phase == TRAINING:
+                self._read(task, where)
                 self._end()
             self._test(where)
             self.progress.task_done(f"{where} ({task.name}): {_summary(self.record, place.task)}")
             if self.live is not None:
                 self.live.tested(place.task, place.epoch, self.record.accs)
-            place.task, place.epoch, place.unit_on = place.task + 1, 0, None
+            place.task, place.epoch, place.read, place.unit_on = place.task + 1, 0, 0, None
             place.phase = BEFORE
             self.note(place.task < count)  # after the last the result is written at once
 
@@ -133,7 +136,26 @@ class _Run:
         with self._training():
             for method in self.methods:
                 method.begin_task(self.engine, place.task)
+        if not self.record.lengths[place.task].total:
+            self.engine.begin_epoch(0)  # so that a checkpoint has its counts
         place.phase = TRAINING
+
+    def _read(self, task: Task, where: str) -> None:
+        """Show the pictures of the task once more to the methods that read them."""
+        place, total = self.place, len(task.train)
+        readers = [m for m in self.methods if type(m).read is not Method.read]
+        if not readers:
+            return
+        self.progress.begin(f"{where}, reading", total, "picture")
+        self.progress.advance(place.read)
+        while place.read < total:
+            some = task.train.take(slice(place.read, place.read + READ))
+            with self._training():
+                for method in readers:
+                    method.read(self.engine, some, place.task)
+            place.read += len(some)
+            self.progress.advance(len(some))
+            self.note(False)
 
     def _end(self) -> None:
         """The task has been trained: for the methods, and for what is counted once a task."""

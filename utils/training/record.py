@@ -102,7 +102,7 @@ class RunRecord:
     def stats(self) -> dict[str, object]:
         """Plain Python and numpy, under the names of the 2019 results where they had one."""
         unit_on = np.array(self.unit_on)
-        if self.epochs and np.isnan(self.epochs[0].active):  # record_stats = false
+        if not self.epochs or np.isnan(self.epochs[0].active):  # record_stats = false
             unit_on = np.zeros((len(self.unit_on), 0), np.int64)
         return {
             "accs": self.accs,
@@ -138,7 +138,8 @@ def empty_record(exp: Experiment, stream: TaskStream, model: Network) -> RunReco
 @dataclass
 class Place:
     """Where in a run training is: so many tasks are done, so many epochs of the task after them,
-    and so many steps of the epoch after those. phase: of the task: before, training or testing.
+    and so many steps of the epoch after those. phase: of the task: before, training or testing;
+    read: how many of its pictures methods have read after the last epoch.
 
     order: uint8, the state of the order's generator before the shuffle of that epoch (None: as the
     generator is); unit_on: int64 [units], in how many samples of the task each unit was on.
@@ -147,6 +148,7 @@ class Place:
     task: int = 0
     epoch: int = 0
     step: int = 0
+    read: int = 0
     phase: str = BEFORE
     order: Tensor | None = None
     unit_on: np.ndarray | None = None

@@ -1,0 +1,118 @@
+"""Ridge regression: least squares of features on classes, with weights kept small, as if all
+pictures of all tasks had come at once (Zhuang et al., 2022, "ACIL: analytic class-incremental
+learning with absolute memorization and privacy protection").
+
+How small is set, or chosen by a tenth of the training pictures of the first task, which are then
+taken in like all others. A unit of strength is what one picture more weighs, whose features were
+all as large as they are in the root of the mean square.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.stream import Samples, TaskStream
+from exps.config import Experiment
+from exps.facts import Findings
+from exps.keys import Key
+from exps.kinds import Number
+from utils.engines.base import Engine
+from utils.methods import closed
+from utils.methods.base import draws
+from utils.methods.moments import Linear, Moments, solved
+
+KEYS = {
+    "ridge_strength": Key(
+        0.0,
+        Number(0, 1e9),
+        "how small weights are kept (λ), in pictures; 0: what is best for a tenth of the training "
+        "pictures of the first task",
+    ),
+}
+STRENGTHS = tuple(10.0**n for n in range(-2, 5))  # that are tried
+HELD = 0.1  # share of the pictures of every class that they are tried on
+DRAW = 9  # sets the draw of these apart from whatever else is drawn from the seed
+CURE = "choose a larger ridge_strength"
+
+
+def contradictions(exp: Experiment) -> Findings:
+    """Those of every classifier in closed form."""
+    yield from closed.contradictions(exp)
+
+
+class Method(closed.Closed):
+    """strength: λ, 0 until it is chosen."""
+
+    def __init__(self, exp: Experiment, stream: TaskStream) -> None:
+        super().__init__(exp, stream)
+        self.strength = exp.ridge_strength
+
+    def read(self, engine: Engine, samples: Samples, task: int) -> None:
+        """Take in some pictures of the task, but those that the strength is chosen by."""
+        if not self.strength:
+            samples = samples.take((~self._held(samples)).nonzero().flatten())
+        super().read(engine, samples, task)
+
+    def end_task(self, engine: Engine, task: int) -> None:
+        """After the first task, choose the strength, and take in the pictures that it took."""
+        if not self.strength:
+            train = self.stream.training[task].train
+            held = train.take(self._held(train).nonzero().flatten())
+            features, labels = self.seen(engine, held)
+            moments = self.moments[self.stream.training[task].head]
+            self.strength = best(moments, features, labels)
+            moments.add(features, labels)
+        super().end_task(engine, task)
+
+    def solve(self, moments: Moments, device: torch.device) -> Linear:
+        """Of all pictures so far, with the strength that there is."""
+        return fitted(moments, self.strength, device)
+
+    def _held(self, samples: Samples) -> Tensor:
+        """Which pictures of the first task it is chosen by, bool [n]: a tenth by their rows, drawn
+        from the seed."""
+        chance = torch.rand(len(self.stream.train.x), generator=draws(DRAW, self.exp.seed))
+        return (chance < HELD).to(samples.rows.device)[samples.rows]
+
+    def result(self) -> dict[str, np.ndarray]:
+        """The strength."""
+        return {"ridge_strength": np.array([self.strength])}
+
+    def state(self) -> dict[str, Any]:
+        """The strength too."""
+        return super().state() | {"strength": self.strength}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        super().restore(state)
+        self.strength = state["strength"]
+
+
+def fitted(moments: Moments, strength: float, device: torch.device) -> Linear:
+    """Least squares about the means: W = (Σ (f - m)(f - m)ᵀ + λ s I)⁻¹ Σ (f - m)(y - n)ᵀ and
+    b = n - mᵀ W; s: the mean square of a feature; y: one for the class, else zero, with the
+    mean n."""
+    count = max(int(moments.counts.sum()), 1)
+    mean, shares = moments.sums.sum(0) / count, moments.counts / count
+    scatter = moments.scatter(torch.tensor([count]), mean.unsqueeze(0))
+    size = float(scatter.diagonal().mean() / count + mean.square().mean())
+    right = moments.sums.t() - mean.unsqueeze(1) * moments.counts
+    weight = solved(scatter, strength * size, right, CURE)
+    return moments.classifier(weight, shares - mean @ weight, device)
+
+
+def best(moments: Moments, features: Tensor, labels: Tensor) -> float:
+    """The strength with which most of these pictures are classified rightly, and of several the
+    one with the smallest squared error."""
+    found = []
+    for strength in STRENGTHS:
+        scores = fitted(moments, strength, features.device).scores(features)
+        wanted = torch.nn.functional.one_hot(labels, scores.shape[1]).to(scores)
+        wrong = int((scores.argmax(1) != labels).sum())
+        scores = scores.masked_fill(scores.isinf(), 0)
+        found.append((wrong, float((scores - wanted).square().sum()), strength))
+    return min(found)[2]
