@@ -46,6 +46,7 @@ def split_stream(
         std=std,
         source=arrays.source,
         names=names,
+        classes=labels or (),
     )
 
 

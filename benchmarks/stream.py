@@ -7,7 +7,7 @@ of MNIST need no more memory than one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -109,7 +109,8 @@ class TaskStream:
     that stands for a label in a view, -1 where the label does not occur in it; mean, std: float32
     [channels], on the scale of 0 to 1. `scenario` is domain, task or class (van de Ven & Tolias,
     2019, "Three scenarios for continual learning"). `source` says where the pictures came from,
-    `warnings` what is to be known of them, `data` is their digest (`benchmarks.digest`).
+    `warnings` what is to be known of them, `data` is their digest (`benchmarks.digest`),
+    `classes` has the names of the labels where they are known.
     """
 
     train: Pictures
@@ -125,6 +126,7 @@ class TaskStream:
     permutations: Tensor | None = None
     warnings: tuple[str, ...] = ()
     data: str = ""
+    classes: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -193,6 +195,7 @@ def build_stream(
     source: str,
     names: list[str],
     permutations: Tensor | None = None,
+    classes: Sequence[str] = (),
 ) -> TaskStream:
     """A stream with a task per view; `views` holds each task's labels in the order of its outputs.
 
@@ -223,6 +226,7 @@ def build_stream(
         scenario=scenario,
         source=source,
         permutations=permutations,
+        classes=tuple(classes),
     )
 
 

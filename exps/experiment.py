@@ -347,6 +347,13 @@ class Experiment:
         "in any case; 0: only then",
     )
 
+    keep_weights: str = key(
+        "none",
+        Choice(("none", "final", "tasks")),
+        "whether the trained network is kept beside the result (docs/results.md): final: in the "
+        "end; tasks: after every task, in a file each",
+    )
+
     changed: tuple[str, ...] = field(default=(), compare=False)
     own: tuple[tuple[str, Value], ...] = ()
 
@@ -554,11 +561,11 @@ LIKE = "like"
 
 # Keys that change no number, and so are no part of what a run is. Of `data_dir` the data themselves
 # are: their digest (`benchmarks.digest`).
-FREE = ("checkpoint_every", "data_dir", *ABOUT)
+FREE = ("checkpoint_every", "keep_weights", "data_dir", *ABOUT)
 
 # Keys that an expected accuracy does not depend on: another run of the same experiment.
 REPEATS = (
     *ABOUT,
     *("seed", "device", "engine", "precision", "data_dir"),
-    *("eval_tasks", "record_stats", "checkpoint_every"),
+    *("eval_tasks", "record_stats", "checkpoint_every", "keep_weights"),
 )

@@ -12,7 +12,7 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -176,6 +176,13 @@ def named_files(exp: Experiment) -> list[str]:
     """`key=value` of the keys that name files of the user's."""
     values = {key: as_text(getattr(exp, key)) for key in KEYS}
     return [f"{k}={text}" for k, text in values.items() if any(map(is_path, text.split(",")))]
+
+
+def unasked(texts: Mapping[str, str], given: Collection[str]) -> str | None:
+    """The key by which a configuration that may be somebody else's names a user's file, and which
+    the user has not given too: that file is not to be run. None: there is none."""
+    own = (key for key in KEYS if any(map(is_path, texts.get(key, "").split(","))))
+    return next((key for key in own if key not in given), None)
 
 
 def send(files: dict[str, bytes], folder: Path) -> dict[str, str]:

@@ -147,6 +147,7 @@ FLOORS = (
     "report",
     "methods",
     "training",
+    "predict",
     "live",
     "runs",
     "many",

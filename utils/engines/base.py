@@ -13,6 +13,7 @@ from benchmarks.stream import Samples
 from models.network import Network
 from utils.engines.batch import Batch, Loss
 from utils.engines.meter import EpochRecord
+from utils.engines.mixed import PLAIN
 
 
 class Need(Enum):
@@ -122,6 +123,12 @@ class Engine(Protocol):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state_dict` was taken; `begin_epoch` comes first."""
 
+    def weights(self) -> dict[str, Tensor]:
+        """All that it classifies by: the state of the network, and what is held beside it."""
+
+    def begin_with(self, weights: dict[str, Tensor], tasks: int) -> None:
+        """Begin anew with what `weights` gave after so many tasks, and without momentum."""
+
     def logits(
         self, samples: Samples, head: int, *, training: bool = False
     ) -> tuple[Tensor, Tensor]:
@@ -144,6 +151,19 @@ class Engine(Protocol):
 
 class Whole:
     """Of engines that train all of a network at a time, without contexts."""
+
+    def weights(self: Engine) -> dict[str, Tensor]:
+        """The state of the network."""
+        return dict(self.model.state_dict())
+
+    def begin_with(self: Engine, weights: dict[str, Tensor], tasks: int) -> None:
+        """Begin anew with what `weights` gave after so many tasks, and without momentum."""
+        self.begin_epoch(1)
+        fresh = self.state_dict()
+        plain = dict.fromkeys(fresh["mix"], PLAIN)
+        zero = {name: torch.zeros_like(its) for name, its in fresh["momentum"].items()}
+        new = {"model": weights, "momentum": zero, "optimizer": {}, "mix": plain}
+        self.load_state_dict(fresh | new)
 
     def found(self) -> None:
         """There are no contexts."""

@@ -28,6 +28,8 @@ from utils.engines.batch import Batch, Loss
 from utils.engines.meter import EpochRecord
 from utils.engines.subnet import Subnet
 
+BIASES = "parts.biases."  # of the contexts, head by head, among the weights that are kept
+
 
 class RoutedEngine:
     """Trains the part of the current task, and tests each picture with the part of its task.
@@ -141,14 +143,30 @@ class RoutedEngine:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state_dict` was taken, with a method that knows as much."""
-        self._model.load_state_dict(state["model"])
-        for mine, saved in zip(self.biases, state["biases"], strict=True):
-            mine.copy_(saved)
-        self.current = state["current"]
+        self._become(state["model"], state["biases"], state["current"])
         if self.current >= 0:
-            self._train(self.parts.units_of(self.current))
             self.inner.begin_epoch(len(state["meter"]["losses"]))
         self.inner.load_state_dict(state["inner"])
+
+    def weights(self) -> dict[str, Tensor]:
+        """The state of the network, and the biases of contexts."""
+        biases = {f"{BIASES}{i}": its for i, its in enumerate(self.biases)}
+        return dict(self.model.state_dict()) | biases
+
+    def begin_with(self, weights: dict[str, Tensor], tasks: int) -> None:
+        """Begin with the part of the last task, with a method that knows so many."""
+        biases = [weights[f"{BIASES}{i}"] for i in range(len(self.biases))]
+        model = {name: its for name, its in weights.items() if not name.startswith(BIASES)}
+        self._become(model, biases, tasks - 1)
+
+    def _become(self, model: dict[str, Tensor], biases: Sequence[Tensor], current: int) -> None:
+        """Take these weights, and the part of this task."""
+        self._model.load_state_dict(model)
+        for mine, saved in zip(self.biases, biases, strict=True):
+            mine.copy_(saved)
+        self.current = current
+        if current >= 0:
+            self._train(self.parts.units_of(current))
         self._forget_tests()
 
     @torch.no_grad()

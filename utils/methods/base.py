@@ -5,6 +5,7 @@ A method is a file beside this one with a class `Method` derived from the one be
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,6 +18,9 @@ from models.costs import layer_costs
 from models.network import Network
 from utils.engines.base import Engine, Need
 from utils.engines.batch import Batch
+
+# Of test pictures and a head: [n, classes], and the right outputs int64 [n].
+Scores = Callable[[Engine, Samples, int], tuple[Tensor, Tensor]]
 
 
 class Moment(NamedTuple):

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from benchmarks.stream import TaskStream
 from exps import plugins
 from exps.config import Experiment
 from utils.engines.base import Need
-from utils.methods.base import Method
+from utils.methods.base import Method, Scores
+
+
+def scores_of(methods: Sequence[Method]) -> Scores | None:
+    """What the first method that has any classifies test pictures by; None: the logits."""
+    return next((m.scores for m in methods if type(m).scores is not Method.scores), None)
 
 
 def make_methods(exp: Experiment, stream: TaskStream) -> list[Method]:

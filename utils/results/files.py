@@ -58,7 +58,7 @@ def save_results(
     stem = run or result_name(name, seed, when)
     with os_errors_explained(results_dir):
         results_dir.mkdir(parents=True, exist_ok=True)
-        with _temporary(results_dir, payload) as temporary:
+        with temporary_file(results_dir, payload) as temporary:
             path = results_dir / f"{stem}.pkl"
             if run is not None and _is_part_of(path, run):
                 temporary.replace(path)
@@ -80,7 +80,7 @@ def check_writable(results_dir: Path) -> None:
     """Make the folder if it is missing; raises ResultsError when nothing can be written there."""
     with os_errors_explained(results_dir):
         results_dir.mkdir(parents=True, exist_ok=True)
-        with _temporary(results_dir, b"."):
+        with temporary_file(results_dir, b"."):
             pass
 
 
@@ -167,7 +167,7 @@ def _is_part_of(path: Path, run: str) -> bool:
 
 
 @contextlib.contextmanager
-def _temporary(folder: Path, payload: bytes) -> Iterator[Path]:
+def temporary_file(folder: Path, payload: bytes) -> Iterator[Path]:
     """A file with these contents, safely on the disk; gone afterwards whatever happens."""
     temporary = folder / f".{secrets.token_hex(8)}.tmp"
     try:

@@ -81,14 +81,12 @@ def _own(run: Run, there: Any, overrides: list[str]) -> Experiment:
         )
     keys = {key: text for key, text in texts.items() if key != "name"}
     given = {parse_override(text).key for text in overrides}
-    for key in plugins.KEYS:
-        if key not in given and any(map(plugins.is_path, keys.get(key, "").split(","))):
-            raise RunError(
-                f"run {run.name} is made of a file of its user's: {key} = {shown(keys[key], 400)}",
-                "a results folder may be somebody else's, so a file that it names is not run"
-                " unasked",
-                f"ask for it: {typed(['--resume', run.name, word('--set', f'{key}={keys[key]}')])}",
-            )
+    if key := plugins.unasked(keys, given):
+        raise RunError(
+            f"run {run.name} is made of a file of its user's: {key} = {shown(keys[key], 400)}",
+            "a results folder may be somebody else's, so a file that it names is not run unasked",
+            f"ask for it: {typed(['--resume', run.name, word('--set', f'{key}={keys[key]}')])}",
+        )
     return config.from_texts(texts.get("name", "DEFAULT"), keys, overrides)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from utils.engines.stacked.company import RemoteEngine
 from utils.live.live import Live, live, options
 from utils.live.progress import Progress
 from utils.methods.base import Method
-from utils.results import expected
+from utils.results import expected, weights
 from utils.results import files as results
 from utils.results.files import ResultsError, os_errors_explained, result_name
 from utils.runs import checkpoint
@@ -40,8 +40,9 @@ from utils.system.log import RunLog
 from utils.system.runtime import facts, instructions
 from utils.system.signals import Signals, Stopped
 from utils.system.talk import LOG, fail, harmless, note, say, say_path, warn
+from utils.training.kept import about
 from utils.training.loop import DivergedError, run_stream
-from utils.training.record import TESTING, Length, Place, empty_record
+from utils.training.record import BEFORE, TESTING, Length, Place, empty_record
 
 
 class Session:
@@ -70,6 +71,7 @@ class Session:
         if is_path(exp.benchmark):
             self.meta["tested"] = [key for key, its in exp.keys.items() if its.tests]
         self.resumed, self.serial, self.status = 0, 0, "running"
+        self.kept, self.lost = set[int](), list[str]()  # tasks whose weights were to be written
         self.identity = {
             "config": configuration(exp),
             "program": {
@@ -179,6 +181,7 @@ class Session:
         signals.deaf = True  # what is left takes no time, and must not be lost
         self.meta["checkpoints"] = keeper.costs
         path, faults = self._keep()
+        faults += self.lost
         told.end()
         LOG.debug("checkpoints: %s", self.meta["checkpoints"])
         if self.status == "interrupted":
@@ -223,7 +226,7 @@ class Session:
         parts = self.exp, self.stream, self.engine, self.methods, self.order, self.record, progress
         try:
             with memory_explained(self.exp, "training"), keeper:
-                run_stream(*parts, self.place, keeper, told)
+                run_stream(*parts, self.place, self._keeping(keeper), told)
         except Stopped as stop:
             if stop.in_training:
                 raise
@@ -246,6 +249,9 @@ class Session:
         wrong with that."""
         faults: list[str] = []
         with self._noted(faults, ""):
+            if self.status == "complete" and self.exp.keep_weights != "none":
+                last = len(self.stream.training) - 1
+                self._keep_weights(None if self.exp.keep_weights == "final" else last)
             path = self._save(self.run.results_dir)
             if self.status in ("complete", "diverged"):
                 self.run.remove()
@@ -268,6 +274,39 @@ class Session:
         except Exception as error:
             faults.append(what + unexpected(error, self.log, self.run.results_dir))
 
+    def _keeping(self, keeper: Keeper) -> Callable[[bool], None]:
+        """The keeper; before it, where every task's are to be kept, the weights after a task."""
+        if self.exp.keep_weights != "tasks":
+            return keeper
+
+        def keep(done: bool) -> None:
+            tested = done and self.place.phase == BEFORE  # but after the last task: see `_keep`
+            if tested and (task := self.place.task - 1) not in self.kept:
+                self.kept.add(task)
+                try:
+                    self._keep_weights(task)
+                except ResultsError as error:
+                    self.lost.append(f"the weights after task {task + 1} are not kept: {error}")
+                    warn(self.lost[-1])
+            keeper(done)
+
+        return keep
+
+    def _keep_weights(self, task: int | None = None) -> None:
+        """Write the network as it is now, after a task or in the end."""
+        trained = len(self.stream.training) if task is None else task + 1
+        names = ("version", "commit", "code", "torch", "device", "engine", "data", "started")
+        made = {"run": self.run.name} | {name: str(self.meta[name]) for name in names}
+        parts = self.exp, self.stream, self.engine, self.methods, self.record, trained, made
+        weights.save(self.run.results_dir / weights.file_of(self.run.name, task), *about(*parts))
+
+    @property
+    def _weights(self) -> list[str]:
+        """The names of the files of weights that there are."""
+        tasks = range(len(self.stream.training))
+        names = [weights.file_of(self.run.name, task) for task in (None, *tasks)]
+        return [name for name in names if (self.run.results_dir / name).is_file()]
+
     def where(self) -> str:
         """Where the run is, for people."""
         place, lengths = self.place, self.record.lengths
@@ -284,6 +323,8 @@ class Session:
         self.meta |= {"ended": times.as_text(times.now()), "status": self.status}
         self.meta |= {"run": self.run.name, "resumed": self.resumed}
         self.meta["why_not_faster"] = self.engine.why_not_faster
+        if self.exp.keep_weights != "none":
+            self.meta["weights"] = self._weights
         return results.save_results(
             folder,
             config.as_dict(self.exp),

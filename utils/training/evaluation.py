@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
 
-from benchmarks.stream import Samples, Task
+from benchmarks.stream import Task
 from utils.engines.base import Ahead, Engine
+from utils.methods.base import Scores
 
 # Pictures at a time, by device: enough for its full rate, few enough for a CNN to fit into memory.
 BATCH = {"cpu": 500, "cuda": 2000, "mps": 500}
-
-# Of test pictures and a head: [n, classes], and the right outputs int64 [n].
-Scores = Callable[[Engine, Samples, int], tuple[Tensor, Tensor]]
 
 
 def restrict(logits: Tensor, outputs: tuple[int, ...] | None) -> Tensor:
@@ -31,6 +29,21 @@ def restrict(logits: Tensor, outputs: tuple[int, ...] | None) -> Tensor:
     return masked
 
 
+def answers(
+    engine: Engine, task: Task, scores: Scores | None = None
+) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
+    """Of the test pictures of a task, some at a time: logits [n, classes], minus infinity where an
+    output is none of the task's; the right outputs int64 [n]; and the contexts that were found,
+    int64 [n], or None. scores: what a method has in place of the engine's logits."""
+    batch = engine.test_batch if isinstance(engine, Ahead) else BATCH[engine.device.type]
+    for samples in task.test.split(batch):
+        if scores is None:
+            logits, labels = engine.logits(samples, task.head)
+        else:
+            logits, labels = scores(engine, samples, task.head)
+        yield restrict(logits, task.outputs), labels, engine.found()
+
+
 def accuracy(
     engine: Engine,
     task: Task,
@@ -44,20 +57,14 @@ def accuracy(
     Every picture counts once; `seen` is told how many were done. scores: what a method has in place
     of the engine's logits. Synchronises once, at the end.
     """
-    batch = engine.test_batch if isinstance(engine, Ahead) else BATCH[engine.device.type]
     count = len(task.test)
     right = torch.zeros(2, dtype=torch.int64, device=engine.device)
     contexts = False
-    for samples in task.test.split(batch):
-        if scores is None:
-            logits, labels = engine.logits(samples, task.head)
-        else:
-            logits, labels = scores(engine, samples, task.head)
-        right[0] += (restrict(logits, task.outputs).argmax(1) == labels).sum()
-        found = engine.found()
+    for logits, labels, found in answers(engine, task, scores):
+        right[0] += (logits.argmax(1) == labels).sum()
         if found is not None:
             contexts = True
             right[1] += (found == number).sum()
-        seen(len(samples))
+        seen(len(labels))
     classified, in_context = right.tolist()
     return classified / count, in_context / count if contexts else math.nan

@@ -17,6 +17,7 @@ from models.costs import layer_costs, max_entropies, weight_density
 from utils.engines.base import Ahead, Engine, Need
 from utils.engines.batch import Batch, Part
 from utils.methods.base import Method, Moment
+from utils.methods.make import scores_of
 from utils.training.evaluation import accuracy
 from utils.training.listener import Audience, Shown
 from utils.training.record import BEFORE, NOT_KEPT, TESTING, TRAINING, Length, Place, RunRecord
@@ -99,9 +100,7 @@ class _Run:
         place, count = self.place, len(self.stream.training)
         # A loss that does nothing costs nothing: engines are faster without any.
         self.losses = [m.loss for m in self.methods if type(m).loss is not Method.loss]
-        self.scores = next(
-            (m.scores for m in self.methods if type(m).scores is not Method.scores), None
-        )
+        self.scores = scores_of(self.methods)
         # A method looks at every step.
         self.ahead = self.engine if isinstance(self.engine, Ahead) and not self.methods else None
         if place.order is None:

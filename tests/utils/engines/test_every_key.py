@@ -71,7 +71,14 @@ LARGEST = {
     "dgr_units": 128,
     "dgr_latent": 200,
 }  # for a test; other keys go to their ends
-THE_SAME = (*ABOUT, "data_dir", "device", "sparse_layers", "checkpoint_every")  # in all of them
+THE_SAME = (
+    *ABOUT,
+    "data_dir",
+    "device",
+    "sparse_layers",
+    "checkpoint_every",
+    "keep_weights",
+)  # in all of them
 ROUNDING = {"fp32": 1e-3, "bf16": 0.1}  # of a loss; the difference of single winners included
 PULLING = ("ewc", "si", "mas")
 CPU = torch.device("cpu")

@@ -1,0 +1,120 @@
+"""What a kept network says of pictures: computed as the tests of its run were."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from benchmarks.stream import Pictures, Samples, Task, TaskStream
+from exps.config import Experiment
+from exps.messages import shown, shown_path, three_lines
+from utils.engines.choose import make_engine
+from utils.methods.make import make_methods, scores_of
+from utils.predict.network import build, stream_of
+from utils.predict.pictures import Asked
+from utils.results.weights import Kept, WeightsError
+from utils.training.evaluation import answers
+from utils.training.kept import become, require_same
+
+
+@dataclass(frozen=True)
+class Said:
+    """Of pictures, which: int64 [n], their places among those asked about; output: int64 [n], what
+    each was classified as; confidence: float32 [n], the share of it in the softmax; right: int64
+    [n], the outputs of their labels, or None without labels; context: int64 [n], the context that
+    was found, or None; names: what each output stands for.
+    """
+
+    which: Tensor
+    output: Tensor
+    confidence: Tensor
+    right: Tensor | None
+    context: Tensor | None
+    names: list[str]
+
+    @property
+    def accuracy(self) -> float:
+        """The share that is classified as labelled."""
+        assert self.right is not None
+        return int((self.output == self.right).sum()) / len(self.right)
+
+
+def classify(kept: Kept, exp: Experiment, asked: Asked, task: int | None) -> Said:
+    """What the network says; task (from 0): of which the pictures are, where it has to be told.
+
+    Of labelled pictures those are left out whose label is no class of the task. Raises WeightsError
+    where it cannot say.
+    """
+    y = torch.zeros(len(asked.x), dtype=torch.int64) if asked.y is None else asked.y
+    stream = stream_of(kept, exp, Pictures(asked.x, y))
+    view, chosen = _task(kept, exp, stream, task)
+    which = torch.arange(len(y))
+    if asked.y is not None:
+        known = y < stream.targets.shape[1]
+        right = stream.targets[view, y.where(known, 0)]
+        which = which[known & (right >= 0)]
+        if not len(which):
+            raise WeightsError(f"{shown_path(kept.path)}: no label is a class of {_of(chosen)}")
+    else:
+        stream = replace(stream, targets=stream.targets.clamp(min=0))
+    model = build(kept, exp)
+    with kept.fitted():
+        methods = make_methods(exp, stream)
+        engine = make_engine(exp, model, stream, torch.device("cpu"), methods)
+    require_same(kept, engine.weights())
+    become(engine, methods, kept, kept.network)
+    test = replace(chosen, test=Samples(which, view))
+    with kept.fitted():
+        found = list(answers(engine, test, scores_of(methods)))
+    logits = torch.cat([logits for logits, _, _ in found])
+    confidence, output = logits.softmax(1).max(1)
+    contexts = [context for _, _, context in found if context is not None]
+    return Said(
+        which,
+        output,
+        confidence,
+        None if asked.y is None else torch.cat([labels for _, labels, _ in found]),
+        torch.cat(contexts) if contexts else None,
+        _names(stream, view, chosen.head),
+    )
+
+
+def _task(kept: Kept, exp: Experiment, stream: TaskStream, task: int | None) -> tuple[int, Task]:
+    """Through which view the pictures are seen, and the task by whose rule they are classified."""
+    count, among = len(stream.tasks), kept.about.tasks[kept.about.trained - 1].among
+    if task is None and count > 1 and (exp.scenario == "task" or stream.permutations is not None):
+        why = "at test time the task is known, and a class is chosen among its own"
+        if exp.scenario != "task":
+            why = "every task sees the pixels in an order of its own"
+        names = "; ".join(f"{i + 1}: {its.name}" for i, its in enumerate(stream.tasks))
+        raise WeightsError(
+            three_lines(
+                f"{shown_path(kept.path)}: which task the pictures are of is not known",
+                why,
+                f"say it with --task ({shown(names, 300)})",
+            )
+        )
+    if task is not None and not 0 <= task < count:
+        raise WeightsError(f"{shown_path(kept.path)}: --task {task + 1}: it has tasks 1 to {count}")
+    chosen = stream.tasks[task or 0]
+    if among is not None and not exp.cumul:  # as in the tests after the last task
+        chosen = replace(chosen, outputs=tuple(range(among)))
+    elif task is None:
+        chosen = replace(chosen, outputs=None)
+    return (task if task is not None else 0 if count == 1 else count), chosen
+
+
+def _names(stream: TaskStream, view: int, head: int) -> list[str]:
+    """What each output of the head stands for in this view: the labels, by name where known."""
+    found: list[list[str]] = [[] for _ in range(stream.head_sizes[head])]
+    for label, output in enumerate(stream.targets[view].tolist()):
+        if output >= 0:
+            known = label < len(stream.classes)
+            found[output].append(stream.classes[label] if known else str(label))
+    return ["/".join(names) or f"output {i}" for i, names in enumerate(found)]
+
+
+def _of(task: Task) -> str:
+    return f"task {shown(task.name)!r}"
