@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -151,22 +152,24 @@ class AutogradEngine(Whole):
     ) -> tuple[Tensor, Tensor]:
         """Logits [n, classes] of test pictures, or of training pictures, in evaluation mode, and
         their labels int64 [n]."""
-        pictures = self._look(training)
-        with self._precision():
+        with self._looking(training) as pictures, self._precision():
             logits = self.net(self._inputs(pictures, samples), head)
         return logits.float(), self._labels(pictures, samples)
 
     @torch.no_grad()
     def features(self, samples: Samples, *, training: bool = False) -> Tensor:
         """The inputs of the classifiers [n, units], of the same pictures in the same mode."""
-        pictures = self._look(training)
-        with self._precision():
+        with self._looking(training) as pictures, self._precision():
             return self.net.features(self._inputs(pictures, samples)).float()
 
-    def _look(self, training: bool) -> Pictures:
-        """The pictures to be seen in evaluation mode, which is on from now."""
+    @contextmanager
+    def _looking(self, training: bool) -> Iterator[Pictures]:
+        """Evaluation mode, in here alone, and the pictures to be seen in it."""
         self.net.eval()
-        return self.stream.train if training else self.stream.test
+        try:
+            yield self.stream.train if training else self.stream.test
+        finally:
+            self.net.train()
 
     def _gradients(self, loss: Tensor) -> list[Tensor | None]:
         """Of every parameter; the graph stays."""
