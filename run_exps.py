@@ -241,7 +241,7 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
             model = make_model(exp, stream.input_shape, stream.head_sizes)
             if not args.dry_run:
                 check_writable(args.results_dir)
-                check_live(args, model, len(stream.tasks))
+                check_live(args, exp, model, len(stream.tasks))
             engine: Engine | None = together and RemoteEngine.joined(together, exp, model, stream)
             if together and engine is None:
                 device = pick_device(wanted)

@@ -322,6 +322,18 @@ class Experiment:
         "on so far",
         IN_TURN,
     )
+    eval_every: int = key(
+        0,
+        Whole(0, 1_000_000_000, "steps"),
+        "test while a task is trained too, after every so many of its steps; 0: only after tasks",
+    )
+    eval_pictures: int = key(
+        0,
+        Whole(0, 1_000_000, "pictures"),
+        "of each task, for the tests while a task is trained: so many, of every class its share; "
+        "0: all",
+        When("eval_every above 0", lambda e: e.eval_every > 0),
+    )
     record_stats: bool = key(True, Switch(), "record how many units are active, and which", TRAINED)
     seed: int = key(0, Whole(0, 2**32 - 1), "the number that all randomness comes from")
     device: str = key(
@@ -567,5 +579,6 @@ FREE = ("checkpoint_every", "keep_weights", "data_dir", *ABOUT)
 REPEATS = (
     *ABOUT,
     *("seed", "device", "engine", "precision", "data_dir"),
-    *("eval_tasks", "record_stats", "checkpoint_every", "keep_weights"),
+    *("eval_tasks", "eval_every", "eval_pictures", "record_stats", "checkpoint_every"),
+    "keep_weights",
 )

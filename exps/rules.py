@@ -98,6 +98,13 @@ def never_due(exp: Experiment, steps: Sequence[int], picture: Shape | None = Non
     """
     exp = exp.in_effect
     tasks = [(epoch, exp.steps(i, epoch)) for i, epoch in enumerate(steps)]
+    longest = max((total for _, total in tasks), default=0)
+    if exp.eval_every >= longest > 0:
+        yield (
+            ("eval_every",),
+            f"eval_every = {exp.eval_every} is never reached within a task, of which the longest "
+            f"has {longest} steps: all tests are those after tasks",
+        )
     layers = _layers(exp, picture)
     if layers is not None:
         args = exp, tasks, trained(exp, layers)

@@ -16,6 +16,10 @@ GROWS = {
         ("train_ep", "train_ep_inc", "num_batch", "hidden_layers"),
         "take fewer epochs, tasks or layers",
     ),
+    "curve": (
+        ("eval_every", "train_ep", "train_ep_inc", "num_batch"),
+        "take a larger eval_every, fewer epochs or fewer tasks",
+    ),
     "synapses_by_birth": (
         ("num_batch", "scenario", "hidden_layers", "dynamic", "context", "old_synapse_lr"),
         "take fewer tasks or layers, or a scenario with one head for all tasks",
@@ -31,7 +35,9 @@ def result_bytes(exp: Experiment, pictures: int) -> dict[str, int]:
     exp = exp.in_effect
     tasks, trained = exp.num_batch, 1 if exp.cumul else exp.num_batch
     epoch = max(-(-pictures // exp.mb_size), 1)
-    each = [-(-exp.steps(task, epoch) // epoch) for task in (0, 1)]  # epochs
+    steps = [exp.steps(task, epoch) for task in (0, 1)]
+    each = [-(-total // epoch) for total in steps]  # epochs
+    tests = [1 + max(total - 1, 0) // exp.eval_every if exp.eval_every else 0 for total in steps]
     epochs = each[0] + (trained - 1) * each[1]
     hidden = exp.hidden_layers if exp.uses("hidden_layers") else 1
     winners = exp.sparsify * (hidden + 2 * exp.uses("percent_on_conv"))
@@ -41,6 +47,7 @@ def result_bytes(exp: Experiment, pictures: int) -> dict[str, int]:
     numbers = {
         "accs": trained * tasks * (1 + contexts) + tasks,
         "entropy": epochs * (4 + winners) + winners,
+        "curve": (tests[0] + (trained - 1) * tests[1]) * (2 + tasks),
         "synapses_by_birth": layers + trained * (layers * (tasks + 5 + 6 * old) + hidden),
     }
     if "census" not in exp.all_methods:

@@ -152,30 +152,26 @@ class AutogradEngine(Whole):
     ) -> tuple[Tensor, Tensor]:
         """Logits [n, classes] of test pictures, or of training pictures, in evaluation mode, and
         their labels int64 [n]."""
-        pictures = self._pictures(training)
-        with self._testing(), self._precision():
+        with self._looking(training) as pictures, self._precision():
             logits = self.net(self._inputs(pictures, samples), head)
         return logits.float(), self._labels(pictures, samples)
 
     @torch.no_grad()
     def features(self, samples: Samples, *, training: bool = False) -> Tensor:
         """The inputs of the classifiers [n, units], of the same pictures in the same mode."""
-        pictures = self._pictures(training)
-        with self._testing(), self._precision():
+        with self._looking(training) as pictures, self._precision():
             return self.net.features(self._inputs(pictures, samples)).float()
 
-    def _pictures(self, training: bool) -> Pictures:
-        return self.stream.train if training else self.stream.test
-
     @contextmanager
-    def _testing(self) -> Iterator[None]:
-        """Evaluation mode; after it, the mode before: dropout goes on in the middle of an epoch."""
-        training = self.net.training
+    def _looking(self, training: bool) -> Iterator[Pictures]:
+        """Evaluation mode, in here alone, and the pictures to be seen in it: dropout goes on in the
+        middle of an epoch."""
+        before = self.net.training
         self.net.eval()
         try:
-            yield
+            yield self.stream.train if training else self.stream.test
         finally:
-            self.net.train(training)
+            self.net.train(before)
 
     def _gradients(self, loss: Tensor) -> list[Tensor | None]:
         """Of every parameter; the graph stays."""

@@ -22,8 +22,9 @@ import numpy as np
 
 from utils.live.append import append, require_still_there, require_writable
 from utils.system.disk import require_no_link
-from utils.training.listener import EpochDone, LiveError, Moment, TaskTested
+from utils.training.listener import EpochDone, LiveError, Moment, TaskTested, WithinTested
 
+WITHIN = "within"  # the folder below a run's for the tests within tasks
 WAITING = 1000  # moments that are kept while nothing can be written
 
 
@@ -48,8 +49,10 @@ def check(folder: Path) -> None:
 class Board:
     """The event files of one run, in a folder of its own below that of all runs."""
 
+    takes: tuple[type, ...] = (EpochDone, TaskTested)
+
     def __init__(self, folder: Path, run: str, about: str) -> None:
-        """about: of the run, as Markdown."""
+        """about: of the run, as Markdown; '' for nothing."""
         self.path = folder / run
         self.about = about
         self.file: Path | None = None
@@ -59,6 +62,7 @@ class Board:
     def begin(self, past: Sequence[Moment], resumed: Moment | None) -> None:
         """Go on behind what is there; where there is nothing, tell all of the past but its duty
         cycles, which are not kept."""
+        past = [moment for moment in past if isinstance(moment, self.takes)]
         if self._newest() is None:
             for moment in past:
                 self.add(moment)
@@ -69,9 +73,14 @@ class Board:
             self.purge = past[-1].number + 1
 
     def add(self, moment: Moment) -> None:
-        """All events of this moment."""
-        summaries = _of_epoch(moment) if isinstance(moment, EpochDone) else _of_tests(moment)
-        self.waiting.append(_records(*summaries, step=moment.number))
+        """All events of this moment, if it is one for here."""
+        if isinstance(moment, self.takes):
+            self.waiting.append(_records(*self._summaries(moment), step=moment.number))
+
+    def _summaries(self, moment: Moment) -> list[Any]:
+        if isinstance(moment, WithinTested):
+            return _of_row(moment.row, moment.row[: moment.task])
+        return _of_epoch(moment) if isinstance(moment, EpochDone) else _of_tests(moment)
 
     def write(self) -> None:
         """Add the events that wait to the file. Raises OSError."""
@@ -83,7 +92,7 @@ class Board:
         else:
             require_no_link(self.path)  # its name is the run's, so it may come with the results
             file = self._new_file()
-            first = [] if self._newest() else [text("configuration", self.about)]
+            first = [] if self._newest() or not self.about else [text("configuration", self.about)]
             append(file, _head(self.purge) + _records(*first, step=0))
         self.file = file
         append(file, b"".join(self.waiting))
@@ -104,6 +113,16 @@ class Board:
         return max(found, default=None)
 
 
+class StepBoard(Board):
+    """The tests within tasks: their step is that of the run, so they are a run of their own."""
+
+    takes = (WithinTested,)
+
+    def begin(self, past: Sequence[Moment], resumed: Moment | None) -> None:
+        """Go on behind what is there."""
+        super().begin(past, None)
+
+
 def _of_epoch(moment: EpochDone) -> list[Any]:
     from torch.utils.tensorboard.summary import histogram, scalar
 
@@ -120,17 +139,26 @@ def _of_epoch(moment: EpochDone) -> list[Any]:
     return summaries
 
 
+def _of_row(row: np.ndarray, seen: np.ndarray) -> list[Any]:
+    """Accuracies on tasks now, and those on the tasks so far."""
+    from torch.utils.tensorboard.summary import scalar
+
+    return [
+        scalar("test/mean_accuracy", np.nanmean(row)),
+        scalar("test/mean_accuracy_of_tasks_seen", seen.mean()),
+        *(scalar(f"test_by_task/task_{i + 1}", a) for i, a in enumerate(row) if not np.isnan(a)),
+    ]
+
+
 def _of_tests(moment: TaskTested) -> list[Any]:
-    from torch.utils.tensorboard.summary import image, scalar
+    from torch.utils.tensorboard.summary import image
 
     from utils.live.picture import accuracy_picture  # matplotlib takes its time
 
     row, together = moment.row, len(moment.accs) == 1
     seen = row if together else row[: moment.task]
     return [
-        scalar("test/mean_accuracy", np.nanmean(row)),
-        scalar("test/mean_accuracy_of_tasks_seen", seen.mean()),
-        *(scalar(f"test_by_task/task_{i + 1}", a) for i, a in enumerate(row) if not np.isnan(a)),
+        *_of_row(row, seen),
         image("test/accuracy_matrix", accuracy_picture(moment.matrix()), dataformats="HWC"),
     ]
 

@@ -1,4 +1,4 @@
-"""A file for those who tail it: a line an epoch, and one for the tests after each task."""
+"""A file for those who tail it: a line an epoch, and one for all tests at a time."""
 
 from __future__ import annotations
 
@@ -16,17 +16,20 @@ from exps.messages import shown
 from utils.live.append import append, replace, require_still_there, require_writable
 from utils.system import times
 from utils.system.disk import open_own
-from utils.training.listener import EpochDone, LiveError, Moment
+from utils.training.listener import EpochDone, LiveError, Moment, WithinTested
 
-KEY = ("run", "what", "task", "epoch")  # what no two lines have in common
+# What no two lines have in common; `step` is there only where tests are within tasks.
+KEY = ("run", "what", "task", "epoch")
+STEP = "step"
 MEASURED = ("loss", "train_acc", "perc_on_avg")
 
 
-def columns(layers: Sequence[str], tasks: int) -> list[str]:
-    """The names of all columns: of a run with these k-winner layers and so many tasks."""
+def columns(layers: Sequence[str], tasks: int, *, within: bool = False) -> list[str]:
+    """The names of all columns: of a run with these k-winner layers and so many tasks; within:
+    with tests within tasks."""
     entropy = [f"entropy_{name}" for name in layers]
     accs = [f"acc_{i + 1}" for i in range(tasks)]
-    return [*KEY, "time", *MEASURED, *entropy, "mean_acc", *accs]
+    return [*KEY, *[STEP] * within, "time", *MEASURED, *entropy, "mean_acc", *accs]
 
 
 def file_of(wanted: str, run: str) -> Path:
@@ -72,15 +75,16 @@ class CsvFile:
 
     def __init__(self, path: Path, run: str, names: list[str]) -> None:
         self.path, self.run, self.names = path, run, names
+        self.key = len(KEY) + (STEP in names)  # the cells of it
         self.lines: list[bytes] = []  # of this run, all that there should be
         self.on_disk = 0  # how many of them are
         self.begun = False
 
     def begin(self, past: Sequence[Moment], resumed: Moment | None) -> None:
         """Keep the lines of the past that are in the file, and make those that are not."""
-        found = {_key(line): line for line in self._lines()}
+        found = {_key(line, self.key): line for line in self._lines()}
         cells = [self._cells(moment) for moment in past]
-        self.lines = [found.get(tuple(new[: len(KEY)])) or _line(new) for new in cells]
+        self.lines = [found.get(tuple(new[: self.key])) or _line(new) for new in cells]
 
     def add(self, moment: Moment) -> None:
         """A line more."""
@@ -100,7 +104,7 @@ class CsvFile:
     def _begin_file(self) -> None:
         """The lines of others, and then those of this run and no more."""
         before = self._contents()
-        others = [line for line in self._lines() if _key(line)[0] != self.run]
+        others = [line for line in self._lines() if _key(line, self.key)[0] != self.run]
         after = b"".join([_line(self.names), *others, *self.lines])
         if after.startswith(before):  # others may be adding to it too
             append(self.path, after[len(before) :])
@@ -132,6 +136,8 @@ class CsvFile:
             accs = moment.row.tolist()
             tested = [acc for acc in accs if not math.isnan(acc)]
             values |= {"what": "test", "mean_acc": sum(tested) / len(tested)}
+            if isinstance(moment, WithinTested):
+                values |= {"what": "within", STEP: moment.step}
             values |= {f"acc_{i + 1}": acc for i, acc in enumerate(accs)}
         return [_cell(values.get(name, "")) for name in self.names]
 
@@ -153,7 +159,7 @@ def _parsed(line: bytes) -> list[str]:
     return next(csv.reader([line.decode(errors="replace").rstrip("\r\n")]), [])
 
 
-def _key(line: bytes) -> tuple[str, ...]:
-    """The cells that no two lines have in common; '' for all of a line that has too few."""
-    cells = _parsed(line)[: len(KEY)]
-    return tuple(cells) if len(cells) == len(KEY) else ("",) * len(KEY)
+def _key(line: bytes, count: int) -> tuple[str, ...]:
+    """The first cells, which no two lines have in common; '' for all of a line that has too few."""
+    cells = _parsed(line)[:count]
+    return tuple(cells) if len(cells) == count else ("",) * count

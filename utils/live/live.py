@@ -18,7 +18,14 @@ from models.network import Network
 from utils.engines.meter import EpochRecord
 from utils.live import board, csv_file
 from utils.system.talk import LOG, say, warn
-from utils.training.listener import EpochDone, Listener, Moment, TaskTested, epoch_done
+from utils.training.listener import (
+    EpochDone,
+    Listener,
+    Moment,
+    TaskTested,
+    WithinTested,
+    epoch_done,
+)
 
 
 class Live:
@@ -37,7 +44,8 @@ class Live:
         moments = list(past)
         resumed = None
         if moments:
-            self.number = moments[-1].number
+            epochs = [m.number for m in moments if not isinstance(m, WithinTested)]
+            self.number = max(epochs, default=0)
             if testing and isinstance(last := moments[-1], EpochDone):
                 resumed = moments[-1] = replace(last, duty_cycles=self._duty_cycles())
         self._tell(lambda listener: listener.begin(moments, resumed))
@@ -53,6 +61,12 @@ class Live:
     def tested(self, task: int, epoch: int, accs: np.ndarray) -> None:
         """All tests after a task (from 0), of so many epochs, are done; accs [trained, tested]."""
         moment = TaskTested(task + 1, epoch, self.number, accs)
+        self._tell(lambda listener: listener.add(moment))
+
+    def within(self, task: int, epoch: int, step: int, steps: int, row: np.ndarray) -> None:
+        """All tests after so many steps of a task (from 0), in its epoch (from 1), are done; steps:
+        of the run; row [tested]."""
+        moment = WithinTested(task + 1, epoch, step, steps, row)
         self._tell(lambda listener: listener.add(moment))
 
     def end(self) -> None:
@@ -92,22 +106,25 @@ class Live:
         }
 
 
-def check(args: Namespace, model: Network, tasks: int) -> None:
+def check(args: Namespace, exp: Experiment, model: Network, tasks: int) -> None:
     """Raise LiveError when what the command line asks for cannot be done."""
     if args.tensorboard is not None:
         board.check(Path(args.tensorboard))
     if args.csv is not None:
-        csv_file.check(args.csv, _columns(model, tasks))
+        csv_file.check(args.csv, _columns(exp, model, tasks))
 
 
 def live(args: Namespace, run: str, exp: Experiment, model: Network, tasks: int) -> Live:
     """Those whom the command line asks for; tasks: how many are tested."""
     listeners: list[Listener] = []
     if args.tensorboard is not None:
-        listeners.append(board.Board(Path(args.tensorboard), run, _about(exp)))
+        folder = Path(args.tensorboard)
+        listeners.append(board.Board(folder, run, _about(exp)))
+        if exp.eval_every:
+            listeners.append(board.StepBoard(folder, f"{run}/{board.WITHIN}", ""))
     if args.csv is not None:
         path = csv_file.file_of(args.csv, run)
-        listeners.append(csv_file.CsvFile(path, run, _columns(model, tasks)))
+        listeners.append(csv_file.CsvFile(path, run, _columns(exp, model, tasks)))
     return Live(listeners, dict(k_winner_layers(model)))
 
 
@@ -117,8 +134,9 @@ def options(args: Namespace) -> list[str]:
     return [word(name, to) for name, to in asked.items() if to is not None]
 
 
-def _columns(model: Network, tasks: int) -> list[str]:
-    return csv_file.columns([name for name, _ in k_winner_layers(model)], tasks)
+def _columns(exp: Experiment, model: Network, tasks: int) -> list[str]:
+    layers = [name for name, _ in k_winner_layers(model)]
+    return csv_file.columns(layers, tasks, within=exp.eval_every > 0)
 
 
 def _about(exp: Experiment) -> str:

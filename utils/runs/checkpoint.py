@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -152,6 +152,7 @@ def _record_tree(record: RunRecord) -> dict[str, Any]:
     epochs = [(e.loss, e.accuracy, e.active, e.active_std) for e in record.epochs]
     tree = vars(record) | {"epochs": np.array(epochs, np.float64).reshape(-1, 4)}
     tree["entropy"] = record.entropy()
+    tree["curve"] = {"accs": record.curve.accs, "done": record.curve.done}
     return _through({k: v for k, v in tree.items() if k not in ("layers", "lengths")}, np.copy)
 
 
@@ -168,6 +169,10 @@ def _restored_record(tree: Any, fresh: RunRecord) -> RunRecord:
         raise ValueError(f"accuracies of {accs.shape} tasks, not {fresh.accs.shape}")
     if entropy.shape[1] != len(fresh.layers):
         raise ValueError(f"entropies of {entropy.shape[1]} layers, not {len(fresh.layers)}")
+    curve = replace(fresh.curve, accs=_numbers(tree["curve"]["accs"], np.float64, 2))
+    curve.done = int(tree["curve"]["done"])
+    if curve.accs.shape != fresh.curve.accs.shape or not 0 <= curve.done <= len(curve.accs):
+        raise ValueError(f"{curve.done} of {curve.accs.shape} tests within tasks")
     return RunRecord(
         accs,
         untrained,
@@ -179,6 +184,7 @@ def _restored_record(tree: Any, fresh: RunRecord) -> RunRecord:
         costs=[asdict(LayerCost(**cost)) for cost in tree["costs"]],
         max_entropy=[float(bits) for bits in tree["max_entropy"]],
         context_right=context_right,
+        curve=curve,
         measured={str(name): _array(value) for name, value in tree["measured"].items()},
         method_costs={
             str(name): Costs(**{k: int(n) for k, n in costs.items()})._asdict()

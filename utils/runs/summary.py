@@ -18,8 +18,9 @@ from models.k_winners import KWinners, KWinners2d
 from models.network import Network
 from utils.engines.base import Engine
 from utils.methods.base import Method
-from utils.training.loop import tests_untrained
-from utils.training.record import RunRecord, lengths
+from utils.training.evaluation import some_of
+from utils.training.examiner import tested, tests_untrained
+from utils.training.record import RunRecord, empty_curve, lengths
 
 
 def accuracy_table(accs: np.ndarray, width: int | None = None) -> str:
@@ -188,21 +189,31 @@ def _task_lines(stream: TaskStream) -> list[str]:
 
 
 def _work_lines(exp: Experiment, stream: TaskStream, costs: list[LayerCost]) -> list[str]:
-    each = lengths(exp, stream)
+    exp, each = exp.in_effect, lengths(exp, stream)
     steps = sum(length.total for length in each)
     trained = [
         len(task.train) * length.total // length.epoch
         for task, length in zip(stream.training, each, strict=True)
     ]
-    tested = [len(t.test) for t in stream.tasks]
-    seen_only = exp.eval_tasks == "seen" and not exp.cumul
-    evaluated = sum(
-        sum(tested[: i + 1] if seen_only else tested) for i in range(len(stream.training))
-    ) + (sum(tested) if tests_untrained(exp) else 0)
-    macs = sum(c.macs for c in costs)
-    total = 2 * macs * (3 * sum(trained) + evaluated)
-    return [
+    count = len(stream.training)
+    rounds = [stream.tasks] * tests_untrained(exp)
+    rounds += [tested(exp, stream.tasks, task) for task in range(count)]
+    evaluated = sum(len(task.test) for tasks in rounds for task in tasks)
+    few, curve = some_of(stream, exp.eval_pictures), empty_curve(exp.eval_every, each, 0)
+    inner = curve.tasks[np.diff(curve.tasks, append=count) == 0].tolist()
+    within = sum(sum(len(task.test) for task in tested(exp, few, task)) for task in inner)
+    flop = 2 * sum(c.macs for c in costs)
+    total = flop * (3 * sum(trained) + evaluated + within)
+    lines = [
         f"work: {steps:,} training steps ({sum(trained):,} pictures),"
-        f" {evaluated:,} pictures tested;",
+        f" {evaluated:,} pictures tested;"
+    ]
+    if exp.eval_every:
+        lines += [
+            f"      {len(inner):,} tests within tasks ({within:,} pictures,"
+            f" {100 * flop * within / total:.0f} % of the work);"
+        ]
+    return [
+        *lines,
         f"      computed densely {total / 1e12:,.3g} Tflop (forward, and twice that backward)",
     ]

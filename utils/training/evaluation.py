@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 
-from benchmarks.stream import Task
+from benchmarks.stream import Task, TaskStream
 from utils.engines.base import Ahead, Engine
 from utils.methods.base import Scores
 
@@ -27,6 +28,24 @@ def restrict(logits: Tensor, outputs: tuple[int, ...] | None) -> Tensor:
     masked = torch.full_like(logits, float("-inf"))
     masked[:, list(outputs)] = logits[:, list(outputs)]
     return masked
+
+
+def some_of(stream: TaskStream, count: int) -> tuple[Task, ...]:
+    """The same tasks, each tested on so many of its test pictures, which are the same for every
+    seed: of every class its share. 0: on all."""
+
+    def cut(task: Task) -> Task:
+        samples = task.test
+        order = torch.randperm(len(samples), generator=torch.Generator().manual_seed(0))
+        kinds = stream.test.y[samples.rows].cpu()[order]
+        place = torch.empty(len(samples), dtype=torch.float64)  # within its class, 0 to 1
+        for kind in kinds.unique():
+            mine = (kinds == kind).nonzero().flatten()
+            place[mine] = (torch.arange(len(mine)) + 0.5).double() / len(mine)
+        few = order[place.argsort(stable=True)[:count]].sort().values
+        return replace(task, test=samples.take(few.to(samples.rows.device)))
+
+    return tuple(map(cut, stream.tasks)) if count else stream.tasks
 
 
 def answers(

@@ -74,7 +74,22 @@ class TaskTested:
         return accs
 
 
-Moment = EpochDone | TaskTested
+@dataclass(frozen=True)
+class WithinTested:
+    """All tests within a task are done.
+
+    task, epoch: from 1, the epoch that is trained; step: steps of the task; number: steps of the
+    run; row: float64 [tested], 0 to 1, NaN where nothing was tested.
+    """
+
+    task: int
+    epoch: int
+    step: int
+    number: int
+    row: np.ndarray
+
+
+Moment = EpochDone | TaskTested | WithinTested
 
 
 class Audience(Protocol):
@@ -85,6 +100,10 @@ class Audience(Protocol):
 
     def tested(self, task: int, epoch: int, accs: np.ndarray) -> None:
         """All tests after a task (from 0), of so many epochs, are done; accs [trained, tested]."""
+
+    def within(self, task: int, epoch: int, step: int, steps: int, row: np.ndarray) -> None:
+        """All tests after so many steps of a task (from 0), in its epoch (from 1), are done; steps:
+        of the run; row [tested]."""
 
 
 class Shown(Protocol):

@@ -17,8 +17,7 @@ from models.costs import layer_costs, max_entropies, weight_density
 from utils.engines.base import Ahead, Engine, Need
 from utils.engines.batch import Batch, Part
 from utils.methods.base import Method, Moment
-from utils.methods.make import scores_of
-from utils.training.evaluation import accuracy
+from utils.training.examiner import Examiner
 from utils.training.listener import Audience, Shown
 from utils.training.record import BEFORE, NOT_KEPT, TESTING, TRAINING, Length, Place, RunRecord
 
@@ -27,11 +26,6 @@ READ = 1000  # pictures that methods read at a time: enough for products of matr
 
 class DivergedError(Exception):
     """The loss was not finite."""
-
-
-def tests_untrained(exp: Experiment) -> bool:
-    """Whether the untrained network is tested: where tasks are tested before they are trained."""
-    return exp.eval_tasks == "all" and not exp.cumul
 
 
 def _keep_nothing(_: bool) -> None:
@@ -100,13 +94,14 @@ class _Run:
         place, count = self.place, len(self.stream.training)
         # A loss that does nothing costs nothing: engines are faster without any.
         self.losses = [m.loss for m in self.methods if type(m).loss is not Method.loss]
-        self.scores = scores_of(self.methods)
+        parts = self.exp, self.stream, self.engine, self.methods, self.record, self.progress
+        self.tests = Examiner(*parts, self.note)
         # A method looks at every step.
         self.ahead = self.engine if isinstance(self.engine, Ahead) and not self.methods else None
         if place.order is None:
             place.order = self.order.get_state()
         if not place.begun:
-            self._test_untrained()
+            self.tests.untrained()
         while place.task < count:
             task, where = self.stream.training[place.task], f"task {place.task + 1}/{count}"
             if place.phase == BEFORE:
@@ -117,7 +112,7 @@ class _Run:
             if place.phase == TRAINING:
                 self._read(task, where)
                 self._end()
-            self._test(where)
+            self.tests.after(place.task, where)
             self.progress.task_done(f"{where} ({task.name}): {_summary(self.record, place.task)}")
             if self.live is not None:
                 self.live.tested(place.task, place.epoch, self.record.accs)
@@ -177,13 +172,15 @@ class _Run:
         self.order.set_state(place.order)
         shuffled = torch.randperm(len(task.train), generator=self.order)
         samples = task.train.take(shuffled.to(task.train.rows.device))
-        steps = length.steps_of(place.epoch)
-        self.progress.begin(label, steps, "step")
-        self.progress.advance(place.step)
+        steps, before = length.steps_of(place.epoch), place.epoch * length.epoch
         if place.step == 0:
             self.engine.begin_epoch(steps)
+        else:
+            self._test(before, label)  # where it was interrupted
+        self._show(label, steps)
         while place.step < steps:  # the last mini-batch may be short
-            count = min(self.ahead.at_once if self.ahead else 1, steps - place.step)
+            ahead = self.record.curve.ahead(place.task, before + place.step)
+            count = min(self.ahead.at_once if self.ahead else 1, steps - place.step, ahead)
             with self._training():
                 some = samples.take(slice(place.step * size, (place.step + count) * size))
                 self._steps(some, task, length)
@@ -191,6 +188,8 @@ class _Run:
             self.progress.advance(count)
             place.step += count
             self.note(False)
+            if self._test(before, label):
+                self._show(label, steps)
         with self._training():  # a GPU may have steps to do yet
             done = self.engine.end_epoch()
         if done.bad_step is not None:
@@ -210,6 +209,19 @@ class _Run:
         self.progress.detail(f"{label}: {text}", on_bars=loss)
         if self.live is not None:
             self.live.epoch(place.task, place.epoch, done)
+
+    def _show(self, label: str, steps: int) -> None:
+        """So many steps, from where training is."""
+        self.progress.begin(label, steps, "step")
+        self.progress.advance(self.place.step)
+
+    def _test(self, before: int, label: str) -> bool:
+        """Test after this step, if it is time; before: steps of the task in earlier epochs."""
+        place, step = self.place, before + self.place.step
+        row = self.tests.within(place.task, step, label)
+        if row is not None and self.live is not None:
+            self.live.within(place.task, place.epoch + 1, step, self.record.steps, row)
+        return row is not None
 
     @contextmanager
     def _training(self) -> Iterator[None]:
@@ -241,36 +253,6 @@ class _Run:
         logits = self.engine.step(batch, self.losses)
         for method in self.methods:
             method.after_step(self.engine, batch, logits)
-
-    def _test(self, where: str) -> None:
-        """Fill in the accuracy on every task; NaN stays for those not to be tested yet."""
-        done, tasks = self.place.task, self.stream.tasks
-        if self.exp.eval_tasks == "seen" and not self.exp.cumul:
-            tasks = tasks[: done + 1]
-        among = self.stream.training[done].among
-        if among is not None:
-            tasks = tuple(replace(task, outputs=tuple(range(among))) for task in tasks)
-        self._fill(self.record.accs[done], self.record.context_right[done], tasks, where)
-
-    def _test_untrained(self) -> None:
-        """What forward transfer is measured against."""
-        if tests_untrained(self.exp):
-            row = self.record.untrained
-            self._fill(row, np.full_like(row, np.nan), self.stream.tasks, "before training")
-
-    def _fill(
-        self, row: np.ndarray, context_right: np.ndarray, tasks: Sequence[Task], where: str
-    ) -> None:
-        """Test on these tasks."""
-
-        def seen(pictures: int) -> None:
-            self.progress.advance(pictures)
-            self.note(False)
-
-        self.progress.begin(f"{where}, testing", sum(len(t.test) for t in tasks), "picture")
-        for i, task in enumerate(tasks):
-            if np.isnan(row[i]):  # otherwise it was tested before the run was interrupted
-                row[i], context_right[i] = accuracy(self.engine, task, i, seen, self.scores)
 
     def _count(self) -> None:
         """Count what the model has and costs now."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -47,6 +48,54 @@ def lengths(exp: Experiment, stream: TaskStream) -> list[Length]:
 
 
 @dataclass
+class Curve:
+    """Tests while tasks are trained, a row each: after every so many steps of a task, and after the
+    task, which are the tests there are in any case. In a run that has none it has no rows.
+
+    tasks: int64 [tests], the task (from 0); at: int64 [tests], its steps then; steps: the same of
+    the run; accs: float64 [tests, tasks], NaN where not tested (yet); done: rows that are complete.
+    """
+
+    tasks: np.ndarray
+    at: np.ndarray
+    steps: np.ndarray
+    accs: np.ndarray
+    done: int = 0
+
+    def due(self, task: int, step: int) -> np.ndarray | None:
+        """The row to be filled after so many steps of a task; None where there is none then, and
+        for that after the task."""
+        more = self.tasks[self.done + 1 : self.done + 2] == task  # no test is behind the last
+        return self.accs[self.done] if more.any() and not self.ahead(task, step) else None
+
+    def ahead(self, task: int, step: int) -> int:
+        """How many steps there are to the next test within the task, or to its end; many where no
+        tests are within tasks."""
+        return int(self.at[self.done]) - step if self.done < len(self.at) else sys.maxsize
+
+    def end_task(self, accs: np.ndarray) -> None:
+        """These were tested after the task."""
+        if len(self.accs):
+            self.accs[self.done] = accs
+            self.done += 1
+
+    def stats(self) -> dict[str, np.ndarray]:
+        """As a result has it."""
+        parts = {"tasks": self.tasks, "steps": self.steps, "accs": self.accs}
+        return {f"curve_{name}": part for name, part in parts.items() if len(self.accs)}
+
+
+def empty_curve(every: int, lengths: list[Length], tasks: int) -> Curve:
+    """For tests after every so many steps; 0: none. tasks: how many are tested."""
+    rows: list[tuple[int, int, int]] = []
+    for task, (_, total) in enumerate(lengths if every else []):
+        before = sum(length.total for length in lengths[:task])
+        rows += [(task, at, before + at) for at in (*range(every, total, every), total)]
+    task_of, at_of, steps = np.array(rows, np.int64).reshape(-1, 3).T.copy()
+    return Curve(task_of, at_of, steps, np.full((len(rows), tasks), np.nan))
+
+
+@dataclass
 class RunRecord:
     """Everything measured so far; complete or not, `stats()` is what a result holds.
 
@@ -54,9 +103,10 @@ class RunRecord:
     the network before any training [tasks]; layers: the names of the k-winner activations;
     lengths: of each task; epochs: what each looked like, but how often units were on, which is
     added up by task in unit_on; context_right: for how large a part of the pictures the context was
-    found, in the shape of accs, NaN without contexts; measured: what methods have to say, see
-    `Method.result`; method_costs: of the methods that cost anything, as `Costs` names them, after
-    the last task trained; train_seconds: for so many steps, and what methods do around tasks.
+    found, in the shape of accs, NaN without contexts; curve: tests while tasks are trained;
+    measured: what methods have to say, see `Method.result`; method_costs: of the methods that cost
+    anything, as `Costs` names them, after the last task trained; train_seconds: for so many steps,
+    and what methods do around tasks.
     """
 
     accs: np.ndarray
@@ -69,6 +119,7 @@ class RunRecord:
     costs: list[dict[str, Any]] = field(default_factory=list)  # see `sparsity.LayerCost`
     max_entropy: list[float] = field(default_factory=list)  # of each k-winner activation
     context_right: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    curve: Curve = field(default_factory=lambda: empty_curve(0, [], 0))
     measured: dict[str, np.ndarray] = field(default_factory=dict)
     method_costs: dict[str, dict[str, int]] = field(default_factory=dict)
     steps: int = 0
@@ -122,6 +173,7 @@ class RunRecord:
             "train_seconds": self.train_seconds,
             "elapsed": self.elapsed,
             **({} if np.isnan(self.context_right).all() else {"context_right": self.context_right}),
+            **self.curve.stats(),
             **self.measured,
         }
 
@@ -132,7 +184,9 @@ def empty_record(exp: Experiment, stream: TaskStream, model: Network) -> RunReco
     accs = np.full((len(stream.training), tasks), np.nan)
     layers = [name for name, _ in k_winner_layers(model)]
     untrained = np.full(tasks, np.nan)
-    return RunRecord(accs, untrained, layers, lengths(exp, stream), context_right=accs.copy())
+    each = lengths(exp, stream)
+    curve = empty_curve(exp.in_effect.eval_every, each, tasks)
+    return RunRecord(accs, untrained, layers, each, context_right=accs.copy(), curve=curve)
 
 
 @dataclass

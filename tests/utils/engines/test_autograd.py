@@ -153,7 +153,7 @@ def test_training_goes_on_after_evaluation(experiment: Callable, stream_of: Call
     stream = stream_of(exp)
     engine = engine_of(exp, stream)
     engine.logits(stream.tasks[0].test, 0)
-    assert not engine.model.training
+    assert engine.model.training
     # Dropout is on: of 8 winners about half are left.
     assert train(engine, stream.tasks[0]).active == pytest.approx(100 * 0.125 / 2, rel=0.1)
 
@@ -165,7 +165,7 @@ def test_evaluation_drops_nothing_and_uses_its_own_number_of_winners(
     stream = stream_of(exp)
     engine = engine_of(exp, stream)
     logits, labels = engine.logits(stream.tasks[0].test, 0)
-    features = engine.model.features(stream.inputs(stream.test, stream.tasks[0].test))
+    features = engine.model.eval().features(stream.inputs(stream.test, stream.tasks[0].test))
     assert features.count_nonzero(1).unique().tolist() == [16]
     torch.testing.assert_close(logits, engine.model.heads[0](features))
     assert labels.tolist() == stream.test.y[stream.tasks[0].test.rows].tolist()

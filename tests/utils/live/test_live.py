@@ -137,6 +137,43 @@ def test_an_interrupted_run_goes_on_without_doubled_lines(
     assert_events_are_those_of(stats, events(tmp_path / "tb"))
 
 
+@pytest.mark.parametrize("picture", [4, 13, 24, 31])
+def test_tests_within_tasks_are_told_once(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, picture: int
+) -> None:
+    """Also where a run is interrupted in the middle of one."""
+    from utils.engines.winners.engine import SparseEngine
+
+    original, count = SparseEngine.logits, iter(range(1, 10**9))
+
+    def signalled(self: Any, *arguments: Any) -> Any:
+        if next(count) == picture:
+            signal.raise_signal(signal.SIGINT)
+        return original(self, *arguments)
+
+    listening = ["--csv", f"{tmp_path}/a.csv", "--tensorboard", f"{tmp_path}/tb"]
+    monkeypatch.setattr(SparseEngine, "logits", signalled)
+    status, _, err = call(*SMALL, *listening, "--set", "eval_every=3")
+    monkeypatch.undo()
+    assert status == 130
+    again = err.splitlines()[-1].partition("run_exps.py ")[2].split()
+    assert run_exps.main(again) == 0
+    _, stats = result(tmp_path / "r")
+    found = rows(tmp_path / "a.csv")
+    assert_rows_are_those_of(stats, [row for row in found if row["what"] != "within"])
+    assert_events_are_those_of(stats, events(tmp_path / "tb"))
+    steps, accs = stats["curve_steps"], stats["curve_accs"]
+    inner = np.flatnonzero(np.diff(stats["curve_tasks"], append=2) == 0)
+    within = [row for row in found if row["what"] == "within"]
+    assert [int(row["step"]) + 32 * (row["task"] == "2") for row in within] == list(steps[inner])
+    told = [[float(row["acc_1"]), float(row["acc_2"])] for row in within]
+    np.testing.assert_allclose(told, accs[inner], rtol=1e-5)
+    (run,) = (tmp_path / "tb").iterdir()
+    scalars = EventAccumulator(str(run / "within")).Reload().Scalars("test_by_task/task_2")
+    assert [e.step for e in scalars] == list(steps[inner])
+    np.testing.assert_allclose([e.value for e in scalars], accs[inner, 1], rtol=1e-5)
+
+
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 @pytest.mark.parametrize("moment", [1, 2, 3, 4])
 def test_a_run_that_was_killed_after_it_told(call: Call, tmp_path: Path, moment: int) -> None:

@@ -225,3 +225,29 @@ def test_an_empty_record_has_a_place_for_every_accuracy(
         assert record.untrained.shape == (3,)
         assert np.isnan(record.accs).all() and np.isnan(record.untrained).all()
         assert record.layers == ["hidden.0.activation"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "tests", "pictures", "tested"),
+    [
+        # tasks of 8, 12 and 12 steps
+        ({"eval_every": 5}, 1 + 2 + 2, 5 * 3 * 50, 4 * 3 * 50),
+        ({"eval_every": 4, "eval_tasks": "seen"}, 1 + 2 + 2, (1 + 2 * 2 + 2 * 3) * 50, 6 * 50),
+        ({"eval_every": 6, "eval_pictures": 20}, 3, 3 * 3 * 20, 4 * 3 * 50),
+        ({"eval_every": 6, "cumul": True}, 3, 3 * 3 * 50, 3 * 50),
+    ],
+)
+def test_the_tests_within_tasks_in_the_plan(
+    experiment: Callable,
+    stream_of: Callable,
+    changes: dict[str, Any],
+    tests: int,
+    pictures: int,
+    tested: int,
+) -> None:
+    exp = experiment(num_batch=3, train_ep=2, train_ep_inc=3, **changes)
+    text = planned(exp, stream_of(exp, train=100, test=50))
+    share = 100 * pictures / (3 * (600 if exp.cumul else 800) + tested + pictures)
+    said = f"{tests} tests within tasks ({pictures} pictures, {share:.0f} % of the work);"
+    assert said in text
+    assert f", {tested} pictures tested;" in text
