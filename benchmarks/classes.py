@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
 
-from benchmarks.arrays import DataError
+from benchmarks.formats import DataError
 from benchmarks.stream import TaskStream
 from exps.messages import all_of, three_lines
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from benchmarks.arrays import Arrays, DataError, Dataset, faults_of, one_line
+from benchmarks.formats import Arrays, DataError, Dataset, faults_of, one_line
 from benchmarks.npz import read_npz
 from benchmarks.torchvision_copy import download, exists, find_copy, found_in, is_there, read_copy
 from exps.experiment import KEYS

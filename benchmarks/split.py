@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.arrays import Arrays
+from benchmarks.formats import Arrays, channels_first
 from benchmarks.seeding import generator
 from benchmarks.stream import Pictures, TaskStream, build_stream
 from exps.facts import Facts
@@ -59,14 +58,12 @@ def class_order(order: str | tuple[int, ...], classes: int, seed: int) -> tuple[
 
 
 def pictures(arrays: Arrays) -> tuple[Pictures, Pictures]:
-    """Training and test pictures as tensors, uint8 [n, channels, height, width]."""
+    """Training and test pictures as tensors [n, channels, height, width]."""
     return _pictures(arrays.x_train, arrays.y_train), _pictures(arrays.x_test, arrays.y_test)
 
 
-def _pictures(x: NDArray[np.uint8], y: NDArray[np.uint8]) -> Pictures:
-    tensor = torch.from_numpy(x)
-    channels_first = tensor.unsqueeze(1) if x.ndim == 3 else tensor.permute(0, 3, 1, 2)
-    return Pictures(channels_first.contiguous(), torch.from_numpy(y).long())
+def _pictures(x: NDArray[Any], y: NDArray[Any]) -> Pictures:
+    return Pictures(torch.from_numpy(channels_first(x)).contiguous(), torch.from_numpy(y).long())
 
 
 def _name(view: tuple[int, ...], kind: str, labels: Sequence[str] | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from benchmarks.arrays import Arrays
+from benchmarks.formats import Arrays
 from benchmarks.seeding import generator
 from benchmarks.split import pictures
 from benchmarks.stream import TaskStream, build_stream

@@ -449,7 +449,7 @@ class Experiment:
 
     @property
     def dataset(self) -> Any:
-        """The data set (`benchmarks.arrays.Dataset`) whose pictures its benchmark takes as they
+        """The data set (`benchmarks.formats.Dataset`) whose pictures its benchmark takes as they
         are; None where it has others."""
         return getattr(plugins.load(BENCHMARK, self.benchmark), "DATASET", None)
 

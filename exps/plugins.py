@@ -203,7 +203,7 @@ def _own(kind: Kind, value: str, code: bytes) -> ModuleType:
         raise PluginError(f"{shown_path(Path(file))}: USES must be a tuple of keys")
     dataset = getattr(module, "DATASET", None)
     if dataset is not None and not hasattr(dataset, "sample"):
-        raise PluginError(f"{shown_path(Path(file))}: DATASET must be a benchmarks.arrays.Dataset")
+        raise PluginError(f"{shown_path(Path(file))}: DATASET must be a benchmarks.formats.Dataset")
     return module
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from benchmarks import datasets
-from benchmarks.arrays import DataError
 from benchmarks.datasets import BUNDLED, DATASETS, SHA256, load_arrays
+from benchmarks.formats import DataError
 from exps.messages import ConfigError
 
 ROOT = BUNDLED.parent.parent

@@ -53,12 +53,13 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Arrays:
-    """x: uint8 [n, height, width(, 3)]; y: uint8 [n], the labels; source: where they came from."""
+    """x: uint8 or float32 pictures [n, height, width(, channels)], or float32 features [n, number];
+    y: whole numbers [n], the labels; source: where they came from."""
 
-    x_train: NDArray[np.uint8]
-    y_train: NDArray[np.uint8]
-    x_test: NDArray[np.uint8]
-    y_test: NDArray[np.uint8]
+    x_train: NDArray[Any]
+    y_train: NDArray[Any]
+    x_test: NDArray[Any]
+    y_test: NDArray[Any]
     source: str
 
 
@@ -68,6 +69,13 @@ class Layout:
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+
+
+def channels_first(x: NDArray[Any]) -> NDArray[Any]:
+    """The pictures of `Arrays` as [n, channels, height, width], features as [n, 1, 1, number]."""
+    if x.ndim == 4:
+        return x.transpose(0, 3, 1, 2)
+    return x[:, np.newaxis] if x.ndim == 3 else x[:, np.newaxis, np.newaxis]
 
 
 def check_layouts(layouts: Mapping[str, Layout], dataset: Dataset) -> None:
@@ -121,15 +129,15 @@ def one_line(err: BaseException) -> str:
     return (line if len(line) <= 400 else f"{line[:400]}...") or type(err).__name__
 
 
-def require_file(path: Path) -> None:
-    """Raise ValueError unless `path` is a regular file of a size that can be right."""
+def require_file(path: Path, most: int = MAX_BYTES) -> None:
+    """Raise ValueError unless `path` is a regular file of at most so many bytes."""
     if not path.exists():
         raise ValueError("the file is missing")
     if not path.is_file():
         raise ValueError("this is not a file")
     size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise ValueError(f"the file has {size} bytes, more than the {MAX_BYTES} allowed")
+    if size > most:
+        raise ValueError(f"the file has {size} bytes, more than the {most} allowed")
 
 
 def _check_layout(key: str, layout: Layout, dataset: Dataset) -> None:
