@@ -18,7 +18,7 @@ import numpy as np
 
 from benchmarks.datasets import BUNDLED_DATA, DEFAULT_DIR, load_arrays
 from benchmarks.formats import Arrays, DataError, Dataset, channels_first
-from exps import ahead
+from exps import ahead, plugins
 from exps.plugins import is_path
 
 if TYPE_CHECKING:
@@ -50,6 +50,8 @@ def of_experiment(exp: Experiment) -> str:
     """
     try:
         dataset: Dataset | None = exp.dataset
+        if found := plugins.said(plugins.BENCHMARK, exp.benchmark, "data_digest", exp.in_effect):
+            return str(found)
         if dataset is None:
             from benchmarks import make_stream
 

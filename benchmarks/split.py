@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -31,21 +32,27 @@ def split_stream(
 
     A task is named after its classes: by `labels`, or by number after `kind` ("digits 0, 1").
     """
-    per_task = facts.task_classes
-    order = class_order(exp.class_order, facts.classes, exp.seed)
-    views = [order[i * per_task : (i + 1) * per_task] for i in range(exp.num_batch)]
-    names = [_name(view, kind, labels) for view in views]
+    its = views(exp, facts)
+    names = [_name(view, kind, labels) for view in its]
     train, test = pictures(arrays)
     return build_stream(
         train,
         test,
-        views,
+        its,
         scenario=exp.scenario,
         mean=mean,
         std=std,
         source=arrays.source,
         names=names,
     )
+
+
+def views(exp: Experiment, facts: Facts) -> list[tuple[int, ...]]:
+    """The classes of each task, by number."""
+    order = class_order(exp.class_order, facts.classes, exp.seed)
+    sizes = exp.classes_per_task or (facts.task_classes,) * exp.num_batch
+    ends = itertools.accumulate(sizes)
+    return [order[end - size : end] for end, size in zip(ends, sizes, strict=True)]
 
 
 def class_order(order: str | tuple[int, ...], classes: int, seed: int) -> tuple[int, ...]:

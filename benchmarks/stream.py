@@ -123,7 +123,8 @@ class TaskStream:
     a label in a view, -1 where the label does not occur in it; mean, std: float32 [channels], of
     uint8 pictures on the scale of 0 to 1. `scenario` is domain, task or class (van de Ven & Tolias,
     2019, "Three scenarios for continual learning"). `source` says where the pictures came from,
-    `warnings` what is to be known of them, `data` is their digest (`benchmarks.digest`).
+    `warnings` what is to be known of them, `data` is their digest (`benchmarks.digest`),
+    `class_names` what its labels stand for, in their order, where that is known.
     """
 
     train: Pictures
@@ -140,6 +141,7 @@ class TaskStream:
     blends: Blends | None = None
     warnings: tuple[str, ...] = ()
     data: str = ""
+    class_names: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -324,6 +324,11 @@ def call(kind: Kind, value: str, name: str, *args: Any) -> Any:
         return function(*args)
 
 
+def said(kind: Kind, value: str, name: str, *args: Any) -> Any:
+    """The same, and None where its file has no function of this name."""
+    return call(kind, value, name, *args) if hasattr(load(kind, value), name) else None
+
+
 def findings(plug_ins: list[tuple[Kind, str]], name: str, *args: Any) -> Findings:
     """What functions of this name in their files yield, where they have one."""
     for kind, value in plug_ins:
