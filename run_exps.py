@@ -154,7 +154,8 @@ def look_at_data(args: Namespace) -> int:
 
     def kind(exp: config.Experiment) -> tuple[object, ...]:
         own = plugins.keys(plugins.BENCHMARK, exp.benchmark)
-        keys = ("benchmark", *own, "num_batch", "class_order", "validation", "data", "data_dir")
+        keys = ("benchmark", *own, "num_batch", "classes_per_task", "class_order", "validation")
+        keys += ("data", "data_dir")
         return tuple(getattr(exp, key) for key in keys)
 
     planned = plan(args)[0]

@@ -1,145 +1,143 @@
-"""What a data set must look like, wherever it comes from, and the error for one that does not."""
+"""Data of a user's own: the arrays of an npz file, or a folder of pictures (docs/data.md)."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
+from benchmarks import own_file
+from benchmarks.digest import of_arrays
+from benchmarks.formats import DataError
+from benchmarks.own_file import Known, Where
+from benchmarks.own_tasks import ROTATION_MAX, TASKS, facts_of, make_tasks
+from exps.facts import Facts, Findings
+from exps.keys import Key, When
+from exps.kinds import Folder, Number, OrNone, Several, Whole
+from exps.paths import path
 
-from exps.messages import Told, three_lines
-
-KEYS = ("x_train", "y_train", "x_test", "y_test")
-
-# Full CIFAR takes 176 MiB. Anything far beyond is a wrong file or a zip bomb, and is not read.
-MAX_BYTES = 512 * 2**20
-
-REPLACE = "replace it, or remove it to use the next place in the order"
+if TYPE_CHECKING:
+    from benchmarks.stream import TaskStream
+    from exps.config import Experiment
 
 
-class DataError(Told):
-    """The pictures cannot be had, or nothing can be learned from them; the message has three lines:
-    what is wrong and where, why, and what to do."""
+def _known(exp: Experiment) -> Known | None:
+    """What is known of its data; None where they cannot be used, or none are named."""
+    try:
+        return own_file.look(where(exp)) if exp.data_file else None
+    except DataError:
+        return None
 
 
-@dataclass(frozen=True)
-class Dataset:
-    """What is known of a data set in advance.
-
-    `picture` is the usual shape of one, (channels, height, width): 1 channel for arrays [n, height,
-    width], 3 for [n, height, width, 3]; `pictures` is how many there are to train on. `torchvision`
-    is the name of torchvision's class, `folder` where that class keeps its copy, `train` and `test`
-    the files there, `archive` what it unpacks to get them. `bundled` (all of the data set) and
-    `sample` (a few pictures) are in benchmarks/data.
-    """
-
-    name: str
-    classes: int
-    picture: tuple[int, int, int]
-    pictures: int
-    torchvision: str
-    folder: str
-    train: tuple[str, ...]
-    test: tuple[str, ...]
-    archive: str | None = None
-    bundled: str | None = None
-    sample: str | None = None
+def _alone(exp: Experiment) -> bool:
+    known = _known(exp)
+    return known is None or known.alone
 
 
-@dataclass(frozen=True)
-class Arrays:
-    """x: uint8 [n, height, width(, 3)]; y: uint8 [n], the labels; source: where they came from."""
+KEYS = {
+    "data_file": Key(
+        None,
+        OrNone(Folder()),
+        "an npz file with x_train, y_train, x_test and y_test, or with x and y, or a folder with a "
+        "folder of pictures for every class (docs/data.md)",
+        tests=True,
+    ),
+    "tasks": TASKS,
+    "rotation_max": ROTATION_MAX,
+    "test_share": Key(
+        0.2,
+        Number(0, 1, above=True, below=True),
+        "share of the pictures of every class that are tested on, the same ones with every seed",
+        When("a data_file without test pictures", _alone),
+        tests=True,
+    ),
+    "picture_size": Key(
+        0,
+        Whole(0, 4096, "pixels"),
+        "of a side, to which pictures are brought, whatever their shape; 0: they are taken as they "
+        "are, and must be of one size",
+        When(
+            "a data_file that is a folder",
+            lambda e: e.data_file is None or path(e.data_file).is_dir(),
+        ),
+        tests=True,
+    ),
+    "data_mean": Key(
+        (),
+        Several(Number(-1e30, 1e30)),
+        "what is taken off the numbers, one for all channels or for each, of uint8 on a scale of 0 "
+        "to 1; none: their mean in the first task's training pictures, of features each feature's",
+    ),
+    "data_std": Key(
+        (),
+        Several(Number(0, 1e30, above=True)),
+        "what they are divided by then; none: their deviation there",
+    ),
+}
 
-    x_train: NDArray[np.uint8]
-    y_train: NDArray[np.uint8]
-    x_test: NDArray[np.uint8]
-    y_test: NDArray[np.uint8]
-    source: str
+
+def where(exp: Experiment) -> Where:
+    """Its data, as `own_file` has it."""
+    return Where(path(exp.data_file), exp.test_share, exp.picture_size)
 
 
-@dataclass(frozen=True)
-class Layout:
-    """Shape and type of an array, known before (or without) reading it."""
-
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-
-
-def check_layouts(layouts: Mapping[str, Layout], dataset: Dataset) -> None:
-    """Raise ValueError unless types, shapes and total size are such as `dataset` can have."""
-    for key in KEYS:
-        _check_layout(key, layouts[key], dataset)
-    for part in ("train", "test"):
-        pictures, labels = layouts[f"x_{part}"].shape[0], layouts[f"y_{part}"].shape[0]
-        if pictures != labels:
-            raise ValueError(f"x_{part} has {pictures} pictures, but y_{part} has {labels} labels")
-    train, test = layouts["x_train"].shape[1:], layouts["x_test"].shape[1:]
-    if train != test:
-        raise ValueError(f"the pictures of x_train are {train}, those of x_test {test}")
-    size = sum(math.prod(layouts[key].shape) for key in KEYS)
-    if size > MAX_BYTES:
-        raise ValueError(f"its arrays take {size} bytes, more than the {MAX_BYTES} allowed")
+def facts(exp: Experiment) -> Facts:
+    """What the file says; of one that cannot be used, nothing: then `absent` says why."""
+    known = _known(exp)
+    if known is None:
+        return facts_of(exp, (1, 1, 1), 1000, 1000)
+    classes = len(known.labels)
+    return facts_of(exp, known.picture, classes, known.pictures, floats=known.floats)
 
 
-def check_arrays(arrays: Arrays, dataset: Dataset) -> None:
-    """Raise ValueError unless the arrays can be `dataset`: their layouts, and labels in range."""
-    found = {key: getattr(arrays, key) for key in KEYS}
-    check_layouts({key: Layout(a.shape, a.dtype) for key, a in found.items()}, dataset)
-    for key in ("y_train", "y_test"):
-        highest = int(found[key].max())
-        if highest >= dataset.classes:
-            raise ValueError(
-                f"{key} has label {highest}; {dataset.name} has 0 to {dataset.classes - 1}"
+def absent(exp: Experiment) -> Findings:
+    """Why there are no data."""
+    if exp.data_file is None:
+        yield (
+            ("benchmark", "data_file"),
+            "benchmark = arrays is for data of your own, and none are named: set data_file to an"
+            " npz file or a folder of pictures (docs/data.md)",
+        )
+        return
+    try:
+        own_file.look(where(exp))
+    except DataError as error:
+        what, why, remedy = str(error).split("\n")
+        on_one_line = f"{what}: {why.partition(': ')[2]}; {remedy.partition(': ')[2]}"
+        yield ("data_file", "benchmark"), on_one_line
+
+
+def contradictions(exp: Experiment) -> Findings:
+    """What does not fit the data."""
+    known = _known(exp)
+    assert known is not None, "absent comes first"
+    channels, _, number = known.picture
+    if exp.tasks == "rotate" and known.features:
+        yield ("tasks", "data_file"), "features cannot be turned; choose tasks = split or permute"
+    each, of = (number, "features") if known.features else (channels, "channels")
+    for key in ("data_mean", "data_std"):
+        if len(getattr(exp, key)) not in (0, 1, each):
+            count = len(getattr(exp, key))
+            yield (
+                (key, "data_file"),
+                f"{key} has {count} numbers; give one, or one for each of the {each} {of}",
             )
 
 
-@contextmanager
-def faults_of(path: Path, remedy: str = REPLACE) -> Iterator[None]:
-    """Turn any fault met while reading `path` into one DataError that names it and the remedy."""
-    try:
-        yield
-    except DataError:
-        raise
-    except Exception as err:  # zipfile, tarfile, zlib and numpy raise nearly anything here
-        reason = one_line(err)
-        why = reason if isinstance(err, ValueError) else f"it cannot be read ({reason})"
-        raise DataError(three_lines(f"{path} cannot be used", why, remedy)) from err
+def data_digest(exp: Experiment) -> str:
+    """That of its data (`benchmarks.digest`), without torch."""
+    return own_file.digest(where(exp))
 
 
-def one_line(err: BaseException) -> str:
-    """The message of an exception as one printable line, at most 400 characters of it.
-
-    A damaged file may put anything into it. Without a message, it is the exception's type.
-    """
-    text = err.strerror if isinstance(err, OSError) and err.strerror else str(err)
-    line = "".join(c if c.isprintable() else "?" for c in " ".join(text.split()))
-    return (line if len(line) <= 400 else f"{line[:400]}...") or type(err).__name__
-
-
-def require_file(path: Path) -> None:
-    """Raise ValueError unless `path` is a regular file of a size that can be right."""
-    if not path.exists():
-        raise ValueError("the file is missing")
-    if not path.is_file():
-        raise ValueError("this is not a file")
-    size = path.stat().st_size
-    if size > MAX_BYTES:
-        raise ValueError(f"the file has {size} bytes, more than the {MAX_BYTES} allowed")
-
-
-def _check_layout(key: str, layout: Layout, dataset: Dataset) -> None:
-    if layout.dtype != np.uint8:
-        raise ValueError(f"{key} is of type {layout.dtype}, not uint8")
-    expected: tuple[str, ...] = ("n",)
-    if key.startswith("x"):
-        expected += ("height", "width") if dataset.picture[0] == 1 else ("height", "width", "3")
-    wrong_channels = expected[-1] == "3" and layout.shape[-1:] != (3,)
-    if len(layout.shape) != len(expected) or wrong_channels:
-        raise ValueError(f"{key} has shape {layout.shape}, not ({', '.join(expected)})")
-    if min(layout.shape) < 1:
-        raise ValueError(f"{key} is empty: its shape is {layout.shape}")
+def make_stream(exp: Experiment) -> TaskStream:
+    """Tasks of the data, as exp.tasks says. Raises DataError where they cannot be read."""
+    arrays, known = own_file.read(where(exp))
+    stream = make_tasks(
+        exp,
+        arrays,
+        facts(exp),
+        kind="classes",
+        labels=known.labels,
+        mean=exp.data_mean,
+        std=exp.data_std,
+    )
+    return replace(stream, data=of_arrays(arrays))

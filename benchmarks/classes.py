@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from functools import cache
 
-from benchmarks.arrays import DataError
+from benchmarks.formats import DataError
 from benchmarks.stream import TaskStream
 from exps.messages import all_of, three_lines
 
@@ -30,7 +30,7 @@ def missing_classes(stream: TaskStream) -> tuple[str, ...]:
             if left == 0 or (part == "training" and left == 1 < len(classes)):
                 raise DataError(
                     three_lines(
-                        _lack([task.name], part, lacking),
+                        _lack([task.name], part, _names(stream, lacking)),
                         f"so nothing can be {'learned' if part == 'training' else 'tested'}:"
                         f" the pictures are those of {stream.source}",
                         "take a data set with pictures of these classes; or, where tasks share out"
@@ -38,14 +38,18 @@ def missing_classes(stream: TaskStream) -> tuple[str, ...]:
                     )
                 )
     return tuple(
-        f"{_lack(names, part, lacking)}; the pictures are those of {stream.source}"
+        f"{_lack(names, part, _names(stream, lacking))}; the pictures are those of {stream.source}"
         for (part, lacking), names in found.items()
     )
 
 
-def _lack(names: Sequence[str], part: str, classes: Sequence[int]) -> str:
+def _names(stream: TaskStream, classes: Sequence[int]) -> list[str]:
+    return [stream.class_names[c] if stream.class_names else str(c) for c in classes]
+
+
+def _lack(names: Sequence[str], part: str, classes: Sequence[str]) -> str:
     tasks = [f"'{name}'" for name in names[:3]]
     tasks += [f"{len(names) - 3} more"] if len(names) > 3 else []
     task = f"the task {tasks[0]} has" if len(names) == 1 else f"the tasks {all_of(tasks)} have"
-    which = f"class{'es' if len(classes) > 1 else ''} {all_of([*map(str, classes)])}"
+    which = f"class{'es' if len(classes) > 1 else ''} {all_of(classes)}"
     return f"{task} no {part} pictures of {which}"

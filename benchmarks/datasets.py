@@ -6,7 +6,7 @@ import hashlib
 import os
 from pathlib import Path
 
-from benchmarks.arrays import Arrays, DataError, Dataset, faults_of, one_line
+from benchmarks.formats import Arrays, DataError, Dataset, faults_of, one_line
 from benchmarks.npz import read_npz
 from benchmarks.torchvision_copy import download, exists, find_copy, found_in, is_there, read_copy
 from exps.experiment import KEYS
@@ -18,6 +18,7 @@ BUNDLED = Path(__file__).parent / "data"
 DEFAULT_DIR = Path(str(KEYS["data_dir"].default))  # any other was set by hand
 
 SHA256 = {
+    "digits.npz": "6ba43d1a9c1fa96fb461ab22e7748cc47140a5abae94a0d7bbe5005eccbc9b87",
     "mnist.npz": "06af5dfe73b70e3bc1c36439982b18a8d76803db9b544f6fdf838a37fbb01b64",
     "cifar10_sample.npz": "22b586d520d00f7a5ab93472764afb76f4f748b2eb9864bacf80840a089eb273",
 }
@@ -116,11 +117,16 @@ def _sample(dataset: Dataset) -> Arrays:
 
 
 def _bundled(name: str, dataset: Dataset) -> Arrays:
+    return read_npz(bundled(name), dataset, source=f"{name} (bundled)")
+
+
+def bundled(name: str) -> Path:
+    """The path of a bundled file. Raises DataError where it is not what it was."""
     path = BUNDLED / name
     with faults_of(path, f"restore it with: git checkout -- benchmarks/data/{name}"):
         if hashlib.sha256(path.read_bytes()).hexdigest() != SHA256[name]:
             raise ValueError(f"it is damaged: its SHA-256 sum is not {SHA256[name]}")
-        return read_npz(path, dataset, source=f"{name} (bundled)")
+    return path
 
 
 def _checked_folder(data_dir: Path) -> Path:

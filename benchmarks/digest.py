@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from benchmarks.arrays import Arrays, DataError, Dataset
 from benchmarks.datasets import BUNDLED_DATA, DEFAULT_DIR, load_arrays
-from exps import ahead
+from benchmarks.formats import Arrays, DataError, Dataset, channels_first
+from exps import ahead, plugins
 from exps.plugins import is_path
 
 if TYPE_CHECKING:
@@ -40,10 +40,7 @@ def of_stream(stream: TaskStream) -> str:
 
 def of_arrays(arrays: Arrays) -> str:
     """The same for the arrays that a stream is made of: its pictures have their channels first."""
-    x_train, x_test = (
-        x[:, np.newaxis] if x.ndim == 3 else x.transpose(0, 3, 1, 2)
-        for x in (arrays.x_train, arrays.x_test)
-    )
+    x_train, x_test = map(channels_first, (arrays.x_train, arrays.x_test))
     return _digest(x_train, arrays.y_train, x_test, arrays.y_test)
 
 
@@ -53,6 +50,8 @@ def of_experiment(exp: Experiment) -> str:
     """
     try:
         dataset: Dataset | None = exp.dataset
+        if found := plugins.said(plugins.BENCHMARK, exp.benchmark, "data_digest", exp.in_effect):
+            return str(found)
         if dataset is None:
             from benchmarks import make_stream
 

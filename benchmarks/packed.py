@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from benchmarks.arrays import MAX_BYTES, require_file
+from benchmarks.formats import MAX_BYTES, require_file
 
 CHUNK = 1 << 20
 MAX_MEMBERS = 1000  # files in an archive

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.arrays import Arrays
+from benchmarks.formats import Arrays, channels_first
 from benchmarks.seeding import generator
 from benchmarks.stream import Pictures, TaskStream, build_stream
 from exps.facts import Facts
@@ -32,22 +32,28 @@ def split_stream(
 
     A task is named after its classes: by `labels`, or by number after `kind` ("digits 0, 1").
     """
-    per_task = facts.task_classes
-    order = class_order(exp.class_order, facts.classes, exp.seed)
-    views = [order[i * per_task : (i + 1) * per_task] for i in range(exp.num_batch)]
-    names = [_name(view, kind, labels) for view in views]
+    its = views(exp, facts)
+    names = [_name(view, kind, labels) for view in its]
     train, test = pictures(arrays)
     return build_stream(
         train,
         test,
-        views,
+        its,
         scenario=exp.scenario,
         mean=mean,
         std=std,
         source=arrays.source,
         names=names,
-        classes=labels or (),
+        class_names=labels or (),
     )
+
+
+def views(exp: Experiment, facts: Facts) -> list[tuple[int, ...]]:
+    """The classes of each task, by number."""
+    order = class_order(exp.class_order, facts.classes, exp.seed)
+    sizes = exp.classes_per_task or (facts.task_classes,) * exp.num_batch
+    ends = itertools.accumulate(sizes)
+    return [order[end - size : end] for end, size in zip(ends, sizes, strict=True)]
 
 
 def class_order(order: str | tuple[int, ...], classes: int, seed: int) -> tuple[int, ...]:
@@ -60,14 +66,12 @@ def class_order(order: str | tuple[int, ...], classes: int, seed: int) -> tuple[
 
 
 def pictures(arrays: Arrays) -> tuple[Pictures, Pictures]:
-    """Training and test pictures as tensors, uint8 [n, channels, height, width]."""
+    """Training and test pictures as tensors [n, channels, height, width]."""
     return _pictures(arrays.x_train, arrays.y_train), _pictures(arrays.x_test, arrays.y_test)
 
 
-def _pictures(x: NDArray[np.uint8], y: NDArray[np.uint8]) -> Pictures:
-    tensor = torch.from_numpy(x)
-    channels_first = tensor.unsqueeze(1) if x.ndim == 3 else tensor.permute(0, 3, 1, 2)
-    return Pictures(channels_first.contiguous(), torch.from_numpy(y).long())
+def _pictures(x: NDArray[Any], y: NDArray[Any]) -> Pictures:
+    return Pictures(torch.from_numpy(channels_first(x)).contiguous(), torch.from_numpy(y).long())
 
 
 def _name(view: tuple[int, ...], kind: str, labels: Sequence[str] | None) -> str:

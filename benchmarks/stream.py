@@ -1,8 +1,8 @@
 """Task streams: which pictures are trained on, one task after the other, and how each is scored.
 
-Pictures are held once, as uint8. A task is a set of row numbers and a *view* (which pixel
-permutation, which output unit for which label) over those shared arrays, so a hundred permutations
-of MNIST need no more memory than one.
+Pictures are held once, as uint8 or float32. A task is a set of row numbers and a *view* (where each
+pixel comes from, which output unit stands for which label) over those shared arrays, so a hundred
+permutations of MNIST need no more memory than one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +20,10 @@ from benchmarks.seeding import generator
 
 @dataclass(frozen=True)
 class Pictures:
-    """x: uint8 [n, channels, height, width]; y: int64 [n], the labels of the data set."""
+    """x: uint8 or float32 [n, channels, height, width]; y: int64 [n], the labels of the data set.
+
+    Features, which are no pictures, are float32 [n, 1, 1, features].
+    """
 
     x: Tensor
     y: Tensor
@@ -62,8 +66,8 @@ class Samples:
 
 @dataclass(frozen=True)
 class Made(Samples):
-    """Pictures that are in no data set, as they are seen, whatever the view: x uint8 [n, channels,
-    height, width], y int64 [n], the output units that are right.
+    """Pictures that are in no data set, as they are seen, whatever the view: x as in `Pictures`, y
+    int64 [n], the output units that are right.
     """
 
     x: Tensor
@@ -81,6 +85,15 @@ class Made(Samples):
     def through(self, send: Callable[[Tensor], Tensor]) -> Made:
         """The same pictures with `send` applied to their tensors."""
         return Made(send(self.rows), self.view, send(self.x), send(self.y))
+
+
+class Blends(NamedTuple):
+    """Pixels that are each a sum of four, those of every channel alike: the places of the four in
+    the picture, int64 [views, 4, height * width], and by how much each counts, float32 likewise.
+    """
+
+    places: Tensor
+    shares: Tensor
 
 
 @dataclass(frozen=True)
@@ -105,12 +118,13 @@ class Task:
 class TaskStream:
     """The tasks trained one after the other (`training`) and those tested after each (`tasks`).
 
-    permutations: int64 [views, pixels] or None; targets: int64 [views, labels], the output unit
-    that stands for a label in a view, -1 where the label does not occur in it; mean, std: float32
-    [channels], on the scale of 0 to 1. `scenario` is domain, task or class (van de Ven & Tolias,
+    permutations: int64 [views, pixels] or None; blends: what pixels are made of in each view, in
+    place of permutations, or None; targets: int64 [views, labels], the output unit that stands for
+    a label in a view, -1 where the label does not occur in it; mean, std: float32 [channels], of
+    uint8 pictures on the scale of 0 to 1. `scenario` is domain, task or class (van de Ven & Tolias,
     2019, "Three scenarios for continual learning"). `source` says where the pictures came from,
     `warnings` what is to be known of them, `data` is their digest (`benchmarks.digest`),
-    `classes` has the names of the labels where they are known.
+    `class_names` what its labels stand for, in their order, where that is known.
     """
 
     train: Pictures
@@ -124,9 +138,10 @@ class TaskStream:
     scenario: str
     source: str
     permutations: Tensor | None = None
+    blends: Blends | None = None
     warnings: tuple[str, ...] = ()
     data: str = ""
-    classes: tuple[str, ...] = ()
+    class_names: tuple[str, ...] = ()
 
     @property
     def input_shape(self) -> tuple[int, int, int]:
@@ -137,20 +152,32 @@ class TaskStream:
     @property
     def grain(self) -> float:
         """What every input is a whole multiple of, 0 to 255 times; 0 if there is no such number."""
-        plain = not self.mean.any() and bool((self.std == self.std[0]).all())
+        grey = self.train.x.dtype == torch.uint8 and self.blends is None
+        plain = grey and not self.mean.any() and bool((self.std == self.std[0]).all())
         return 1 / (255 * float(self.std[0])) if plain else 0.0
+
+    @property
+    def scale(self) -> Tensor:
+        """What pixels are multiplied by, float32 [channels]."""
+        return 1 / ((255 if self.train.x.dtype == torch.uint8 else 1) * self.std)
+
+    @property
+    def shift(self) -> Tensor:
+        """What is taken off then, float32 [channels]."""
+        return self.mean / self.std
 
     def inputs(self, pictures: Pictures, samples: Samples) -> Tensor:
         """Normalised pictures, float32 [n, channels, height, width], permuted by their view."""
         if isinstance(samples, Made):
-            x = samples.x.float()
+            x = samples.x.to(torch.float32, copy=True)
         else:
-            x = self._permuted(pictures.x[samples.rows].float(), samples.view)
-        scale = (1 / (255 * self.std)).view(-1, 1, 1)
-        return x.mul_(scale).sub_((self.mean / self.std).view(-1, 1, 1))
+            x = self._seen(pictures.x[samples.rows].float(), samples.view)
+        return x.mul_(self.scale.view(-1, 1, 1)).sub_(self.shift.view(-1, 1, 1))
 
-    def _permuted(self, x: Tensor, view: int | Tensor) -> Tensor:
-        """Pictures with the pixels in the order of their view, or of a view each."""
+    def _seen(self, x: Tensor, view: int | Tensor) -> Tensor:
+        """Pictures with the pixels as their view, or a view each, has them."""
+        if self.blends is not None:
+            return _blended(x, *(part[view] for part in self.blends))
         if self.permutations is None:
             return x
         flat, order = x.flatten(1), self.permutations[view]
@@ -171,6 +198,7 @@ class TaskStream:
             return replace(task, train=task.train.through(send), test=task.test.through(send))
 
         moved = None if self.permutations is None else self.permutations.to(device)
+        blends = None if self.blends is None else Blends(*map(send, self.blends))
         return replace(
             self,
             train=self.train.through(send),
@@ -181,6 +209,7 @@ class TaskStream:
             mean=self.mean.to(device),
             std=self.std.to(device),
             permutations=moved,
+            blends=blends,
         )
 
 
@@ -195,7 +224,8 @@ def build_stream(
     source: str,
     names: list[str],
     permutations: Tensor | None = None,
-    classes: Sequence[str] = (),
+    blends: Blends | None = None,
+    class_names: Sequence[str] = (),
 ) -> TaskStream:
     """A stream with a task per view; `views` holds each task's labels in the order of its outputs.
 
@@ -226,7 +256,8 @@ def build_stream(
         scenario=scenario,
         source=source,
         permutations=permutations,
-        classes=tuple(classes),
+        blends=blends,
+        class_names=tuple(class_names),
     )
 
 
@@ -263,7 +294,7 @@ def _drawn(pictures: Pictures, seed: int) -> Tensor:
 
     The same pictures in another order have the same places: they are sorted by what they are first.
     """
-    x = pictures.x.flatten(1)
+    x = pictures.x.flatten(1).view(torch.uint8)
     whole = torch.cat([x, pictures.y.to(torch.uint8).unsqueeze(1)], 1).numpy()
     contents = whole.view(f"V{whole.shape[1]}").ravel()
     rank = torch.empty(len(x), dtype=torch.int64)
@@ -299,6 +330,20 @@ def among_seen(stream: TaskStream) -> TaskStream:
     most = [int(stream.targets[: i + 1].max()) + 1 for i in range(len(stream.training))]
     tasks = tuple(replace(t, among=n) for t, n in zip(stream.training, most, strict=True))
     return replace(stream, training=tasks, tasks=tasks)
+
+
+def _blended(x: Tensor, places: Tensor, shares: Tensor) -> Tensor:
+    """x [n, channels, height, width] with each pixel the sum of those at `places` times `shares`,
+    [4, pixels] or, for a view each, [n, 4, pixels]."""
+    flat, found = x.flatten(2), torch.zeros(())
+    for corner in range(4):
+        at, share = places[..., corner, :], shares[..., corner, :].unsqueeze(-2)
+        if at.dim() == 1:
+            picked = flat.index_select(2, at)
+        else:
+            picked = flat.gather(2, at.unsqueeze(1).expand_as(flat))
+        found = picked * share if corner == 0 else found.add_(picked.mul_(share))
+    return found.view_as(x)
 
 
 def _rows_with(y: Tensor, labels: tuple[int, ...]) -> Tensor:

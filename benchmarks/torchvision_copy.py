@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.arrays import (
+from benchmarks.formats import (
     MAX_BYTES,
     Arrays,
     DataError,

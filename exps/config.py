@@ -273,13 +273,17 @@ def _beside(key: str, entries: Sequence[Entry]) -> Key | None:
 
 
 def _left_out(exp: Experiment, said: _Said) -> Iterator[Finding]:
-    """Methods that are named and that what else is set does not let be."""
+    """Methods, and a number of tasks, that are named and that what else is set does not let be."""
     entry = said.entry("methods")
     named = KEYS["methods"].kind.parse(entry.text) if entry else ()
     assert isinstance(named, tuple)
     for name in named:
         if name not in exp.all_methods:
             yield ("methods",), f"{name} needs {plugins.IMPLIED[str(name)]}"
+    entry = said.entry("num_batch", "classes_per_task")
+    if entry and entry.key == "num_batch" and int(entry.text) != exp.num_batch:
+        count = len(exp.classes_per_task)
+        yield ("num_batch",), f"classes_per_task names {count} tasks: set num_batch = {count}"
 
 
 def _changed(alone: Experiment, given: Sequence[Entry], exp: Experiment) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from exps.kinds import (
     Line,
     Number,
     OrNone,
+    Several,
     Switch,
     Value,
     Whole,
@@ -129,6 +130,14 @@ class Experiment:
         "sorted",
         ClassOrder(),
         "the order in which classes are dealt out to tasks; random is drawn from the seed",
+        SHARED_OUT,
+        tests=True,
+    )
+    classes_per_task: tuple[int, ...] = key(
+        (),
+        Several(Whole(1, 100_000, "classes")),
+        "how many classes each task has, such as 50, 10, 10; num_batch is then how many these are; "
+        "none: all tasks have as many",
         SHARED_OUT,
         tests=True,
     )
@@ -396,6 +405,8 @@ class Experiment:
         mine["own"] = tuple((k, own.get(k, key.default)) for k, key in declared.items())
         if self.scenario == "auto":
             mine["scenario"] = self.facts.scenario
+        if self.classes_per_task and self.facts.split:
+            mine["num_batch"] = len(self.classes_per_task)
 
     def __getattr__(self, name: str) -> Any:
         """The value of a key that one of its plug-ins declares."""
@@ -498,8 +509,16 @@ class Experiment:
         return found
 
     @property
+    def sizes(self) -> tuple[int, ...]:
+        """How many classes each task has."""
+        facts = self.facts
+        if facts.split and self.classes_per_task:
+            return self.classes_per_task
+        return (facts.task_classes,) * self.num_batch
+
+    @property
     def dataset(self) -> Any:
-        """The data set (`benchmarks.arrays.Dataset`) whose pictures its benchmark takes as they
+        """The data set (`benchmarks.formats.Dataset`) whose pictures its benchmark takes as they
         are; None where it has others."""
         return getattr(plugins.load(BENCHMARK, self.benchmark), "DATASET", None)
 
@@ -563,7 +582,10 @@ def definition(key: str) -> Key | None:
 _DEFAULTS = {f.name: f.default for f in fields(Experiment) if f.name != "name"}
 
 # Keys whose value is text: in it # and ; are characters like any other.
-TEXTS = tuple(name for name, k in KEYS.items() if isinstance(k.kind, Line | Folder | One | Some))
+TEXTS = (
+    *(name for name, k in KEYS.items() if isinstance(k.kind, Line | Folder | One | Some)),
+    "data_file",
+)
 
 # Keys that tell about a section, which alone has them: other sections do not inherit them.
 ABOUT = ("description", "expected_acc", "expected_tol", "expected_source")
@@ -571,9 +593,11 @@ ABOUT = ("description", "expected_acc", "expected_tol", "expected_source")
 # No key, but the line of a section that names the one it starts from.
 LIKE = "like"
 
-# Keys that change no number, and so are no part of what a run is. Of `data_dir` the data themselves
-# are: their digest (`benchmarks.digest`).
-FREE = ("checkpoint_every", "keep_weights", "data_dir", *ABOUT)
+# Where data are. These are a part of what a run is, by their digest (`benchmarks.digest`).
+PLACES = ("data_dir", "data_file")
+
+# Keys that change no number, and so are no part of what a run is.
+FREE = ("checkpoint_every", "keep_weights", *PLACES, *ABOUT)
 
 # Keys that an expected accuracy does not depend on: another run of the same experiment.
 REPEATS = (

@@ -20,7 +20,7 @@ class Facts:
     as many of every class; scenario: what `auto` stands for.
 
     per_task: how many classes a task has where tasks share them out, None where every task has
-    all; tasks: how many tasks there can be then.
+    all; tasks: how many tasks there can be then. floats: whether the pictures are no grey levels.
     """
 
     picture: Shape
@@ -29,6 +29,7 @@ class Facts:
     scenario: str = "domain"
     per_task: int | None = None
     tasks: tuple[int, ...] = ()
+    floats: bool = False
 
     @property
     def split(self) -> bool:

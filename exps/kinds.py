@@ -14,7 +14,7 @@ from typing import Protocol
 from exps.messages import did_you_mean, either
 from exps.paths import path
 
-Value = bool | int | float | str | tuple[int, ...] | tuple[str, ...] | None
+Value = bool | int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | None
 
 
 class Kind(Protocol):
@@ -90,19 +90,39 @@ class Number:
 class OrNone:
     """What another kind takes, or none, in any case: no value."""
 
-    kind: Number
+    kind: Kind
 
     @property
     def expects(self) -> str:
         return f"{self.kind.expects}, or none"
 
-    def parse(self, text: str) -> float | None:
+    def parse(self, text: str) -> Value:
         if text.lower() == "none":
             return None
         try:
             return self.kind.parse(text)
         except ValueError as error:
             raise ValueError(f"{error}, or none") from None
+
+
+@dataclass(frozen=True)
+class Several:
+    """Numbers of a kind, one or more, separated by commas or spaces; or none."""
+
+    kind: Whole | Number
+
+    @property
+    def expects(self) -> str:
+        return f"none, or one or more of: {self.kind.expects}"
+
+    def parse(self, text: str) -> Value:
+        if text.lower() == "none":
+            return ()
+        inner = text[1:-1] if text[:1] == "[" and text[-1:] == "]" else text
+        try:
+            return tuple(map(self.kind.parse, re.split(r"\s*,\s*|\s+", inner.strip())))
+        except ValueError as error:
+            raise ValueError(f"{error}, or several separated by commas, or none") from None
 
 
 @dataclass(frozen=True)

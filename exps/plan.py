@@ -11,7 +11,7 @@ from pathlib import Path
 
 from exps import cli, config
 from exps.config import Experiment, as_text
-from exps.experiment import FREE, KEYS
+from exps.experiment import FREE, KEYS, PLACES
 from exps.messages import ConfigError, quoted, shown
 from exps.reader import Entry, parse_override
 
@@ -101,7 +101,7 @@ def parse_axis(text: str) -> tuple[str, list[Entry]]:
     Raises ConfigError.
     """
     name, equals, values = (part.strip() for part in text.partition("="))
-    if name in FREE and name != "data_dir":  # there may be other data of the same name
+    if name in FREE and name not in PLACES:  # there may be other data of the same name
         raise ConfigError(f"--grid {quoted(text)}: {name} changes no result; use --set")
     texts = [value.strip() for value in values.split(";" if ";" in values else ",")]
     if not name or not equals or not all(texts):

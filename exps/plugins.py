@@ -212,7 +212,7 @@ def _own(kind: Kind, value: str, code: bytes) -> ModuleType:
         raise PluginError(f"{shown_path(Path(file))}: USES must be a tuple of keys")
     dataset = getattr(module, "DATASET", None)
     if dataset is not None and not hasattr(dataset, "sample"):
-        raise PluginError(f"{shown_path(Path(file))}: DATASET must be a benchmarks.arrays.Dataset")
+        raise PluginError(f"{shown_path(Path(file))}: DATASET must be a benchmarks.formats.Dataset")
     return module
 
 
@@ -333,6 +333,11 @@ def call(kind: Kind, value: str, name: str, *args: Any) -> Any:
         raise PluginError(f"{shown(value, 400)}: it has no function {name}")
     with blamed(value):
         return function(*args)
+
+
+def said(kind: Kind, value: str, name: str, *args: Any) -> Any:
+    """The same, and None where its file has no function of this name."""
+    return call(kind, value, name, *args) if hasattr(load(kind, value), name) else None
 
 
 def findings(plug_ins: list[tuple[Kind, str]], name: str, *args: Any) -> Findings:

@@ -3,6 +3,7 @@
 Each rule yields the keys involved, the likeliest culprit first, and the reason. What is to be said
 of one benchmark, network, method or optimiser alone says its file, in functions of these names:
 
+    absent(exp)                          why there are no data: then nothing else is asked
     contradictions(exp)                  why the experiment cannot be run
     misfits(exp, layers)                 why not with these hidden layers
     doubts(exp)                          why it might not be what was meant
@@ -35,6 +36,10 @@ def contradictions(exp: Experiment) -> Findings:
 
     Pictures in a data_dir set by hand may be of any size: `misfits` has the last word on them.
     """
+    missing = list(plugins.findings(exp.plug_ins, "absent", exp.in_effect))
+    yield from missing
+    if missing:
+        return
     yield from _number_of_tasks(exp)
     yield from _class_order(exp)
     yield from _data(exp)
@@ -85,6 +90,7 @@ def trained(exp: Experiment, layers: list[Layer]) -> list[Layer]:
 def doubts(exp: Experiment) -> Findings:
     """Why the experiment, which can be run, might not be what was meant."""
     yield from _single_class(exp)
+    yield from _classes_left(exp)
     yield from _winners_in_evaluation(exp)
     yield from _nothing_masked(exp)
     yield from plugins.findings(exp.plug_ins, "doubts", exp.in_effect)
@@ -122,8 +128,8 @@ def usual_pictures(exp: Experiment) -> list[int]:
     """How many pictures the tasks, one after the other, train on, where the data set is the usual
     one and its classes have as many each."""
     facts = exp.in_effect.facts
-    n = facts.pictures * facts.task_classes // facts.classes
-    tasks = [exp.num_batch * n] if exp.cumul else [n] * exp.num_batch
+    each = [facts.pictures * size // facts.classes for size in exp.in_effect.sizes]
+    tasks = [sum(each)] if exp.cumul else each
     return [max(round(n * (1 - exp.validation)), 1) for n in tasks]
 
 
@@ -154,11 +160,23 @@ def _nothing_later(exp: Experiment) -> Findings:
 
 
 def _single_class(exp: Experiment) -> Findings:
-    if exp.facts.task_classes == 1 and exp.scenario != "class":
+    few = max if exp.scenario == "domain" else min  # of the outputs of a head
+    if few(exp.in_effect.sizes) == 1 and exp.scenario != "class":
         yield (
-            ("num_batch", "scenario", "benchmark"),
+            ("num_batch", "classes_per_task", "scenario", "benchmark"),
             f"with one class a task and scenario {exp.scenario} there is nothing to choose from, "
             "and the accuracy is always 100 %; take fewer tasks or scenario = class",
+        )
+
+
+def _classes_left(exp: Experiment) -> Findings:
+    classes = exp.facts.classes
+    left = classes - sum(exp.in_effect.classes_per_task)
+    if 0 < left < classes:
+        are = "is" if left == 1 else "are"
+        yield (
+            ("classes_per_task",),
+            f"{left} of the {classes} classes {are} in no task: the last in class_order",
         )
 
 
@@ -172,12 +190,18 @@ def _one_name_each(exp: Experiment) -> Findings:
 
 
 def _number_of_tasks(exp: Experiment) -> Findings:
-    allowed = exp.facts.tasks
-    if allowed and exp.num_batch not in allowed:
+    allowed, asked = exp.facts.tasks, sum(exp.in_effect.classes_per_task)
+    if asked > exp.facts.classes:
+        yield (
+            ("classes_per_task", "benchmark"),
+            f"classes_per_task asks for {asked} classes, and {exp.benchmark} has"
+            f" {exp.facts.classes}",
+        )
+    elif not asked and allowed and exp.num_batch not in allowed:
         yield (
             ("num_batch", "mnist_mode", "benchmark"),
             f"{exp.benchmark} can be split into {either(allowed)} tasks, not num_batch = "
-            f"{exp.num_batch}",
+            f"{exp.num_batch}" + "; for uneven ones set classes_per_task" * (exp.num_batch > 1),
         )
 
 
@@ -245,7 +269,7 @@ def _lazy(exp: Experiment) -> Findings:
 
 
 def _size(exp: Experiment, layers: list[Layer]) -> Findings:
-    outputs = exp.facts.task_classes * (1 if exp.scenario == "domain" else exp.num_batch)
+    outputs = max(exp.sizes) if exp.scenario == "domain" else sum(exp.sizes)
     weights = sum(n * units for n, units, _ in layers) + layers[-1].units * outputs
     if weights > MAX_WEIGHTS:
         yield (

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.arrays import Arrays
+from benchmarks.formats import Arrays
 from exps.experiment import Experiment
 
 

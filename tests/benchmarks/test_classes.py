@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import make_stream
-from benchmarks.arrays import DataError
+from benchmarks.formats import DataError
 
 
 @pytest.fixture

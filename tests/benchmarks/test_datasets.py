@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import datasets
-from benchmarks.arrays import DataError
+from benchmarks import datasets, digits
 from benchmarks.datasets import BUNDLED, DATASETS, SHA256, load_arrays
+from benchmarks.formats import DataError
 from exps.messages import ConfigError
 
 ROOT = BUNDLED.parent.parent
@@ -226,7 +226,7 @@ def test_the_note_on_sources_has_the_sums_of_the_files():
     note = (BUNDLED / "SOURCES.md").read_text(encoding="utf-8")
     for name, digest in SHA256.items():
         assert re.search(rf"`{name}`.*`{digest}`", note)
-    bundled = {n for d in DATASETS.values() for n in (d.bundled, d.sample) if n}
+    bundled = {n for d in DATASETS.values() for n in (d.bundled, d.sample) if n} | {digits.FILE}
     assert bundled == set(SHA256) == {path.name for path in BUNDLED.glob("*.npz")}
 
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from benchmarks import arrays as arrays_module
+from benchmarks import formats as arrays_module
 from benchmarks import npz
-from benchmarks.arrays import KEYS, DataError
 from benchmarks.datasets import DATASETS
+from benchmarks.formats import KEYS, DataError
 from benchmarks.npz import read_npz
 
 MNIST, CIFAR10 = DATASETS["mnist"], DATASETS["cifar10"]
@@ -155,7 +155,7 @@ def no_reading(monkeypatch):
     def read(*_: Any) -> Any:
         raise AssertionError("read before it was checked")
 
-    monkeypatch.setattr(npz, "_array", read)
+    monkeypatch.setattr(npz, "array", read)
 
 
 def test_headers_that_lie_are_refused_before_reading(tmp_path, small, no_reading):

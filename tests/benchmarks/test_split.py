@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.arrays import Arrays
+from benchmarks.formats import Arrays
 from benchmarks.split import class_order, pictures, split_stream
 from exps.facts import Facts
 

@@ -5,7 +5,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.stream import Pictures, Samples, TaskStream, build_stream, held_out, joint
+from benchmarks.stream import (
+    Blends,
+    Made,
+    Pictures,
+    Samples,
+    TaskStream,
+    build_stream,
+    held_out,
+    joint,
+)
 
 SCENARIOS = ("domain", "task", "class")
 LABELS = torch.tensor([0, 1, 2, 3, 0, 1, 2, 3])
@@ -185,3 +194,48 @@ def stream_of(pictures: Pictures) -> TaskStream:
     """One task with all the classes of these pictures."""
     view = tuple(pictures.y.unique().tolist())
     return build_stream(pictures, pictures, [view], names=["all"], **MADE_UP)
+
+
+def test_float_pictures_are_in_their_own_units():
+    x = torch.randn(8, 3, 2, 2)
+    mean, std = (0.1, -20.0, 3.0), (0.5, 0.25, 2.0)
+    pictures = Pictures(x, LABELS)
+    stream = build_stream(
+        pictures,
+        pictures,
+        [(0, 1), (2, 3)],
+        scenario="task",
+        mean=mean,
+        std=std,
+        source="made up",
+        names=["one", "two"],
+    )
+    inputs = stream.inputs(pictures, stream.tasks[1].train)
+    expected = x[LABELS >= 2] - torch.tensor(mean).view(3, 1, 1)
+    torch.testing.assert_close(inputs, expected / torch.tensor(std).view(3, 1, 1))
+    made = Made.of(x, LABELS)
+    torch.testing.assert_close(stream.inputs(pictures, made)[LABELS >= 2], inputs)
+    assert torch.equal(made.x, x) and stream.grain == 0
+    sent = held_out(stream, 0.5, 0)
+    assert sum(len(task.test) for task in sent.tasks) == 4
+
+
+def test_blended_pixels_are_sums_of_four():
+    """One view for all pictures, or one each, to the bit; then no input is a grey level."""
+    draw = torch.Generator().manual_seed(0)
+    places = torch.randint(0, 4, (2, 4, 4), generator=draw)
+    shares = torch.rand(2, 4, 4, generator=draw)
+    blends = Blends(places, shares)
+    stream = make("domain", channels=3, mean=(0.1, 0.2, 0.3), std=(1.0, 2.0, 3.0), blends=blends)
+    rows, views = torch.tensor([5, 0, 7]), torch.tensor([1, 0, 1])
+    found = stream.inputs(stream.train, Samples(rows, views))
+    for i, (row, view) in enumerate(zip(rows.tolist(), views.tolist(), strict=True)):
+        x = stream.train.x[row].double().flatten(1) / 255
+        expected = sum(x[:, places[view, k]] * shares[view, k] for k in range(4))
+        mean, std = stream.mean.view(3, 1), stream.std.view(3, 1)
+        torch.testing.assert_close(found[i].flatten(1), ((expected - mean) / std).float())
+        alone = stream.inputs(stream.train, Samples(rows[i : i + 1], view))
+        assert torch.equal(found[i : i + 1], alone)
+    plain = make("domain", blends=blends)
+    assert plain.grain == 0 and make("domain").grain == 1 / 255
+    assert plain.to(torch.device("cpu")).blends is not None

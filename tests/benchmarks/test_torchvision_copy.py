@@ -18,8 +18,8 @@ import pytest
 from torchvision import datasets as tv
 
 from benchmarks import packed, torchvision_copy
-from benchmarks.arrays import DataError
 from benchmarks.datasets import DATASETS
+from benchmarks.formats import DataError
 from benchmarks.torchvision_copy import download, find_copy, read_copy
 
 MNIST = DATASETS["mnist"]

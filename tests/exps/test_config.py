@@ -71,7 +71,10 @@ def test_as_dict_is_plain(written: Write) -> None:
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("mnist_mode = splt", ", line 2 [A]: mnist_mode = 'splt': choose perm or split; did you"),
+        (
+            "mnist_mode = splt",
+            ", line 2 [A]: mnist_mode = 'splt': choose perm, split or rotate; did you",
+        ),
         ("percent_on = 1", ", line 2 [A]: percent_on = '1': there is no key 'percent_on'; did you"),
         ("LR = 1", ", line 2 [A]: LR = '1': there is no key 'LR'; did you mean 'lr'?"),
         ("xyz = 1", ", line 2 [A]: xyz = '1': there is no key 'xyz' (--explain lists them all)"),
@@ -386,6 +389,8 @@ def values(kind: kinds.Kind) -> st.SearchStrategy[Any]:
             return st.integers(kind.low, kind.high)
         case kinds.Number():
             return st.floats(kind.low, kind.high, exclude_min=kind.above, exclude_max=kind.below)
+        case kinds.Several():
+            return st.lists(values(kind.kind), max_size=4).map(tuple)
         case kinds.OrNone():
             return st.none() | values(kind.kind)
         case kinds.Choice() | plugins.One():
@@ -411,7 +416,8 @@ def test_what_is_written_is_what_is_read(written: Write, chosen: dict[str, Any])
     path = written("\n".join(["[A]", *lines]))
     exp = Experiment(name="A", **chosen)
     left_out = {*chosen.get("methods", ())} - {*exp.all_methods}
-    if left_out or next(contradictions(exp), None):
+    uneven = chosen.get("num_batch", exp.num_batch) != exp.num_batch
+    if left_out or uneven or next(contradictions(exp), None):
         error(path)
     else:
         assert config.load("A", path)[0] == exp

@@ -6,7 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from exps.kinds import Choice, ClassOrder, Device, Folder, Kind, Line, Number, Switch, Whole
+from exps.kinds import (
+    Choice,
+    ClassOrder,
+    Device,
+    Folder,
+    Kind,
+    Line,
+    Number,
+    OrNone,
+    Several,
+    Switch,
+    Whole,
+)
 
 ORDER = ClassOrder()
 
@@ -45,6 +57,11 @@ ORDER = ClassOrder()
         (ORDER, "3, 1,2 0", (3, 1, 2, 0)),
         (ORDER, "[1, 0]", (1, 0)),
         (ORDER, "1,\n0", (1, 0)),
+        (Several(Whole(1, 100)), "50, 10,10 5", (50, 10, 10, 5)),
+        (Several(Whole(1, 100)), "[7]", (7,)),
+        (Several(Number(0, 1)), ".5 1", (0.5, 1.0)),
+        (Several(Number(0, 1)), "None", ()),
+        (OrNone(Folder()), "a b", "a b"),
     ]
     + [(Whole(1, 100), text, None) for text in ("0", "101", "-5", "1e1", "1_0", "1.0", "٣")]
     + [(Whole(1, 100), text, None) for text in ("", "1 0", "0x1", "nan", "9" * 5000)]
@@ -52,6 +69,7 @@ ORDER = ClassOrder()
     + [(Switch(), text, None) for text in ("", "2", "maybe", "tru")]
     + [(Line(), text, None) for text in ("two\nlines", "\x1b[0m", "\udc80")]
     + [(Folder(), text, None) for text in ("", "a\0b", "two\nlines", "~nobody-of-this-name/data")]
+    + [(Several(Whole(1, 9)), text, None) for text in ("", "1,,2", "1, 10", "1;2", "1.5", "1, x")]
     + [(Device(), text, None) for text in ("", "gpu", "cuda:", "cuda:x", "CPU", "cuda:1234")]
     + [(ORDER, text, None) for text in ("", "[", "[]", "1,,2", "1,", "-1, 0", "1;2", "1 x", "1e1")],
 )

@@ -16,8 +16,8 @@ from zipfile import ZIP_DEFLATED, ZipFile
 
 import numpy as np
 
-from benchmarks.arrays import DataError
 from benchmarks.datasets import DATASETS
+from benchmarks.formats import DataError
 from benchmarks.npz import read_npz
 from benchmarks.torchvision_copy import read_copy
 from exps import config

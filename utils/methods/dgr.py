@@ -59,6 +59,11 @@ MOST = 100_000_000
 def contradictions(exp: Experiment) -> Findings:
     """Why generated pictures cannot be trained on."""
     yield from memory.no_parts(exp, "dgr")
+    if exp.facts.floats:
+        yield (
+            ("methods", "benchmark", "data_file"),
+            "dgr makes pictures in 256 grey levels, and these data are floats",
+        )
     pixels, *units = _widths(exp, exp.facts.picture)
     each_way = sum(n * m for n, m in pairwise((pixels, *units)))
     weights = 2 * each_way + 3 * units[-1] * exp.dgr_latent

@@ -61,7 +61,7 @@ def no_parts(exp: Experiment, method: str) -> Findings:
 
 def too_few(exp: Experiment) -> Findings:
     """Why not every class can have a place."""
-    kinds = exp.num_batch * exp.facts.task_classes
+    kinds = sum(exp.sizes)
     if by_class(exp) and not exp.buffer_per_class and exp.buffer_size < kinds:
         yield (
             ("buffer_size", "buffer_per_class", "num_batch"),

@@ -111,8 +111,8 @@ def _names(stream: TaskStream, view: int, head: int) -> list[str]:
     found: list[list[str]] = [[] for _ in range(stream.head_sizes[head])]
     for label, output in enumerate(stream.targets[view].tolist()):
         if output >= 0:
-            known = label < len(stream.classes)
-            found[output].append(stream.classes[label] if known else str(label))
+            known = label < len(stream.class_names)
+            found[output].append(stream.class_names[label] if known else str(label))
     return ["/".join(names) or f"output {i}" for i, names in enumerate(found)]
 
 

@@ -133,7 +133,7 @@ def stream_of(kept: Kept, exp: Experiment, pictures: Pictures | None = None) -> 
         exp.scenario,
         str(kept.path),
         orders,
-        classes=tuple(about.classes),
+        class_names=tuple(about.classes),
     )
 
 

@@ -48,7 +48,7 @@ def about(
         stream.mean.tolist(),
         stream.std.tolist(),
         tasks,
-        list(stream.classes),
+        list(stream.class_names),
         trained if len(stream.training) > 1 else len(tasks),
         [_numbers(row) for row in record.accs[:trained]],
         _numbers(record.untrained),

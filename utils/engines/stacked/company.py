@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.digest import of_stream
 from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment, as_dict
 from exps.experiment import FREE
@@ -291,7 +292,7 @@ class Company:
         if why := StackedEngine.declines(exp, model, stream, device):
             raise Declined(why)
         alike = {key: value for key, value in as_dict(exp).items() if key not in APART}
-        kind = f"{sorted(alike.items(), key=str)} {data} {size} {batch_of(exp, stream)}"
+        kind = f"{sorted(alike.items(), key=str)} {size} {batch_of(exp, stream)} {_seen(stream)}"
         with self.changed:
             halls = self.halls.setdefault(kind, [])
             hall = next((h for h in halls if len(h.members) < h.stack.size), None)
@@ -336,6 +337,13 @@ class Company:
         hall.ended |= dict.fromkeys(hall.pending, error)
         hall.pending.clear()
         self.changed.notify_all()
+
+
+def _seen(stream: TaskStream) -> str:
+    """Which pictures all members look at, in which units: with the same data, units may depend on
+    the first task, and so on the seed."""
+    data = of_stream(stream) if stream.train.x.is_floating_point() else stream.data
+    return f"{data} {stream.scale.tolist()} {stream.shift.tolist()}"
 
 
 def _facts(device: torch.device) -> dict[str, object]:

@@ -70,6 +70,8 @@ class StackedEngine(Whole):
         """Why this engine cannot train the model, '' where it can."""
         if type(stream) is not TaskStream:
             return "stacked: it computes the inputs of the project's own streams"
+        if stream.blends is not None:
+            return "stacked: it moves pixels, and does not blend them"
         if stream.train.x.nbytes + stream.test.x.nbytes > MOST_BYTES:
             return "stacked: the pictures may not fit on the device"
         if max(stream.head_sizes) > CLASSES:

@@ -26,8 +26,9 @@ class Descent(NamedTuple):
 
 @dataclass
 class View:
-    """The pictures of all members, and how each sees them: pictures uint8 [P, I], labels int64 [P],
-    orders int32 [S, V, I] or None, targets int64 [S, V, labels], scale, shift float32 [I].
+    """The pictures of all members, and how each sees them: pictures uint8 or float32 [P, I], labels
+    int64 [P], orders int32 [S, V, I] or None, targets int64 [S, V, labels], scale, shift float32
+    [I].
     """
 
     pictures: Tensor

@@ -316,8 +316,8 @@ class Stack:
             pictures.y.to(self.device),
             None if orders is None else self._zeros(self.size, *orders.shape, dtype=torch.int32),
             self._zeros(self.size, *targets.shape, dtype=torch.int64),
-            (1 / (255 * stream.std)).repeat_interleave(each).to(self.device),
-            (stream.mean / stream.std).repeat_interleave(each).to(self.device),
+            stream.scale.repeat_interleave(each).to(self.device),
+            stream.shift.repeat_interleave(each).to(self.device),
         )
 
     def _flow(self, size: int, batch: int, *, training: bool = True) -> Flow:

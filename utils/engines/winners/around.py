@@ -26,7 +26,8 @@ NONE = torch.empty(0)
 
 def inputs(stream: TaskStream, pictures: Pictures, samples: Samples) -> Tensor:
     """`TaskStream.inputs`, flat: [n, pixels]."""
-    plain = type(stream) is TaskStream and not isinstance(samples, Made)
+    plain = type(stream) is TaskStream and not isinstance(samples, Made) and stream.blends is None
+    plain = plain and pictures.x.dtype == torch.uint8
     if loops() is None or not plain or not isinstance(samples.view, int):
         return stream.inputs(pictures, samples).flatten(1)
     pixels, permutations = pictures.x.flatten(1), stream.permutations

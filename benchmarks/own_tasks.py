@@ -1,0 +1,118 @@
+"""How any data become tasks, and in which units their numbers are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.formats import Arrays
+from exps.facts import Facts, Shape, shared_out
+from exps.keys import Key, When
+from exps.kinds import Choice, Number
+
+if TYPE_CHECKING:
+    from benchmarks.stream import TaskStream
+    from exps.config import Experiment
+
+CHUNK = 4096  # pictures at a time
+CONSTANT = 1e-7  # a deviation of so little of the mean is rounding: the numbers are all the same
+
+TASKS = Key(
+    "split",
+    Choice(("split", "permute", "rotate")),
+    "split: they share out the classes; permute, rotate: all classes in every task, its pixels in "
+    "an order of its own, or turned further than in the one before",
+    tests=True,
+)
+ROTATION_MAX = Key(
+    180.0,
+    Number(0, 360, unit="degrees"),
+    "by how much the pictures of the last task are turned, counter-clockwise; those of the first "
+    "are not, the others in equal steps",
+    When(
+        "tasks or mnist_mode = rotate",
+        lambda e: "rotate" in (getattr(e, "tasks", ""), getattr(e, "mnist_mode", "")),
+    ),
+    tests=True,
+)
+
+
+def facts_of(
+    exp: Experiment, picture: Shape, classes: int, pictures: int, *, floats: bool = False
+) -> Facts:
+    """Classes that tasks share out, or that all of them have, as exp.tasks says."""
+    if exp.tasks == "split":
+        found = shared_out(picture, classes, pictures, exp.num_batch)
+    else:
+        found = Facts(picture, classes, pictures)
+    return replace(found, floats=floats)
+
+
+def make_tasks(
+    exp: Experiment,
+    arrays: Arrays,
+    facts: Facts,
+    *,
+    kind: str,
+    labels: tuple[str, ...],
+    mean: tuple[float, ...] = (),
+    std: tuple[float, ...] = (),
+) -> TaskStream:
+    """The tasks that exp.tasks says, in units of the first one's training pictures.
+
+    kind: what classes are called that are labelled by their numbers. mean, std: what is taken in
+    place of the first task's, for all channels or each, () for neither.
+    """
+    from benchmarks.split import split_stream, views  # torch comes with it
+    from benchmarks.views import permuted_stream, rotated_stream
+
+    first = arrays.x_train
+    if facts.split:
+        first = first[np.isin(arrays.y_train, views(exp, facts)[0])]
+    found_mean, found_std = moments(first)
+    less = np.broadcast_to(mean or found_mean, found_mean.shape)
+    unit = np.broadcast_to(std or found_std, found_std.shape)
+    if arrays.x_train.ndim == 2:  # a feature may move to the place of another
+        arrays = in_units(arrays, less, unit)
+        less, unit = np.zeros(1), np.ones(1)
+    its: dict[str, Any] = {"mean": tuple(less.tolist()), "std": tuple(unit.tolist())}
+    if facts.split:
+        numbered = labels == tuple(map(str, range(len(labels))))
+        names = None if numbered else labels
+        stream = split_stream(exp, arrays, facts, kind=kind, labels=names, **its)
+    elif exp.tasks == "permute":
+        stream = permuted_stream(exp, arrays, facts, **its)
+    else:
+        stream = rotated_stream(exp, arrays, facts, **its)
+    return replace(stream, class_names=labels)
+
+
+def moments(x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and deviation of pictures by channel, of uint8 on a scale of 0 to 1, or of features by
+    feature; where all numbers are the same the deviation is 1."""
+    x = x[..., np.newaxis] if x.ndim == 3 else x
+    top, count = (255 if x.dtype == np.uint8 else 1), x[..., 0].size
+    axes = tuple(range(x.ndim - 1))
+
+    def total(power: int, mean: Any) -> NDArray[np.float64]:
+        parts = (x[at : at + CHUNK] / np.float64(top) - mean for at in range(0, len(x), CHUNK))
+        return np.sum([(part**power).sum(axes) for part in parts], axis=0) / count
+
+    mean = total(1, 0.0)
+    std = np.sqrt(total(2, mean))
+    return mean, np.where(std <= CONSTANT * np.abs(mean), 1.0, std)
+
+
+def in_units(arrays: Arrays, mean: NDArray[Any], std: NDArray[Any]) -> Arrays:
+    """Features less the mean, in units of the deviation."""
+
+    def part(x: NDArray[Any]) -> NDArray[np.float32]:
+        found = np.empty_like(x)
+        for at in range(0, len(x), CHUNK):
+            found[at : at + CHUNK] = (x[at : at + CHUNK] - mean) / std
+        return found
+
+    return replace(arrays, x_train=part(arrays.x_train), x_test=part(arrays.x_test))
