@@ -110,6 +110,8 @@ CHOICES: dict[str, list[Any]] = {
     "train_ep_inc": [1, 2],
     "train_steps": [0, 0, 3],
     "train_steps_inc": [0, 0, 2],
+    "eval_every": [0, 0, 1, 2],
+    "eval_pictures": [0, 3],
     "seed": [0, 1],
 }
 

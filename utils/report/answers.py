@@ -11,7 +11,7 @@ from utils.report.ranking import Line, Ranking, lines, rank
 from utils.report.statistics import Comparison, compare, estimate, holm
 from utils.report.wording import MAIN, counted, estimate_text, range_text, sentence
 from utils.results.groups import UNKNOWN, Group, GroupError, differences, find, grouped, twins
-from utils.results.metrics import ACCURACY, METRICS
+from utils.results.metrics import ACCURACY, ANYTIME, METRICS
 from utils.results.runs import Run, program
 
 
@@ -109,7 +109,7 @@ def make_report(
 
 
 def _pair(first: Group, second: Group, are_twins: bool) -> Pair:
-    both = {name: (first.by_seed(name), second.by_seed(name)) for name in ACCURACY}
+    both = {name: (first.by_seed(name), second.by_seed(name)) for name in ACCURACY | ANYTIME}
     both = {name: (a, b) for name, (a, b) in both.items() if name == MAIN or (a and b)}
     alike = _tasks(first) == _tasks(second)
     metrics = {name: compare(a, b, same_tasks=alike) for name, (a, b) in both.items()}

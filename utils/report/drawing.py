@@ -20,8 +20,9 @@ from utils.results.runs import Run
 
 # What pictures belong under, in the order of a page.
 OVERALL, CHANGES = "Accuracy, forgetting and activity", "Synapses, units and contexts"
+WITHIN = "Accuracy while tasks are trained"
 MATRICES, FORGETTING, OVERLAP = "Accuracy matrices", "Forgetting, task by task", "Winner overlap"
-HEADINGS = (OVERALL, CHANGES, MATRICES, FORGETTING, OVERLAP)
+HEADINGS = (OVERALL, WITHIN, CHANGES, MATRICES, FORGETTING, OVERLAP)
 
 WIDTH = 4.3  # inches: about as wide as a phone, so that letters can be read there
 AFTER, WHILE = "after training on task", "while training on task"  # below an axis

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.report import changes, drawing
+from utils.report import anytime, changes, drawing
 from utils.report.canvas import Axes, Figure, MaxNLocator
 from utils.report.ranking import Line
 from utils.report.statistics import estimate
@@ -232,4 +232,4 @@ def mean_matrix(group: Group) -> np.ndarray:
 
 
 _OVERALL = (averages, *_LINES, *changes.OVERALL)
-_EACH = (accuracy_matrix, forgetting_curves, winner_overlap, *changes.EACH)
+_EACH = (*anytime.EACH, accuracy_matrix, forgetting_curves, winner_overlap, *changes.EACH)

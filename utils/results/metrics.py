@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from utils.results import curve
 from utils.results.arrays import LARGEST, contexts_found, numbers, synapses
 
 NAN = float("nan")
@@ -51,6 +52,28 @@ ACCURACY = {
     ),
     "intransigence": Metric(
         "intransigence", "points", "what training on all tasks together learns better"
+    ),
+}
+ANYTIME = {
+    "anytime_accuracy": Metric(
+        "average anytime accuracy", "%", "mean accuracy on the tasks so far, over all tests"
+    ),
+    "min_accuracy": Metric(
+        "min-ACC", "%", "lowest accuracy on a task since it was learned, mean over the earlier ones"
+    ),
+    "worst_case_accuracy": Metric(
+        "worst-case accuracy",
+        "%",
+        "the same, with the last task as it is at the end",
+    ),
+    "stability_gap": Metric(
+        "stability gap", "points", "fall on earlier tasks while one is trained that comes back"
+    ),
+    "learning_area": Metric(
+        "learning curve area", "%", "accuracy on a task while it is trained, mean over its tests"
+    ),
+    "plasticity": Metric(
+        "plasticity", "points", "that of later tasks minus that of the first, a fresh network's"
     ),
 }
 SPARSITY = {
@@ -100,7 +123,7 @@ CHANGE = {
         "frozen synapses", "%", "of those in use, in the last task: they could not learn"
     ),
 }
-METRICS = ACCURACY | SPARSITY | COST | METHODS | CHANGE
+METRICS = ACCURACY | ANYTIME | SPARSITY | COST | METHODS | CHANGE
 
 
 def average_accuracy(accs: np.ndarray) -> float:
@@ -267,6 +290,7 @@ def measure(stats: Mapping[str, Any]) -> dict[str, float]:
     """
     accs = accuracies(stats)
     values = _of_accuracies(stats, accs) | _of_activity(stats, accs) | _of_methods(stats)
+    values |= _of_curve(stats, accs)
     if np.isnan(accs[-1]).all():
         values = dict.fromkeys(values, NAN)
     values |= _of_costs(stats)
@@ -326,14 +350,19 @@ def _of_accuracies(stats: Mapping[str, Any], accs: np.ndarray) -> dict[str, floa
     }
 
 
+def _of_curve(stats: Mapping[str, Any], accs: np.ndarray) -> dict[str, float]:
+    found = curve.read_curve(stats, accs)
+    return {name: NAN if found is None else getattr(curve, name)(found) for name in ANYTIME}
+
+
 def _of_activity(stats: Mapping[str, Any], accs: np.ndarray) -> dict[str, float]:
-    active, curve, on_idxs = numbers(stats, "perc_on_avg", 1), entropies(stats), usage(stats)
+    active, bits, on_idxs = numbers(stats, "perc_on_avg", 1), entropies(stats), usage(stats)
     if on_idxs is not None and len(on_idxs) > len(accs):
         raise ValueError(f"on_idxs is {list(on_idxs.shape)}, but accs has {len(accs)} row(s)")
     right, some = contexts_found(stats, accs), synapses(stats, accs.shape[1])
     return {
         "active_percentage": NAN if active is None else active_percentage(active),
-        "entropy_ratio": NAN if curve is None else float(curve[-1]),
+        "entropy_ratio": NAN if bits is None else float(bits[-1]),
         "dead_units": NAN if on_idxs is None else dead_units(on_idxs),
         "winner_overlap": NAN if on_idxs is None else winner_overlap(on_idxs),
         "context_found": NAN if right is None else float(np.mean(right[-1])),
