@@ -26,6 +26,8 @@ from exps.kinds import (
 from exps.plugins import BENCHMARK, HEADS, IMPLIED, METHOD, MODEL, OPTIMIZER, One, Some
 
 SPARSE = When("sparsify", lambda e: e.sparsify)
+HIDDEN = When("a model with fully connected hidden layers (cnn, mlp)", lambda e: e.has_hidden)
+SPARSE_HIDDEN = When(f"{HIDDEN.text}, and sparsify", lambda e: e.sparsify and e.has_hidden)
 BOOSTED = When(
     "sparsify and a boost_strength above 0", lambda e: e.sparsify and e.boost_strength > 0
 )
@@ -36,8 +38,12 @@ SAMPLED = When(
 FULL = When("data = full", lambda e: e.data == "full")
 SHARED_OUT = When("a benchmark whose tasks share out the classes", lambda e: e.facts.split)
 EXPECTING = When("expected_acc", lambda e: e.expected_acc is not None)
-STATIC = When("sparsify and dynamic = none", lambda e: e.sparsify and e.dynamic == "none")
+STATIC = When(
+    f"{SPARSE_HIDDEN.text} and dynamic = none",
+    lambda e: SPARSE_HIDDEN.holds(e) and e.dynamic == "none",
+)
 TRAINED = When("features other than random", lambda e: e.features != "random")
+DROPPED = When(f"{HIDDEN.text}, and {TRAINED.text}", lambda e: HIDDEN.holds(e) and TRAINED.holds(e))
 IN_EPOCHS = When(
     "train_steps = 0 and features other than random",
     lambda e: not e.train_steps and e.features != "random",
@@ -54,7 +60,7 @@ IN_TURN = When("cumul = false", lambda e: not e.cumul)
 DYNAMIC = When("a dynamic other than none", lambda e: e.dynamic != "none")
 LAYERED = When("a model of several such layers (mlp)", lambda e: e.uses("hidden_layers"))
 FILTERS = When(
-    "a model with convolutions (cnn), and sparsify",
+    "a model with convolutions (cnn, resnet18), and sparsify",
     lambda e: e.sparsify and e.uses("percent_on_conv"),
 )
 FILTER_WEIGHTS = When(FILTERS.text, lambda e: e.sparsify and e.uses("weight_sparsity_conv"))
@@ -176,10 +182,11 @@ class Experiment:
         4000,
         Whole(1, 1_000_000, "units"),
         "width of each hidden layer of the MLP, or of the CNN's fully connected layer",
+        HIDDEN,
     )
     hidden_layers: int = key(1, Whole(1, 100, "layers"), "number of hidden layers", LAYERED)
     dropout: float = key(
-        0.5, Number(0, 1, below=True), "probability that a unit is dropped in training", TRAINED
+        0.5, Number(0, 1, below=True), "probability that a unit is dropped in training", DROPPED
     )
 
     sparsify: bool = key(True, Switch(), "k-winner layers and masked weights instead of dense")
@@ -190,7 +197,10 @@ class Experiment:
         SPARSE,
     )
     percent_on_fc: float = key(
-        0.001, _FRACTION, "fraction of hidden units that win in a fully connected layer", SPARSE
+        0.001,
+        _FRACTION,
+        "fraction of hidden units that win in a fully connected layer",
+        SPARSE_HIDDEN,
     )
     percent_on_conv: float = key(
         0.05,
@@ -236,7 +246,7 @@ class Experiment:
         "how the synapses of fully connected hidden layers change; none: not at all; grow: new "
         "ones for every task; set, rigl: rewired at constant density (Mocanu et al., 2018; Evci "
         "et al., 2020)",
-        SPARSE,
+        SPARSE_HIDDEN,
     )
     initial_density_fc: float = key(
         0.05,
@@ -527,6 +537,16 @@ class Experiment:
         which uses all."""
         used = getattr(plugins.load(MODEL, self.model), "USES", None)
         return used is None or key in used
+
+    @property
+    def convolutional(self) -> bool:
+        """Whether its network has convolutions alone, and no fully connected hidden layer."""
+        return getattr(plugins.load(MODEL, self.model), "CONVOLUTIONAL", False)
+
+    @property
+    def has_hidden(self) -> bool:
+        """Whether there are fully connected hidden layers."""
+        return not self.convolutional
 
     @property
     def fully_connected(self) -> bool:

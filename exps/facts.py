@@ -50,8 +50,9 @@ def shared_out(picture: Shape, classes: int, pictures: int, num_batch: int) -> F
 
 class Layer(NamedTuple):
     """A hidden layer: the inputs of a unit, and how many units it has; of a convolution channels,
-    whose inputs are those of a filter."""
+    whose inputs are those of a filter. winners: whether k-winners follow where it is sparse."""
 
     inputs: int
     units: int
     convolution: bool = False
+    winners: bool = True

@@ -270,10 +270,11 @@ def _lazy(exp: Experiment) -> Findings:
 
 def _size(exp: Experiment, layers: list[Layer]) -> Findings:
     outputs = max(exp.sizes) if exp.scenario == "domain" else sum(exp.sizes)
-    weights = sum(n * units for n, units, _ in layers) + layers[-1].units * outputs
+    weights = sum(n * units for n, units, *_ in layers) + layers[-1].units * outputs
     if weights > MAX_WEIGHTS:
+        own = ("channels",) if exp.convolutional else ("hidden_units", "hidden_layers")
         yield (
-            ("hidden_units", "hidden_layers", "cnn", "model", "benchmark", "num_batch", "scenario"),
+            (*own, "cnn", "model", "benchmark", "num_batch", "scenario"),
             f"the model would have {weights / 1e9:.1f} billion weights; "
             f"the limit is {MAX_WEIGHTS / 1e9:.0f} billion",
         )
@@ -296,10 +297,12 @@ def _winners(exp: Experiment) -> list[_Winners]:
     layers = _layers(exp)
     if not exp.sparsify or layers is None:
         return []
-    n, share, factor = exp.hidden_units, exp.percent_on_fc, exp.k_inference_factor
-    k = round(n * share)
-    keys = ("percent_on_fc", "hidden_units", "sparsify")
-    found = [_Winners(keys, share, n, "units", k, int(k * factor))]
+    found, factor = [], exp.k_inference_factor
+    if not exp.convolutional:
+        n, share = exp.hidden_units, exp.percent_on_fc
+        k = round(n * share)
+        keys = ("percent_on_fc", "hidden_units", "sparsify")
+        found.append(_Winners(keys, share, n, "units", k, int(k * factor)))
     if channels := [layer.units for layer in layers if layer.convolution]:
         n, share = min(channels), exp.percent_on_conv
         k, in_evaluation = round(n * share), round(n * (share * factor))
@@ -363,9 +366,10 @@ def _masked(exp: Experiment, layers: list[Layer]) -> list[tuple[tuple[str, ...],
     shape = ("cnn", "model", "benchmark", "sparsify")
     fc = "weight_sparsity_fc" if exp.dynamic == "none" else "initial_density_fc"
     kinds = ((fc, "hidden_units", "hidden_layers", *shape), ("weight_sparsity_conv", *shape))
+    by_kind = [[one.inputs for one in layers if one.convolution == conv] for conv in (False, True)]
     found = [
-        (keys, float(getattr(exp, keys[0])), [n for n, _, conv in layers if conv == convolution])
-        for convolution, keys in enumerate(kinds)
+        (keys, float(getattr(exp, keys[0])), inputs)
+        for keys, inputs in zip(kinds, by_kind, strict=True)
     ]
     return [(keys, density, inputs) for keys, density, inputs in found if inputs and exp.sparsify]
 

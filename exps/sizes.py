@@ -39,8 +39,8 @@ def result_bytes(exp: Experiment, pictures: int) -> dict[str, int]:
     each = [-(-total // epoch) for total in steps]  # epochs
     tests = [1 + max(total - 1, 0) // exp.eval_every if exp.eval_every else 0 for total in steps]
     epochs = each[0] + (trained - 1) * each[1]
-    hidden = exp.hidden_layers if exp.uses("hidden_layers") else 1
-    winners = exp.sparsify * (hidden + 2 * exp.uses("percent_on_conv"))
+    hidden = exp.hidden_layers if exp.uses("hidden_layers") else 1 - exp.convolutional
+    units, winners = _units(exp)
     layers = hidden + (tasks if exp.scenario == "task" and not exp.cumul else 1)
     contexts, old = (name in exp.all_methods for name in ("contexts", "old_synapses"))
     count = 4 if pictures * max(each) < 2**31 else 8
@@ -53,10 +53,22 @@ def result_bytes(exp: Experiment, pictures: int) -> dict[str, int]:
     if "census" not in exp.all_methods:
         del numbers["synapses_by_birth"]
     return {
-        "on_idxs": count * trained * exp.hidden_units * (exp.record_stats and any(each)),
+        "on_idxs": count * trained * units * (exp.record_stats and any(each)),
         **{part: 8 * n for part, n in numbers.items()},
         "costs": 2**16 + 2**10 * (layers + 2),
     }
+
+
+def _units(exp: Experiment) -> tuple[int, int]:
+    """The inputs of the classifier, and how many k-winner layers there are; where its network does
+    not say, as if they were the hidden units, and two convolutions before them."""
+    try:
+        layers = exp.layers(exp.facts.picture)
+    except ValueError:
+        layers = None
+    if layers is None:
+        return exp.hidden_units, 3 * exp.sparsify
+    return layers[-1].units, exp.sparsify * sum(layer.winners for layer in layers)
 
 
 def too_large(exp: Experiment, pictures: int) -> Findings:

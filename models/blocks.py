@@ -1,4 +1,4 @@
-"""The pieces that both networks are made of, built as an experiment says."""
+"""The pieces that networks are made of, built as an experiment says."""
 
 from __future__ import annotations
 
@@ -36,9 +36,18 @@ def linear(exp: Experiment, inputs: int, outputs: int) -> nn.Module:
     return library.SparseWeights(layer, weight_sparsity=density)
 
 
-def convolution(exp: Experiment, inputs: int, outputs: int, kernel: int) -> nn.Module:
-    """nn.Conv2d without padding, inside SparseWeights2d for a density below 1."""
-    layer = nn.Conv2d(inputs, outputs, kernel)
+def convolution(
+    exp: Experiment,
+    inputs: int,
+    outputs: int,
+    kernel: int,
+    stride: int = 1,
+    padding: int = 0,
+    *,
+    bias: bool = True,
+) -> nn.Module:
+    """nn.Conv2d, inside SparseWeights2d for a density below 1."""
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias)
     if not exp.sparsify or exp.weight_sparsity_conv == 1:
         return layer
     library = sparse_library(exp.sparse_layers)

@@ -43,9 +43,9 @@ def make_model(exp: Experiment, input_shape: Shape, head_sizes: Sequence[int]) -
     def rectified(winners: Callable[[Experiment, int], nn.Module], units: int) -> nn.Module:
         return nn.Sequential(nn.ReLU(), winners(exp, units)) if exp.sparsify else nn.ReLU()
 
-    *filters, (inputs, units, _) = layers(exp, input_shape)
+    *filters, (inputs, units, *_) = layers(exp, input_shape)
     convolutions = []
-    for inputs_of_a_filter, outputs, _ in filters:
+    for inputs_of_a_filter, outputs, *_ in filters:
         weights = convolution(exp, inputs_of_a_filter // KERNEL**2, outputs, KERNEL)
         convolutions.append(Block(weights, rectified(k_winners_2d, outputs), exp.dropout))
     hidden = Block(linear(exp, inputs, units), rectified(k_winners, units), exp.dropout)

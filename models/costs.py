@@ -40,10 +40,12 @@ def layer_costs(model: Network, input_shape: tuple[int, int, int]) -> list[Layer
     Counts every head, though a picture uses only one of them.
     """
     layers, winners = dict(_layers(model)), dict(k_winner_layers(model))
-    order: list[tuple[nn.Module, int]] = []  # every layer, with the outputs of a unit or channel
+    pools = [m for m in model.modules() if isinstance(m, nn.AdaptiveAvgPool2d)]
+    # Every layer, with its input and the outputs of a unit or channel.
+    order: list[tuple[nn.Module, Tensor, int]] = []
     handles = [
-        layer.register_forward_hook(lambda m, _, out: order.append((m, out[0, 0].numel())))
-        for layer in (*layers.values(), *winners.values())
+        layer.register_forward_hook(lambda m, x, out: order.append((m, x[0], out[0, 0].numel())))
+        for layer in (*layers.values(), *winners.values(), *pools)
     ]
     training = model.training
     model.eval()
@@ -56,14 +58,18 @@ def layer_costs(model: Network, input_shape: tuple[int, int, int]) -> list[Layer
     for handle in handles:
         handle.remove()
     names = {layer: name for name, layer in layers.items()}
-    on, costs = 1.0, []
-    for layer, places in order:
-        if layer not in names:
+    on, shared, costs = 1.0, list[tuple[Tensor, float]](), []
+    for layer, x, places in order:
+        if layer in pools:
+            on = 1.0  # a mean is on where one of many is
+        elif layer not in names:
             k, among, _ = _winners(layer)
             on = k / among  # the share of units that win in training
-            continue
-        costs.append(_cost(names[layer], layer, places, on))
-        on = on if layer in model.heads else 1.0
+        else:
+            share = next((s for seen, s in shared if seen is x), on)  # several layers may read it
+            shared.append((x, share))
+            costs.append(_cost(names[layer], layer, places, share))
+            on = 1.0
     return costs
 
 

@@ -17,7 +17,7 @@ class Dropout(nn.Dropout):
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type != "cpu" or not self.training:
+        if x.device.type != "cpu" or not (self.training and self.p):
             return dropout(x, self.p, self.training)
         return x * dropout_factors(x.shape, self.p).to(x.dtype)
 

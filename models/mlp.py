@@ -36,6 +36,6 @@ def make_model(exp: Experiment, input_shape: Shape, head_sizes: Sequence[int]) -
             k_winners(exp, units) if exp.sparsify else nn.ReLU(),
             exp.dropout,
         )
-        for inputs, units, _ in layers(exp, input_shape)
+        for inputs, units, *_ in layers(exp, input_shape)
     ]
     return Feedforward(hidden, exp.hidden_units, head_sizes)

@@ -244,10 +244,10 @@ def named(first: str, warning: str) -> list[str]:
 
 
 def test_keys_that_do_nothing_are_one_warning_with_all_reasons(written: Write) -> None:
-    lines = "percent_on_fc = 1\nboost_strength = 1\nboost_strength_factor = 1\ndata = full\n"
+    lines = "k_inference_factor = 1\nboost_strength = 1\nboost_strength_factor = 1\ndata = full\n"
     path = written(f"[A]\n{lines}")
     assert config.load("A", path, ["sparsify=false"])[1] == [
-        f"{path}, line 2 [A]: percent_on_fc = '1': does nothing here (nor do boost_strength,"
+        f"{path}, line 2 [A]: k_inference_factor = '1': does nothing here (nor do boost_strength,"
         " boost_strength_factor and data); they count only with sparsify; boost_strength_factor"
         " only with sparsify and a boost_strength above 0; data only with benchmark = cifar"
     ]

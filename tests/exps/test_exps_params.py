@@ -141,6 +141,20 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "weight_sparsity_conv": 0.99,
     },
     "iCIFAR10Dense": CIFAR | DENSE | {"lr": 0.01, "train_ep": 30, "train_ep_inc": 30},
+    "SlimResNet": DENSE
+    | PLAIN_SGD
+    | {
+        "benchmark": "cifar",
+        "scenario": "task",
+        "num_batch": 5,
+        "model": "resnet18",
+        "channels": 20,
+        "norm": "batch",
+        "lr": 0.1,
+        "mb_size": 32,
+        "train_ep": 50,
+        "train_ep_inc": 50,
+    },
     "CNNCumul": CIFAR | DENSE | {"cumul": True, "lr": 0.001, "train_ep": 60},
     "Cifar100MLP": CIFAR100
     | UNBOOSTED

@@ -20,7 +20,7 @@ def test_explain_a_key() -> None:
         "percent_on_conv = 0.05\n"
         "    fraction of channels that win at each position of a convolution\n"
         "    value: number above 0, at most 1\n"
-        "    counts only with a model with convolutions (cnn), and sparsify"
+        "    counts only with a model with convolutions (cnn, resnet18), and sparsify"
     )
 
 

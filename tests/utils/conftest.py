@@ -57,7 +57,7 @@ def stream_of() -> Callable[..., TaskStream]:
 
     def make(exp: Experiment, train: int = 256, test: int = 100) -> TaskStream:
         keys = ("benchmark", "mnist_mode", "num_batch", "scenario", "outputs", "data", "seed")
-        whole = _whole_stream(**{key: getattr(exp, key) for key in keys})
+        whole = _whole_stream(**{key: getattr(exp, key) for key in keys if key in exp.keys})
 
         def cut(task: Task) -> Task:
             start, end = slice(train), slice(test)

@@ -64,6 +64,12 @@ def contradictions(exp: Experiment) -> Findings:
             ("methods", "benchmark", "data_file"),
             "dgr makes pictures in 256 grey levels, and these data are floats",
         )
+    if exp.convolutional and not exp.dgr_units:
+        yield (
+            ("dgr_units", "methods", "model"),
+            f"{exp.model} has no hidden_units, which dgr_units = 0 takes for the generator; choose "
+            "dgr_units",
+        )
     pixels, *units = _widths(exp, exp.facts.picture)
     each_way = sum(n * m for n, m in pairwise((pixels, *units)))
     weights = 2 * each_way + 3 * units[-1] * exp.dgr_latent

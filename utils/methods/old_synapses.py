@@ -55,6 +55,12 @@ def contradictions(exp: Experiment) -> Findings:
             "importance needs the gradient of every synapse in every step, which engine = sparse "
             "does not compute; choose engine = auto",
         )
+    elif exp.old_synapse_rule != "importance" and exp.convolutional:
+        yield (
+            ("old_synapse_rule", "old_synapse_lr", "model"),
+            f"{exp.model} does not say which of its units are on; choose old_synapse_rule = "
+            "importance",
+        )
 
 
 def doubts(exp: Experiment) -> Findings:

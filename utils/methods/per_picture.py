@@ -18,8 +18,10 @@ from models.errors import ModelError
 from models.network import Network
 from models.sparse_weights import SparseWeightsBase
 
-AT_A_TIME = 500  # pictures
+AT_A_TIME = {False: 500, True: 100}  # pictures, of networks without and with convolutions
+LARGEST = 2**26  # numbers of a tensor for some of them
 
+KNOWN = nn.Linear, nn.Conv2d, nn.BatchNorm2d, nn.GroupNorm
 # Of logits [n, classes]: gradients of several functions of them, each [n, classes].
 Functions = Callable[[Tensor, Tensor], Iterable[Tensor]]
 
@@ -29,7 +31,9 @@ def require_known(model: Network, by: str) -> None:
     known = {id(p) for layer in _layers(model) for p in layer.parameters(recurse=False)}
     for name, p in model.named_parameters():
         if id(p) not in known:
-            raise ModelError(f"{by} knows linear layers, convolutions and batch norm, not {name}")
+            raise ModelError(
+                f"{by} knows linear layers, convolutions, batch norm and group norm, not {name}"
+            )
 
 
 def slow_convolutions(exp: Experiment, method: str, key: str) -> Findings:
@@ -62,7 +66,8 @@ def mean_of_task(
     total: dict[Tensor, Tensor] = {}
     training = model.training
     model.eval()
-    for part in samples.split(AT_A_TIME):
+    convolutions = any(isinstance(layer, nn.Conv2d) for layer in _layers(model))
+    for part in samples.split(AT_A_TIME[convolutions]):
         x = stream.inputs(stream.train, part).to(device)
         labels = stream.labels(stream.train, part).to(device)
 
@@ -111,7 +116,7 @@ def sums(
 
 def _layers(model: Network) -> list[nn.Module]:
     """Those that have weights of a kind that `_of_layer` knows."""
-    return [m for m in model.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.BatchNorm2d)]
+    return [m for m in model.modules() if isinstance(m, KNOWN)]
 
 
 def _of_layer(
@@ -123,17 +128,24 @@ def _of_layer(
     if isinstance(layer, nn.Linear):
         yield weight, size(gradient).t() @ size(x)
         each = gradient
-    elif isinstance(layer, nn.BatchNorm2d):  # of testing: it multiplies what it has normalised
-        normal = nn.functional.batch_norm(x, layer.running_mean, layer.running_var, eps=layer.eps)
+    elif isinstance(layer, nn.BatchNorm2d | nn.GroupNorm):  # it multiplies what it has normalised
+        if isinstance(layer, nn.GroupNorm):
+            normal = nn.functional.group_norm(x, layer.num_groups, eps=layer.eps)
+        else:  # as in testing
+            of_all = layer.running_mean, layer.running_var
+            normal = nn.functional.batch_norm(x, *of_all, eps=layer.eps)
         yield weight, size((gradient * normal).sum((2, 3))).sum(0)
         each = gradient.sum((2, 3))
     else:
         assert isinstance(layer, nn.Conv2d)
         assert not isinstance(layer.padding, str) and layer.groups == 1
         window = layer.kernel_size, layer.dilation, layer.padding, layer.stride
-        windows = nn.functional.unfold(x, *window)  # [n, inputs, positions]
         each = gradient.flatten(2)  # [n, outputs, positions]
-        found = size(torch.einsum("nop,nip->noi", each, windows)).sum(0)
+        found = torch.zeros_like(weight.detach()).flatten(1)
+        count = max(LARGEST // (weight[0].numel() * max(each.shape[1:])), 1)
+        for some, before in zip(each.split(count), x.split(count), strict=True):
+            windows = nn.functional.unfold(before, *window)  # [n, inputs, positions]
+            found += size(torch.einsum("nop,nip->noi", some, windows)).sum(0)
         yield weight, found.view_as(weight)
         each = each.sum(2)
     if isinstance(bias, Tensor):

@@ -143,10 +143,11 @@ def _cost_lines(model: Network, costs: list[LayerCost]) -> list[str]:
         f"{c.name} ({c.kind})": (c.params, c.active_params, c.macs, c.active_macs) for c in costs
     }
     rows["total"] = tuple(sum(row[i] for row in rows.values()) for i in range(4))
+    left = max(28, *map(len, rows))
     return [
-        f"{'layer':<28}{'parameters':>14}{'active':>14}{'multiply-adds':>16}{'active':>16}",
+        f"{'layer':<{left}}{'parameters':>14}{'active':>14}{'multiply-adds':>16}{'active':>16}",
         *(
-            f"{name:<28}{n:>14,}{on:>14,}{macs:>16,}{on_macs:>16,}"
+            f"{name:<{left}}{n:>14,}{on:>14,}{macs:>16,}{on_macs:>16,}"
             for name, (n, on, macs, on_macs) in rows.items()
         ),
         "(active: of weights not masked, on inputs that win; one picture, forward)",

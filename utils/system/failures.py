@@ -8,7 +8,7 @@ from pathlib import Path
 
 from exps import plugins
 from exps.config import Experiment
-from exps.messages import Told, shown, three_lines
+from exps.messages import Told, either, shown, three_lines
 from utils.system.log import RunLog
 from utils.system.talk import LOG
 
@@ -36,12 +36,13 @@ def memory_explained(exp: Experiment, where: str = "setting up") -> Iterator[Non
         if not is_out_of_memory(error):
             raise
         LOG.debug("out of memory", exc_info=True)
+        keys = "mb_size", "channels" if exp.convolutional else "hidden_units", "hidden_layers"
+        sizes = [f"{key} (now {getattr(exp, key)})" for key in keys if exp.counts(key)]
         raise OutOfMemory(
             three_lines(
                 f"{exp.name}: memory ran out in {where}",
                 reason_of(error),
-                f"lower mb_size (now {exp.mb_size}), hidden_units (now {exp.hidden_units}) or"
-                f" hidden_layers (now {exp.hidden_layers}), or free memory on this machine",
+                f"lower {either(sizes)}, or free memory on this machine",
             )
         ) from error
 

@@ -74,11 +74,11 @@ def test_the_fisher_information(
 
 
 class Normed(Network):
-    """A convolution without bias, batch norm that has seen pictures, and a classifier."""
+    """A convolution without bias, a norm, and a classifier."""
 
-    def __init__(self) -> None:
+    def __init__(self, norm: nn.Module) -> None:
         super().__init__()
-        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), nn.BatchNorm2d(4), nn.ReLU())
+        self.layers = nn.Sequential(nn.Conv2d(1, 4, 3, bias=False), norm, nn.ReLU())
         self.add_heads(4, [3])
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
@@ -86,9 +86,15 @@ class Normed(Network):
 
 
 @pytest.mark.parametrize("exact", [True, False])
-def test_the_fisher_information_with_batch_norm(exact: bool) -> None:
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(4), nn.GroupNorm(2, 4)])
+@pytest.mark.parametrize("largest", [2**26, 300])
+def test_the_fisher_information_with_a_norm(
+    exact: bool, norm: nn.Module, largest: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batch norm has seen pictures; of those of a convolution all or some at a time."""
+    monkeypatch.setattr("utils.methods.per_picture.LARGEST", largest)
     torch.manual_seed(0)
-    model, x, labels = Normed(), torch.randn(6, 1, 7, 7), torch.tensor([0, 1, 2, 0, 1, 2])
+    model, x, labels = Normed(norm), torch.randn(6, 1, 7, 7), torch.tensor([0, 1, 2, 0, 1, 2])
     for _ in range(3):
         model(torch.randn(20, 1, 7, 7) * 2 + 1)
     torch.nn.init.normal_(model.layers[1].weight)
@@ -99,8 +105,8 @@ def test_the_fisher_information_with_batch_norm(exact: bool) -> None:
 
 
 def test_layers_that_it_does_not_know_are_refused_at_once(experiment: Callable) -> None:
-    model = Normed()
-    model.layers.append(nn.GroupNorm(2, 4))
+    model = Normed(nn.BatchNorm2d(4))
+    model.layers.append(nn.LayerNorm(4))
     with pytest.raises(ModelError, match=r"not layers\.3\.weight"):
         Method(experiment(methods=("ewc",)), None).prepare(model)
 

@@ -59,7 +59,7 @@ class Rectified(nn.Module):
                 again, state = layer.passes.before(x, state)
             boost = torch.exp(-state[1] * state[0]).flatten()
         drawn, least, factor = None, 0, 1.0
-        if self.dropout.training:
+        if self.dropout.training and self.dropout.p:
             drawn, least, factor = draws(x.shape, self.dropout.p, x.device)
         factor = torch.tensor(factor).to(x.dtype).item()
         y, wins = self.function.apply(x, How(boost, k, exact, drawn, least, factor))
