@@ -169,7 +169,7 @@ class TaskStream:
     def inputs(self, pictures: Pictures, samples: Samples) -> Tensor:
         """Normalised pictures, float32 [n, channels, height, width], permuted by their view."""
         if isinstance(samples, Made):
-            x = samples.x.to(torch.float32, copy=True)
+            x = samples.x.float().clone()
         else:
             x = self._seen(pictures.x[samples.rows].float(), samples.view)
         return x.mul_(self.scale.view(-1, 1, 1)).sub_(self.shift.view(-1, 1, 1))
