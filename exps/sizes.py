@@ -45,7 +45,7 @@ def result_bytes(exp: Experiment, pictures: int) -> dict[str, int]:
     contexts, old = (name in exp.all_methods for name in ("contexts", "old_synapses"))
     count = 4 if pictures * max(each) < 2**31 else 8
     numbers = {
-        "accs": trained * tasks * (1 + contexts) + tasks,
+        "accs": trained * tasks * (1 + contexts + (exp.scenario == "class")) + tasks,
         "entropy": epochs * (4 + winners) + winners,
         "curve": (tests[0] + (trained - 1) * tests[1]) * (2 + tasks),
         "synapses_by_birth": layers + trained * (layers * (tasks + 5 + 6 * old) + hidden),

@@ -157,15 +157,17 @@ def _record_tree(record: RunRecord) -> dict[str, Any]:
 
 
 def _restored_record(tree: Any, fresh: RunRecord) -> RunRecord:
-    names = ("epochs", "entropy", "accs", "context_right")
-    rows, entropy, accs, context_right = (_numbers(tree[name], np.float64, 2) for name in names)
+    names = ("epochs", "entropy", "accs", "given", "context_right")
+    rows, entropy, accs, given, context_right = (
+        _numbers(tree[name], np.float64, 2) for name in names
+    )
     untrained = _numbers(tree["untrained"], np.float64, 1)
     epochs = [
         EpochRecord(loss, accuracy, active, std, NOT_KEPT, bits, None)
         for (loss, accuracy, active, std), bits in zip(rows.tolist(), entropy, strict=True)
     ]
-    shapes = [array.shape for array in (accs, context_right, untrained)]
-    if shapes != [fresh.accs.shape, fresh.accs.shape, fresh.untrained.shape]:
+    shapes = [array.shape for array in (accs, given, context_right, untrained)]
+    if shapes != [fresh.accs.shape] * 3 + [fresh.untrained.shape]:
         raise ValueError(f"accuracies of {accs.shape} tasks, not {fresh.accs.shape}")
     if entropy.shape[1] != len(fresh.layers):
         raise ValueError(f"entropies of {entropy.shape[1]} layers, not {len(fresh.layers)}")
@@ -184,6 +186,7 @@ def _restored_record(tree: Any, fresh: RunRecord) -> RunRecord:
         costs=[asdict(LayerCost(**cost)) for cost in tree["costs"]],
         max_entropy=[float(bits) for bits in tree["max_entropy"]],
         context_right=context_right,
+        given=given,
         curve=curve,
         measured={str(name): _array(value) for name, value in tree["measured"].items()},
         method_costs={

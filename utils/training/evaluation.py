@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -50,33 +51,48 @@ def some_of(stream: TaskStream, count: int) -> tuple[Task, ...]:
     return tuple(map(cut, stream.tasks)) if count else stream.tasks
 
 
+class Tested(NamedTuple):
+    """Of the test pictures of a task, which part is classified correctly; the same where the
+    prediction is chosen among the outputs of the task alone; and of which the context was found.
+    NaN for what is not asked, and without contexts.
+    """
+
+    accuracy: float
+    given_task: float
+    in_context: float
+
+
 def accuracy(
     engine: Engine,
     task: Task,
     number: int,
     seen: Callable[[int], None] = lambda pictures: None,
     scores: Scores | None = None,
-) -> tuple[float, float]:
-    """Fraction of the test pictures of a task, the stream's `number`, that are classified
-    correctly, and of those whose context was found (NaN without contexts).
+    own: Tensor | None = None,
+) -> Tested:
+    """How the test pictures of a task, the stream's `number`, are classified.
 
     Every picture counts once; `seen` is told how many were done. scores: what a method has in place
-    of the engine's logits. Synchronises once, at the end.
+    of the engine's logits; own: the outputs of the task, int64 [classes], where these are to be
+    chosen among as well. Synchronises once, at the end.
     """
     batch = engine.test_batch if isinstance(engine, Ahead) else BATCH[engine.device.type]
-    count = len(task.test)
-    right = torch.zeros(2, dtype=torch.int64, device=engine.device)
+    right = torch.zeros(3, dtype=torch.int64, device=engine.device)
     contexts = False
     for samples in task.test.split(batch):
-        if scores is None:
-            logits, labels = engine.logits(samples, task.head)
-        else:
-            logits, labels = scores(engine, samples, task.head)
+        logits, labels = (scores or _logits)(engine, samples, task.head)
         right[0] += (restrict(logits, task.outputs).argmax(1) == labels).sum()
+        if own is not None:
+            right[1] += (own[logits[:, own].argmax(1)] == labels).sum()
         found = engine.found()
         if found is not None:
             contexts = True
-            right[1] += (found == number).sum()
+            right[2] += (found == number).sum()
         seen(len(samples))
-    classified, in_context = right.tolist()
-    return classified / count, in_context / count if contexts else math.nan
+    known = True, own is not None, contexts
+    shares = zip(right.tolist(), known, strict=True)
+    return Tested(*(n / len(task.test) if asked else math.nan for n, asked in shares))
+
+
+def _logits(engine: Engine, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
+    return engine.logits(samples, head)

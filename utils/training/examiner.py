@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from benchmarks.stream import Task, TaskStream
 from exps.config import Experiment
@@ -26,6 +29,27 @@ def tested(exp: Experiment, tasks: tuple[Task, ...], done: int) -> tuple[Task, .
     return tasks[: done + 1] if exp.eval_tasks == "seen" and not exp.cumul else tasks
 
 
+def own_outputs(stream: TaskStream, device: torch.device) -> list[Tensor]:
+    """Those of the classes of each task, int64 [classes], where tasks share a head in which they
+    have outputs of their own; [] in other scenarios."""
+    if stream.scenario != "class":
+        return []
+    return [row[row >= 0].unique().to(device) for row in stream.targets[: len(stream.tasks)]]
+
+
+class Rows(NamedTuple):
+    """Where what is found of each task goes, [tasks] each: see `Tested`."""
+
+    accs: np.ndarray
+    given: np.ndarray
+    context_right: np.ndarray
+
+    @classmethod
+    def of(cls, accs: np.ndarray) -> Rows:
+        """For the accuracy alone."""
+        return cls(accs, np.empty_like(accs), np.empty_like(accs))
+
+
 @dataclass
 class Examiner:
     """Fills in the record; `note` is called after every batch."""
@@ -39,29 +63,29 @@ class Examiner:
     note: Callable[[bool], None]
 
     def __post_init__(self) -> None:
-        own = (m.scores for m in self.methods if type(m).scores is not Method.scores)
-        self.scores = next(own, None)
+        given = (m.scores for m in self.methods if type(m).scores is not Method.scores)
+        self.scores = next(given, None)
+        self.own = own_outputs(self.stream, self.engine.device)
         self.few = some_of(self.stream, self.exp.eval_pictures)
 
     def untrained(self) -> None:
         """What forward transfer is measured against."""
         if tests_untrained(self.exp):
-            row = self.record.untrained
-            self._fill(row, np.full_like(row, np.nan), self.stream.tasks, "before training")
+            self._fill(Rows.of(self.record.untrained), self.stream.tasks, "before training")
 
     def after(self, done: int, where: str) -> None:
         """Those after task `done`; NaN stays for tasks that are not to be tested yet."""
-        accs, found = self.record.accs[done], self.record.context_right[done]
-        self._fill(accs, found, self._tasks(self.stream.tasks, done), where, self.scores)
-        self.record.curve.end_task(accs)
+        record = self.record
+        rows = Rows(*(part[done] for part in (record.accs, record.given, record.context_right)))
+        self._fill(rows, self._tasks(self.stream.tasks, done), where, self.scores, self.own)
+        record.curve.end_task(rows.accs)
 
     def within(self, task: int, step: int, where: str) -> np.ndarray | None:
         """Those after so many steps of a task, by the logits of the network alone; the accuracies,
         None where there are none to be tested then."""
         row = self.record.curve.due(task, step)
         if row is not None:
-            tasks = self._tasks(self.few, task)
-            self._fill(row, np.full_like(row, np.nan), tasks, f"{where}, step {step}")
+            self._fill(Rows.of(row), self._tasks(self.few, task), f"{where}, step {step}")
             self.record.curve.done += 1
         return row
 
@@ -75,11 +99,11 @@ class Examiner:
 
     def _fill(
         self,
-        row: np.ndarray,
-        context_right: np.ndarray,
+        rows: Rows,
         tasks: Sequence[Task],
         where: str,
         scores: Scores | None = None,
+        own: Sequence[Tensor] = (),
     ) -> None:
         """Test on these tasks."""
 
@@ -89,5 +113,7 @@ class Examiner:
 
         self.progress.begin(f"{where}, testing", sum(len(t.test) for t in tasks), "picture")
         for i, task in enumerate(tasks):
-            if np.isnan(row[i]):  # otherwise it was tested before the run was interrupted
-                row[i], context_right[i] = accuracy(self.engine, task, i, seen, scores)
+            if np.isnan(rows.accs[i]):  # otherwise it was tested before the run was interrupted
+                outputs = own[i] if own else None
+                found = accuracy(self.engine, task, i, seen, scores, outputs)
+                rows.accs[i], rows.given[i], rows.context_right[i] = found
