@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from utils.results import curve
+from utils.results import answers, curve
 from utils.results.arrays import LARGEST, numbers, shares, synapses
 
 NAN = float("nan")
@@ -79,6 +79,14 @@ ANYTIME = {
         "plasticity", "points", "that of later tasks minus that of the first, a fresh network's"
     ),
 }
+ANSWERS = {
+    "calibration_error": Metric(
+        "calibration error", "points", "confidence against accuracy at the end (ECE, 15 bins)"
+    ),
+    "recency_bias": Metric(
+        "recency bias", "%", "of the wrong predictions at the end, those of the latest classes"
+    ),
+}
 SPARSITY = {
     "active_percentage": Metric(
         "active units", "%", "inputs of the classifier that are on in training"
@@ -126,7 +134,7 @@ CHANGE = {
         "frozen synapses", "%", "of those in use, in the last task: they could not learn"
     ),
 }
-METRICS = ACCURACY | ANYTIME | SPARSITY | COST | METHODS | CHANGE
+METRICS = ACCURACY | ANYTIME | ANSWERS | SPARSITY | COST | METHODS | CHANGE
 
 
 def average_accuracy(accs: np.ndarray) -> float:
@@ -294,6 +302,8 @@ def measure(stats: Mapping[str, Any]) -> dict[str, float]:
     accs = accuracies(stats)
     values = _of_accuracies(stats, accs) | _of_activity(stats, accs) | _of_methods(stats)
     values |= _of_curve(stats, accs)
+    values["calibration_error"] = answers.error_of_calibration(stats)
+    values["recency_bias"] = answers.bias_to_the_latest(stats)
     if np.isnan(accs[-1]).all():
         values = dict.fromkeys(values, NAN)
     values |= _of_costs(stats)

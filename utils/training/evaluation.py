@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmarks.stream import Samples, Task, TaskStream
 from utils.engines.base import Ahead, Engine
+from utils.training.kept import Answers
 
 # Pictures at a time, by device: enough for its full rate, few enough for a CNN to fit into memory.
 BATCH = {"cpu": 500, "cuda": 2000, "mps": 500}
@@ -69,21 +70,27 @@ def accuracy(
     seen: Callable[[int], None] = lambda pictures: None,
     scores: Scores | None = None,
     own: Tensor | None = None,
+    answers: Answers | None = None,
 ) -> Tested:
     """How the test pictures of a task, the stream's `number`, are classified.
 
     Every picture counts once; `seen` is told how many were done. scores: what a method has in place
     of the engine's logits; own: the outputs of the task, int64 [classes], where these are to be
-    chosen among as well. Synchronises once, at the end.
+    chosen among as well; answers: is given those to the pictures of every batch, confidence being
+    the softmax of the output chosen. Synchronises once, at the end.
     """
     batch = engine.test_batch if isinstance(engine, Ahead) else BATCH[engine.device.type]
     right = torch.zeros(3, dtype=torch.int64, device=engine.device)
     contexts = False
     for samples in task.test.split(batch):
         logits, labels = (scores or _logits)(engine, samples, task.head)
-        right[0] += (restrict(logits, task.outputs).argmax(1) == labels).sum()
+        among = restrict(logits, task.outputs)
+        predicted = among.argmax(1)
+        right[0] += (predicted == labels).sum()
         if own is not None:
             right[1] += (own[logits[:, own].argmax(1)] == labels).sum()
+        if answers is not None:
+            answers.append((predicted, among.softmax(1).amax(1), labels))
         found = engine.found()
         if found is not None:
             contexts = True

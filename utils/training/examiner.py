@@ -14,7 +14,8 @@ from benchmarks.stream import Task, TaskStream
 from exps.config import Experiment
 from utils.engines.base import Engine
 from utils.methods.base import Method
-from utils.training.evaluation import Scores, accuracy, some_of
+from utils.training.evaluation import Tested, accuracy, some_of
+from utils.training.kept import Answers
 from utils.training.listener import Shown
 from utils.training.record import RunRecord
 
@@ -77,7 +78,7 @@ class Examiner:
         """Those after task `done`; NaN stays for tasks that are not to be tested yet."""
         record = self.record
         rows = Rows(*(part[done] for part in (record.accs, record.given, record.context_right)))
-        self._fill(rows, self._tasks(self.stream.tasks, done), where, self.scores, self.own)
+        self._fill(rows, self._tasks(self.stream.tasks, done), where, done)
         record.curve.end_task(rows.accs)
 
     def within(self, task: int, step: int, where: str) -> np.ndarray | None:
@@ -102,10 +103,9 @@ class Examiner:
         rows: Rows,
         tasks: Sequence[Task],
         where: str,
-        scores: Scores | None = None,
-        own: Sequence[Tensor] = (),
+        done: int | None = None,
     ) -> None:
-        """Test on these tasks."""
+        """Test on these tasks; done: the task that has been trained, if they are those after it."""
 
         def seen(pictures: int) -> None:
             self.progress.advance(pictures)
@@ -114,6 +114,18 @@ class Examiner:
         self.progress.begin(f"{where}, testing", sum(len(t.test) for t in tasks), "picture")
         for i, task in enumerate(tasks):
             if np.isnan(rows.accs[i]):  # otherwise it was tested before the run was interrupted
-                outputs = own[i] if own else None
-                found = accuracy(self.engine, task, i, seen, scores, outputs)
-                rows.accs[i], rows.given[i], rows.context_right[i] = found
+                rows.accs[i], rows.given[i], rows.context_right[i] = (
+                    accuracy(self.engine, task, i, seen)
+                    if done is None
+                    else self._test_after(done, i, task, seen)
+                )
+
+    def _test_after(self, done: int, i: int, task: Task, seen: Callable[[int], None]) -> Tested:
+        """With all that is asked of the tests after a task."""
+        kept, answers = self.record.kept, Answers()
+        own = self.own[i] if self.own else None
+        asked = answers if kept.parts else None
+        found = accuracy(self.engine, task, i, seen, self.scores, own, asked)
+        if asked:  # only now, that a run which is interrupted meanwhile counts it once
+            kept.add(done, i, task, asked)
+        return found
