@@ -84,9 +84,9 @@ def facts(exp: Experiment) -> Facts:
     """What the file says; of one that cannot be used, nothing: then `absent` says why."""
     known = _known(exp)
     if known is None:
-        return facts_of(exp, (1, 1, 1), 1000, 1000)
+        return facts_of(exp, (1, 1, 1), 1000, 1000, 1000)
     classes = len(known.labels)
-    return facts_of(exp, known.picture, classes, known.pictures, floats=known.floats)
+    return facts_of(exp, known.picture, classes, known.pictures, known.tested, floats=known.floats)
 
 
 def absent(exp: Experiment) -> Findings:

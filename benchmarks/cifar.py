@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from exps.config import Experiment
 
 DATASET = DATASETS["cifar10"]
-SAMPLE = 1000  # pictures of it to train on
+SAMPLE, SAMPLE_TESTED = 1000, 200  # pictures of it to train on, and to test on
 LABELS = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 # Per channel over the 50,000 training pictures.
 MEAN = (0.4914, 0.4822, 0.4465)
@@ -24,8 +24,10 @@ STD = (0.2470, 0.2435, 0.2616)
 
 def facts(exp: Experiment) -> Facts:
     """Its classes, shared out."""
-    pictures = SAMPLE if exp.data == "sample" else DATASET.pictures
-    return shared_out(DATASET.picture, DATASET.classes, pictures, exp.num_batch)
+    shape, classes, count = DATASET.picture, DATASET.classes, exp.num_batch
+    if exp.data == "sample":
+        return shared_out(shape, classes, SAMPLE, count, SAMPLE_TESTED)
+    return shared_out(shape, classes, DATASET.pictures, count)
 
 
 def make_stream(exp: Experiment) -> TaskStream:

@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 FILE = "digits.npz"
 TESTED = 0.2  # of every digit
-CLASSES, PICTURES = 10, 1438  # to train on
+CLASSES, PICTURES, TESTED = 10, 1438, 359
 KEYS = {"tasks": TASKS, "rotation_max": ROTATION_MAX}
 
 
 def facts(exp: Experiment) -> Facts:
     """Ten digits, in all tasks or shared out."""
-    return facts_of(exp, (1, 8, 8), CLASSES, PICTURES)
+    return facts_of(exp, (1, 8, 8), CLASSES, PICTURES, TESTED)
 
 
 def _where() -> own_file.Where:

@@ -45,12 +45,13 @@ class Where:
 @dataclass(frozen=True)
 class Known:
     """picture: the shape of one, (1, 1, number) of features; labels: the classes, in order;
-    pictures: to train on; alone: without data to test on;
+    pictures, tested: how many to train on, and to test on; alone: without data to test on;
     features: whether they are no pictures; floats: whether they are held as floats."""
 
     picture: Shape
     labels: tuple[str, ...]
     pictures: int
+    tested: int
     alone: bool
     features: bool = False
     floats: bool = False
@@ -241,8 +242,9 @@ def _of_labels(labels: dict[str, Array], share: float) -> Known:
             f"there is one picture alone of class {names[counts.argmin()]}, and it takes two: one"
             " to train on, and one to test on"
         )
-    pictures = int(counts.sum() - (0 if others else _tested(counts, share).sum()))
-    return Known((0, 0, 0), names, pictures, not others)
+    tested = sum(map(len, others)) if others else int(_tested(counts, share).sum())
+    pictures = int(counts.sum()) - (0 if others else tested)
+    return Known((0, 0, 0), names, pictures, tested, not others)
 
 
 def _tested(counts: Array, share: float) -> Array:

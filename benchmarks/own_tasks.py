@@ -41,14 +41,20 @@ ROTATION_MAX = Key(
 
 
 def facts_of(
-    exp: Experiment, picture: Shape, classes: int, pictures: int, *, floats: bool = False
+    exp: Experiment,
+    picture: Shape,
+    classes: int,
+    pictures: int,
+    tested: int,
+    *,
+    floats: bool = False,
 ) -> Facts:
     """Classes that tasks share out, or that all of them have, as exp.tasks says."""
     if exp.tasks == "split":
         found = shared_out(picture, classes, pictures, exp.num_batch)
     else:
         found = Facts(picture, classes, pictures)
-    return replace(found, floats=floats)
+    return replace(found, tested=tested, floats=floats)
 
 
 def make_tasks(

@@ -11,6 +11,7 @@ from exps.facts import Facts, Layer, Shape
 from exps.keys import ALWAYS, Key, When
 from exps.kinds import (
     Choice,
+    Choices,
     ClassOrder,
     Device,
     Folder,
@@ -353,6 +354,12 @@ class Experiment:
         "0: all",
         When("eval_every above 0", lambda e: e.eval_every > 0),
     )
+    record: tuple[str, ...] = key(
+        (),
+        Choices(("confidence", "confusion")),
+        "what is kept of the tests after tasks: confidence: of every picture, whether it was right "
+        "and how sure; confusion: how often each class was taken for each",
+    )
     record_stats: bool = key(True, Switch(), "record how many units are active, and which", TRAINED)
     seed: int = key(0, Whole(0, 2**32 - 1), "the number that all randomness comes from")
     device: str = key(
@@ -623,6 +630,6 @@ FREE = ("checkpoint_every", "keep_weights", *PLACES, *ABOUT)
 REPEATS = (
     *ABOUT,
     *("seed", "device", "engine", "precision", "data_dir"),
-    *("eval_tasks", "eval_every", "eval_pictures", "record_stats", "checkpoint_every"),
+    *("eval_tasks", "eval_every", "eval_pictures", "record", "record_stats", "checkpoint_every"),
     "keep_weights",
 )

@@ -20,7 +20,8 @@ class Facts:
     as many of every class; scenario: what `auto` stands for.
 
     per_task: how many classes a task has where tasks share them out, None where every task has
-    all; tasks: how many tasks there can be then. floats: whether the pictures are no grey levels.
+    all; tasks: how many tasks there can be then. floats: whether the pictures are no grey levels;
+    tested: how many pictures to test on.
     """
 
     picture: Shape
@@ -30,6 +31,7 @@ class Facts:
     per_task: int | None = None
     tasks: tuple[int, ...] = ()
     floats: bool = False
+    tested: int = 10_000
 
     @property
     def split(self) -> bool:
@@ -42,10 +44,14 @@ class Facts:
         return self.classes if self.per_task is None else self.per_task
 
 
-def shared_out(picture: Shape, classes: int, pictures: int, num_batch: int) -> Facts:
+def shared_out(
+    picture: Shape, classes: int, pictures: int, num_batch: int, tested: int = 10_000
+) -> Facts:
     """Of classes that num_batch tasks share out evenly, each with a head of its own."""
     tasks = tuple(n for n in range(1, classes + 1) if classes % n == 0)
-    return Facts(picture, classes, pictures, "task", max(classes // num_batch, 1), tasks)
+    return Facts(
+        picture, classes, pictures, "task", max(classes // num_batch, 1), tasks, tested=tested
+    )
 
 
 class Layer(NamedTuple):

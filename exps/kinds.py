@@ -142,6 +142,23 @@ class Choice:
 
 
 @dataclass(frozen=True)
+class Choices:
+    """Some of a few names, separated by commas, each once and in one order; or none."""
+
+    names: tuple[str, ...]
+
+    @property
+    def expects(self) -> str:
+        return f"none, or some of {', '.join(self.names)}"
+
+    def parse(self, text: str) -> tuple[str, ...]:
+        if text.lower() in ("none", ""):
+            return ()
+        found = {Choice(self.names).parse(name.strip()) for name in text.split(",")}
+        return tuple(name for name in self.names if name in found)
+
+
+@dataclass(frozen=True)
 class Line:
     """Any text on one line, which may be empty."""
 

@@ -57,7 +57,7 @@ def contradictions(exp: Experiment) -> Findings:
         yield ("methods", "context"), f"{names} each give a task a part of the network; choose one"
     yield from plugins.findings(exp.plug_ins, "contradictions", exp.in_effect)
     yield from _lazy(exp)
-    yield from too_large(exp, max(usual_pictures(exp)))
+    yield from too_large(exp, max(usual_pictures(exp)), usual_tested(exp))
 
 
 def misfits(exp: Experiment, picture: Shape) -> Findings:
@@ -131,6 +131,13 @@ def usual_pictures(exp: Experiment) -> list[int]:
     each = [facts.pictures * size // facts.classes for size in exp.in_effect.sizes]
     tasks = [sum(each)] if exp.cumul else each
     return [max(round(n * (1 - exp.validation)), 1) for n in tasks]
+
+
+def usual_tested(exp: Experiment) -> int:
+    """How many pictures of a task are tested on, in the same case."""
+    facts = exp.in_effect.facts
+    of = facts.pictures * exp.validation if exp.validation else facts.tested
+    return max(round(of * facts.task_classes / facts.classes), 1)
 
 
 def _nothing_masked(exp: Experiment, picture: Shape | None = None) -> Findings:

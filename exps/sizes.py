@@ -20,6 +20,14 @@ GROWS = {
         ("eval_every", "train_ep", "train_ep_inc", "num_batch"),
         "take a larger eval_every, fewer epochs or fewer tasks",
     ),
+    "picture_confidence": (
+        ("record", "num_batch", "validation"),
+        "take fewer tasks, or record without confidence",
+    ),
+    "confusion": (
+        ("record", "num_batch", "scenario"),
+        "take fewer tasks, or record without confusion",
+    ),
     "synapses_by_birth": (
         ("num_batch", "scenario", "hidden_layers", "dynamic", "context", "old_synapse_lr"),
         "take fewer tasks or layers, or a scenario with one head for all tasks",
@@ -27,10 +35,10 @@ GROWS = {
 }
 
 
-def result_bytes(exp: Experiment, pictures: int) -> dict[str, int]:
+def result_bytes(exp: Experiment, pictures: int, tested: int) -> dict[str, int]:
     """The bytes of a result by its parts, each with what is like it; `costs` takes in the rest.
 
-    pictures: of a task, to train on.
+    pictures: of a task, to train on; tested: to test on.
     """
     exp = exp.in_effect
     tasks, trained = exp.num_batch, 1 if exp.cumul else exp.num_batch
@@ -45,14 +53,18 @@ def result_bytes(exp: Experiment, pictures: int) -> dict[str, int]:
     contexts, old = (name in exp.all_methods for name in ("contexts", "old_synapses"))
     count = 4 if pictures * max(each) < 2**31 else 8
     numbers = {
-        "accs": trained * tasks * (1 + contexts) + tasks,
+        "accs": trained * tasks * (1 + contexts + (exp.scenario == "class")) + tasks,
         "entropy": epochs * (4 + winners) + winners,
         "curve": (tests[0] + (trained - 1) * tests[1]) * (2 + tasks),
         "synapses_by_birth": layers + trained * (layers * (tasks + 5 + 6 * old) + hidden),
     }
     if "census" not in exp.all_methods:
         del numbers["synapses_by_birth"]
+    outputs = max(exp.sizes) if exp.scenario == "domain" else sum(exp.sizes)
+    each_picture, confusion = (part in exp.record for part in ("confidence", "confusion"))
     return {
+        "picture_confidence": tasks * tested * (3 * trained + 2) * each_picture,
+        "confusion": outputs * (4 * trained * outputs + 2 * (exp.scenario == "class")) * confusion,
         "on_idxs": count * trained * units * (exp.record_stats and any(each)),
         **{part: 8 * n for part, n in numbers.items()},
         "costs": 2**16 + 2**10 * (layers + 2),
@@ -71,9 +83,9 @@ def _units(exp: Experiment) -> tuple[int, int]:
     return layers[-1].units, exp.sparsify * sum(layer.winners for layer in layers)
 
 
-def too_large(exp: Experiment, pictures: int) -> Findings:
+def too_large(exp: Experiment, pictures: int, tested: int) -> Findings:
     """The keys that make a result larger than it may be, and why, if they do."""
-    parts = result_bytes(exp, pictures)
+    parts = result_bytes(exp, pictures, tested)
     size = sum(parts.values())
     if size > MAX_RESULT:
         largest = max(GROWS, key=lambda part: parts.get(part, 0))

@@ -17,6 +17,7 @@ TINY += ["--set", "train_ep=1", "--set", "train_ep_inc=1"]
 # A network that changes in every way that has numbers of its own.
 ALL = ["--set", "context=prototype", "--set", "context_units=5", "--set", "weight_decay=0"]
 ALL += ["--set", "old_synapse_lr=0.5", "--set", "methods=ewc", "--set", "keep_weights=final"]
+ALL += ["--set", "scenario=class", "--set", "record=confidence, confusion"]
 ALL += ["--set", "eval_every=3"]
 
 

@@ -8,6 +8,7 @@ import pytest
 
 from exps.kinds import (
     Choice,
+    Choices,
     ClassOrder,
     Device,
     Folder,
@@ -48,6 +49,13 @@ ORDER = ClassOrder()
         (Number(0, 1, below=True), "1", None),
         (Choice(("perm", "split")), "split", "split"),
         (Choice(("perm", "split")), "Split", None),
+        (Choices(("a", "b")), "b, a", ("a", "b")),
+        (Choices(("a", "b")), "b,b", ("b",)),
+        (Choices(("a", "b")), "None", ()),
+        (Choices(("a", "b")), "", ()),
+        (Choices(("a", "b")), "a,c", None),
+        (Choices(("a", "b")), "a,", None),
+        (Choices(("a", "b")), "none,a", None),
         (Line(), "", ""),
         (Line(), "50 % of [all]", "50 % of [all]"),
         (Folder(), "~/data", str(Path.home() / "data")),

@@ -111,6 +111,7 @@ CHOICES: dict[str, list[Any]] = {
     "train_ep_inc": [1, 2],
     "train_steps": [0, 0, 3],
     "train_steps_inc": [0, 0, 2],
+    "record": [(), ("confidence",), ("confidence", "confusion")],
     "eval_every": [0, 0, 1, 2],
     "eval_pictures": [0, 3],
     "seed": [0, 1],
@@ -208,7 +209,8 @@ def test_what_does_nothing_changes_no_number_and_what_counts_is_read(
 
     arrays = sum(a.nbytes for a in found.values() if isinstance(a, np.ndarray))
     in_32_bits = arrays - found["on_idxs"].nbytes // 2
-    parts = result_bytes(exp, pictures=len(make_stream(exp).training[0].train))
+    stream = make_stream(exp)
+    parts = result_bytes(exp, len(stream.training[0].train), len(stream.tasks[0].test))
     assert in_32_bits == sum(parts.values()) - parts["costs"]
     assert len(pickle.dumps(found)) - arrays < parts["costs"] - 2**15  # half is for the rest
 

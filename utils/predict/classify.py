@@ -15,7 +15,7 @@ from utils.methods.make import make_methods, scores_of
 from utils.predict.network import build, stream_of
 from utils.predict.pictures import Asked
 from utils.results.weights import Kept, WeightsError
-from utils.training.evaluation import answers
+from utils.training.evaluation import answers, restrict
 from utils.training.kept import become, require_same
 
 
@@ -68,7 +68,7 @@ def classify(kept: Kept, exp: Experiment, asked: Asked, task: int | None) -> Sai
     test = replace(chosen, test=Samples(which, view))
     with kept.fitted():
         found = list(answers(engine, test, scores_of(methods)))
-    logits = torch.cat([logits for logits, _, _ in found])
+    logits = restrict(torch.cat([logits for logits, _, _ in found]), test.outputs)
     confidence, output = logits.softmax(1).max(1)
     contexts = [context for _, _, context in found if context is not None]
     return Said(

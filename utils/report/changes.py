@@ -12,13 +12,13 @@ from utils.report import drawing
 from utils.report.canvas import Axes, Figure, MaxNLocator, Patch, to_hex
 from utils.report.style import FAINT, PAPER, TASKS, Picture
 from utils.results import metrics
-from utils.results.arrays import AGES, Synapses, contexts_found, synapses
+from utils.results.arrays import AGES, Synapses, shares, synapses
 from utils.results.groups import Group
 from utils.results.runs import Run
 
 
 def _found(run: Run) -> np.ndarray | None:
-    right = contexts_found(run.stats, run.accs)
+    right = shares(run.stats, "context_right", run.accs)
     return None if right is None else metrics.accuracy_seen(right)
 
 

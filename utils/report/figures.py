@@ -13,7 +13,7 @@ from utils.report.ranking import Line
 from utils.report.statistics import estimate
 from utils.report.style import DASHES, INK, MARKERS, SERIES, TASKS, Picture, style
 from utils.report.wording import MAIN
-from utils.results import metrics
+from utils.results import answers, metrics
 from utils.results.arrays import numbers
 from utils.results.groups import Group, twins
 from utils.results.runs import Run
@@ -179,6 +179,23 @@ def accuracy_matrix(group: Group) -> Picture | None:
     return Picture(drawing.MATRICES, name, f"Accuracy matrix: {group.label}", alt, figure)
 
 
+def confusion(group: Group) -> Picture | None:
+    """Which class was taken for which after the last task, over all runs."""
+    every = [answers.last_confusion(run.stats) for run in group.drawn]
+    found = [one for one in every if one is not None and one.any()]
+    if not found or len({one.shape for one in found}) > 1:
+        return None
+    total = np.sum(found, axis=0)
+    with np.errstate(invalid="ignore"):  # a class without pictures
+        shares = 100 * total / total.sum(1, keepdims=True)
+    labels = "predicted class, in the order of the outputs", "right class", "of its pictures (%)"
+    figure = drawing.heat_map(shares, *labels)
+    right = 100 * np.trace(total) / total.sum()
+    title = f"Classes taken for others after the last task: {group.label}"
+    alt = f"Heat map. {title}: rows are right classes, columns predictions; {right:.1f} % right."
+    return Picture(drawing.MATRICES, f"confusion_{drawing.file_part(group)}", title, alt, figure)
+
+
 def winner_overlap(group: Group) -> Picture | None:
     """How much every two tasks use the same units, mean over the runs."""
     found = [usage for run in group.drawn if (usage := metrics.usage(run.stats)) is not None]
@@ -232,4 +249,11 @@ def mean_matrix(group: Group) -> np.ndarray:
 
 
 _OVERALL = (averages, *_LINES, *changes.OVERALL)
-_EACH = (*anytime.EACH, accuracy_matrix, forgetting_curves, winner_overlap, *changes.EACH)
+_EACH = (
+    *anytime.EACH,
+    accuracy_matrix,
+    confusion,
+    forgetting_curves,
+    winner_overlap,
+    *changes.EACH,
+)

@@ -16,7 +16,16 @@ from utils.report.ranking import Ranking
 from utils.report.statistics import Comparison, Estimate, estimate
 from utils.report.wording import MAIN, effect_text, estimate_text, p_text, unit_text, value_text
 from utils.results.groups import MISSING, Group, differences
-from utils.results.metrics import ACCURACY, ANYTIME, CHANGE, COST, METHODS, METRICS, SPARSITY
+from utils.results.metrics import (
+    ACCURACY,
+    ANSWERS,
+    ANYTIME,
+    CHANGE,
+    COST,
+    METHODS,
+    METRICS,
+    SPARSITY,
+)
 from utils.results.table import accuracy_frame, run_frame
 from utils.system.disk import write_own
 
@@ -30,6 +39,7 @@ _LATEX = {
 _PARTS = {
     "Accuracy": ACCURACY,
     "While tasks are trained": ANYTIME,
+    "Answers": ANSWERS,
     "What it costs": METHODS,
     "Sparsity": SPARSITY,
     "Size of the network": COST,

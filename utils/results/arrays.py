@@ -89,13 +89,13 @@ def synapses(stats: Mapping[str, Any], tasks: int) -> Synapses | None:
     return found
 
 
-def contexts_found(stats: Mapping[str, Any], accs: np.ndarray) -> np.ndarray | None:
-    """`context_right`, in the shape of accs, NaN where not tested; None without contexts."""
-    found = numbers(stats, "context_right", 2)
+def shares(stats: Mapping[str, Any], name: str, accs: np.ndarray) -> np.ndarray | None:
+    """This part, in the shape of accs, NaN where not tested; None where it is missing."""
+    found = numbers(stats, name, 2)
     if found is None:
         return None
     if found.shape != accs.shape or not np.all(np.isnan(found) | ((found >= 0) & (found <= 1))):
-        raise ValueError(f"context_right is {list(found.shape)} or holds other than shares")
+        raise ValueError(f"{name} is {list(found.shape)} or holds other than shares")
     return found
 
 

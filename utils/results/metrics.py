@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from utils.results import curve
-from utils.results.arrays import LARGEST, contexts_found, numbers, synapses
+from utils.results import answers, curve
+from utils.results.arrays import LARGEST, numbers, shares, synapses
 
 NAN = float("nan")
 MAX_TASKS = 1000  # as many as an experiment may have
@@ -37,6 +37,9 @@ class Metric:
 ACCURACY = {
     "average_accuracy": Metric(
         "average accuracy", "%", "mean accuracy over all tasks after the last one"
+    ),
+    "average_accuracy_given_task": Metric(
+        "average accuracy, task known", "%", "the same among the classes of each task alone"
     ),
     "learning_accuracy": Metric(
         "learning accuracy", "%", "accuracy on a task right after training on it, mean over all"
@@ -74,6 +77,14 @@ ANYTIME = {
     ),
     "plasticity": Metric(
         "plasticity", "points", "that of later tasks minus that of the first, a fresh network's"
+    ),
+}
+ANSWERS = {
+    "calibration_error": Metric(
+        "calibration error", "points", "confidence against accuracy at the end (ECE, 15 bins)"
+    ),
+    "recency_bias": Metric(
+        "recency bias", "%", "of the wrong predictions at the end, those of the latest classes"
     ),
 }
 SPARSITY = {
@@ -123,7 +134,7 @@ CHANGE = {
         "frozen synapses", "%", "of those in use, in the last task: they could not learn"
     ),
 }
-METRICS = ACCURACY | ANYTIME | SPARSITY | COST | METHODS | CHANGE
+METRICS = ACCURACY | ANYTIME | ANSWERS | SPARSITY | COST | METHODS | CHANGE
 
 
 def average_accuracy(accs: np.ndarray) -> float:
@@ -291,6 +302,8 @@ def measure(stats: Mapping[str, Any]) -> dict[str, float]:
     accs = accuracies(stats)
     values = _of_accuracies(stats, accs) | _of_activity(stats, accs) | _of_methods(stats)
     values |= _of_curve(stats, accs)
+    values["calibration_error"] = answers.error_of_calibration(stats)
+    values["recency_bias"] = answers.bias_to_the_latest(stats)
     if np.isnan(accs[-1]).all():
         values = dict.fromkeys(values, NAN)
     values |= _of_costs(stats)
@@ -338,10 +351,12 @@ def usage(stats: Mapping[str, Any]) -> np.ndarray | None:
 
 def _of_accuracies(stats: Mapping[str, Any], accs: np.ndarray) -> dict[str, float]:
     untrained, tasks = numbers(stats, "untrained", 1), accs.shape[1]
+    given = shares(stats, "accs_given_task", accs)
     if untrained is not None and untrained.shape != (tasks,):
         raise ValueError(f"untrained is {list(untrained.shape)}, but there are {tasks} task(s)")
     return {
         "average_accuracy": average_accuracy(accs),
+        "average_accuracy_given_task": NAN if given is None else average_accuracy(given),
         "learning_accuracy": learning_accuracy(accs),
         "forgetting": forgetting(accs),
         "bwt": backward_transfer(accs),
@@ -359,7 +374,7 @@ def _of_activity(stats: Mapping[str, Any], accs: np.ndarray) -> dict[str, float]
     active, bits, on_idxs = numbers(stats, "perc_on_avg", 1), entropies(stats), usage(stats)
     if on_idxs is not None and len(on_idxs) > len(accs):
         raise ValueError(f"on_idxs is {list(on_idxs.shape)}, but accs has {len(accs)} row(s)")
-    right, some = contexts_found(stats, accs), synapses(stats, accs.shape[1])
+    right, some = shares(stats, "context_right", accs), synapses(stats, accs.shape[1])
     return {
         "active_percentage": NAN if active is None else active_percentage(active),
         "entropy_ratio": NAN if bits is None else float(bits[-1]),

@@ -152,20 +152,23 @@ def _record_tree(record: RunRecord) -> dict[str, Any]:
     epochs = [(e.loss, e.accuracy, e.active, e.active_std) for e in record.epochs]
     tree = vars(record) | {"epochs": np.array(epochs, np.float64).reshape(-1, 4)}
     tree["entropy"] = record.entropy()
+    tree["kept"] = record.kept.parts
     tree["curve"] = {"accs": record.curve.accs, "done": record.curve.done}
     return _through({k: v for k, v in tree.items() if k not in ("layers", "lengths")}, np.copy)
 
 
 def _restored_record(tree: Any, fresh: RunRecord) -> RunRecord:
-    names = ("epochs", "entropy", "accs", "context_right")
-    rows, entropy, accs, context_right = (_numbers(tree[name], np.float64, 2) for name in names)
+    names = ("epochs", "entropy", "accs", "given", "context_right")
+    rows, entropy, accs, given, context_right = (
+        _numbers(tree[name], np.float64, 2) for name in names
+    )
     untrained = _numbers(tree["untrained"], np.float64, 1)
     epochs = [
         EpochRecord(loss, accuracy, active, std, NOT_KEPT, bits, None)
         for (loss, accuracy, active, std), bits in zip(rows.tolist(), entropy, strict=True)
     ]
-    shapes = [array.shape for array in (accs, context_right, untrained)]
-    if shapes != [fresh.accs.shape, fresh.accs.shape, fresh.untrained.shape]:
+    shapes = [array.shape for array in (accs, given, context_right, untrained)]
+    if shapes != [fresh.accs.shape] * 3 + [fresh.untrained.shape]:
         raise ValueError(f"accuracies of {accs.shape} tasks, not {fresh.accs.shape}")
     if entropy.shape[1] != len(fresh.layers):
         raise ValueError(f"entropies of {entropy.shape[1]} layers, not {len(fresh.layers)}")
@@ -184,6 +187,8 @@ def _restored_record(tree: Any, fresh: RunRecord) -> RunRecord:
         costs=[asdict(LayerCost(**cost)) for cost in tree["costs"]],
         max_entropy=[float(bits) for bits in tree["max_entropy"]],
         context_right=context_right,
+        given=given,
+        kept=replace(fresh.kept, parts=_kept(tree["kept"], fresh.kept.parts)),
         curve=curve,
         measured={str(name): _array(value) for name, value in tree["measured"].items()},
         method_costs={
@@ -196,9 +201,19 @@ def _restored_record(tree: Any, fresh: RunRecord) -> RunRecord:
     )
 
 
-def _numbers(array: Any, dtype: type, dimensions: int) -> np.ndarray:
+def _kept(found: Any, fresh: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What was kept of pictures, in the form of what a fresh record has."""
+    if {*found} != {*fresh}:
+        raise ValueError(f"{', '.join(map(str, found)) or 'nothing'} kept of pictures")
+    for name, part in fresh.items():
+        if found[name].shape != part.shape:
+            raise ValueError(f"{name} is {found[name].shape}, not {part.shape}")
+    return {name: _numbers(found[name], part.dtype, part.ndim) for name, part in fresh.items()}
+
+
+def _numbers(array: Any, dtype: Any, dimensions: int) -> np.ndarray:
     if type(array) is not np.ndarray or array.dtype != dtype or array.ndim != dimensions:
-        raise ValueError(f"something other than {dtype.__name__} in {dimensions} dimension(s)")
+        raise ValueError(f"something other than {np.dtype(dtype)} in {dimensions} dimension(s)")
     return array.copy()
 
 

@@ -76,6 +76,8 @@ def run_summary(record: RunRecord) -> str:
             accuracy_table(record.accs),
             f"mean accuracy after {where}: {mean:.2f} %",
         ]
+        if not np.isnan(given := record.given[done[-1] : last]).all():
+            lines[-1] += f"; {100 * np.nanmean(given):.2f} % where the task is known"
     active = [e.active for e in record.epochs]
     if active and not np.isnan(active).all():
         lines.append(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch import Tensor
 from benchmarks.stream import Task, TaskStream
 from utils.engines.base import Ahead, Engine
 from utils.methods.base import Scores
+from utils.training.recorded import Answers
 
 # Pictures at a time, by device: enough for its full rate, few enough for a CNN to fit into memory.
 BATCH = {"cpu": 500, "cuda": 2000, "mps": 500}
@@ -51,16 +53,27 @@ def some_of(stream: TaskStream, count: int) -> tuple[Task, ...]:
 def answers(
     engine: Engine, task: Task, scores: Scores | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
-    """Of the test pictures of a task, some at a time: logits [n, classes], minus infinity where an
-    output is none of the task's; the right outputs int64 [n]; and the contexts that were found,
-    int64 [n], or None. scores: what a method has in place of the engine's logits."""
+    """Of the test pictures of a task, some at a time: logits [n, classes]; the right outputs int64
+    [n]; and the contexts that were found, int64 [n], or None. scores: what a method has in place of
+    the engine's logits."""
     batch = engine.test_batch if isinstance(engine, Ahead) else BATCH[engine.device.type]
     for samples in task.test.split(batch):
         if scores is None:
             logits, labels = engine.logits(samples, task.head)
         else:
             logits, labels = scores(engine, samples, task.head)
-        yield restrict(logits, task.outputs), labels, engine.found()
+        yield logits, labels, engine.found()
+
+
+class Tested(NamedTuple):
+    """Of the test pictures of a task, which part is classified correctly; the same where the
+    prediction is chosen among the outputs of the task alone; and of which the context was found.
+    NaN for what is not asked, and without contexts.
+    """
+
+    accuracy: float
+    given_task: float
+    in_context: float
 
 
 def accuracy(
@@ -69,21 +82,30 @@ def accuracy(
     number: int,
     seen: Callable[[int], None] = lambda pictures: None,
     scores: Scores | None = None,
-) -> tuple[float, float]:
-    """Fraction of the test pictures of a task, the stream's `number`, that are classified
-    correctly, and of those whose context was found (NaN without contexts).
+    own: Tensor | None = None,
+    into: Answers | None = None,
+) -> Tested:
+    """How the test pictures of a task, the stream's `number`, are classified.
 
     Every picture counts once; `seen` is told how many were done. scores: what a method has in place
-    of the engine's logits. Synchronises once, at the end.
+    of the engine's logits; own: the outputs of the task, int64 [classes], where these are to be
+    chosen among as well; into: is given the answers to the pictures of every batch, confidence
+    being the softmax of the output chosen. Synchronises once, at the end.
     """
-    count = len(task.test)
-    right = torch.zeros(2, dtype=torch.int64, device=engine.device)
+    right = torch.zeros(3, dtype=torch.int64, device=engine.device)
     contexts = False
     for logits, labels, found in answers(engine, task, scores):
-        right[0] += (logits.argmax(1) == labels).sum()
+        among = restrict(logits, task.outputs)
+        predicted = among.argmax(1)
+        right[0] += (predicted == labels).sum()
+        if own is not None:
+            right[1] += (own[logits[:, own].argmax(1)] == labels).sum()
+        if into is not None:
+            into.append((predicted, among.softmax(1).amax(1), labels))
         if found is not None:
             contexts = True
-            right[1] += (found == number).sum()
+            right[2] += (found == number).sum()
         seen(len(labels))
-    classified, in_context = right.tolist()
-    return classified / count, in_context / count if contexts else math.nan
+    known = True, own is not None, contexts
+    shares = zip(right.tolist(), known, strict=True)
+    return Tested(*(n / len(task.test) if asked else math.nan for n, asked in shares))

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from benchmarks.stream import Task, TaskStream
 from exps.config import Experiment
 from utils.engines.base import Engine
-from utils.methods.base import Method, Scores
+from utils.methods.base import Method
 from utils.methods.make import scores_of
-from utils.training.evaluation import accuracy, some_of
+from utils.training.evaluation import Tested, accuracy, some_of
 from utils.training.listener import Shown
 from utils.training.record import RunRecord
+from utils.training.recorded import Answers
 
 
 def tests_untrained(exp: Experiment) -> bool:
@@ -25,6 +29,27 @@ def tests_untrained(exp: Experiment) -> bool:
 def tested(exp: Experiment, tasks: tuple[Task, ...], done: int) -> tuple[Task, ...]:
     """The tasks that are tested while task `done` (from 0) is trained, and after it."""
     return tasks[: done + 1] if exp.eval_tasks == "seen" and not exp.cumul else tasks
+
+
+def own_outputs(stream: TaskStream, device: torch.device) -> list[Tensor]:
+    """Those of the classes of each task, int64 [classes], where tasks share a head in which they
+    have outputs of their own; [] in other scenarios."""
+    if stream.scenario != "class":
+        return []
+    return [row[row >= 0].unique().to(device) for row in stream.targets[: len(stream.tasks)]]
+
+
+class Rows(NamedTuple):
+    """Where what is found of each task goes, [tasks] each: see `Tested`."""
+
+    accs: np.ndarray
+    given: np.ndarray
+    context_right: np.ndarray
+
+    @classmethod
+    def of(cls, accs: np.ndarray) -> Rows:
+        """For the accuracy alone."""
+        return cls(accs, np.empty_like(accs), np.empty_like(accs))
 
 
 @dataclass
@@ -41,27 +66,27 @@ class Examiner:
 
     def __post_init__(self) -> None:
         self.scores = scores_of(self.methods)
+        self.own = own_outputs(self.stream, self.engine.device)
         self.few = some_of(self.stream, self.exp.eval_pictures)
 
     def untrained(self) -> None:
         """What forward transfer is measured against."""
         if tests_untrained(self.exp):
-            row = self.record.untrained
-            self._fill(row, np.full_like(row, np.nan), self.stream.tasks, "before training")
+            self._fill(Rows.of(self.record.untrained), self.stream.tasks, "before training")
 
     def after(self, done: int, where: str) -> None:
         """Those after task `done`; NaN stays for tasks that are not to be tested yet."""
-        accs, found = self.record.accs[done], self.record.context_right[done]
-        self._fill(accs, found, self._tasks(self.stream.tasks, done), where, self.scores)
-        self.record.curve.end_task(accs)
+        record = self.record
+        rows = Rows(*(part[done] for part in (record.accs, record.given, record.context_right)))
+        self._fill(rows, self._tasks(self.stream.tasks, done), where, done)
+        record.curve.end_task(rows.accs)
 
     def within(self, task: int, step: int, where: str) -> np.ndarray | None:
         """Those after so many steps of a task, by the logits of the network alone; the accuracies,
         None where there are none to be tested then."""
         row = self.record.curve.due(task, step)
         if row is not None:
-            tasks = self._tasks(self.few, task)
-            self._fill(row, np.full_like(row, np.nan), tasks, f"{where}, step {step}")
+            self._fill(Rows.of(row), self._tasks(self.few, task), f"{where}, step {step}")
             self.record.curve.done += 1
         return row
 
@@ -75,13 +100,12 @@ class Examiner:
 
     def _fill(
         self,
-        row: np.ndarray,
-        context_right: np.ndarray,
+        rows: Rows,
         tasks: Sequence[Task],
         where: str,
-        scores: Scores | None = None,
+        done: int | None = None,
     ) -> None:
-        """Test on these tasks."""
+        """Test on these tasks; done: the task that has been trained, if they are those after it."""
 
         def seen(pictures: int) -> None:
             self.progress.advance(pictures)
@@ -89,5 +113,19 @@ class Examiner:
 
         self.progress.begin(f"{where}, testing", sum(len(t.test) for t in tasks), "picture")
         for i, task in enumerate(tasks):
-            if np.isnan(row[i]):  # otherwise it was tested before the run was interrupted
-                row[i], context_right[i] = accuracy(self.engine, task, i, seen, scores)
+            if np.isnan(rows.accs[i]):  # otherwise it was tested before the run was interrupted
+                rows.accs[i], rows.given[i], rows.context_right[i] = (
+                    accuracy(self.engine, task, i, seen)
+                    if done is None
+                    else self._test_after(done, i, task, seen)
+                )
+
+    def _test_after(self, done: int, i: int, task: Task, seen: Callable[[int], None]) -> Tested:
+        """With all that is asked of the tests after a task."""
+        kept, answers = self.record.kept, Answers()
+        own = self.own[i] if self.own else None
+        asked = answers if kept.parts else None
+        found = accuracy(self.engine, task, i, seen, self.scores, own, asked)
+        if asked:  # only now, that a run which is interrupted meanwhile counts it once
+            kept.add(done, i, task, asked)
+        return found

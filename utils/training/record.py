@@ -16,6 +16,7 @@ from models.costs import k_winner_layers
 from models.network import Network
 from utils.engines.meter import EpochRecord
 from utils.methods.base import Costs
+from utils.training.recorded import Kept, nothing_kept
 
 NOT_KEPT = np.zeros(0, np.int64)  # a number a unit and epoch would fill the memory of a long run
 BEFORE, TRAINING, TESTING = "before", "training", "testing"  # phases of a task
@@ -103,10 +104,11 @@ class RunRecord:
     the network before any training [tasks]; layers: the names of the k-winner activations;
     lengths: of each task; epochs: what each looked like, but how often units were on, which is
     added up by task in unit_on; context_right: for how large a part of the pictures the context was
-    found, in the shape of accs, NaN without contexts; curve: tests while tasks are trained;
-    measured: what methods have to say, see `Method.result`; method_costs: of the methods that cost
-    anything, as `Costs` names them, after the last task trained; train_seconds: for so many steps,
-    and what methods do around tasks.
+    found, in the shape of accs, NaN without contexts; given: accs where the task is known, NaN
+    where that is no other question; kept: what `record` asks for; curve: tests while tasks are
+    trained; measured: what methods have to say, see `Method.result`; method_costs: of the methods
+    that cost anything, as `Costs` names them, after the last task trained; train_seconds: for so
+    many steps, and what methods do around tasks.
     """
 
     accs: np.ndarray
@@ -119,6 +121,8 @@ class RunRecord:
     costs: list[dict[str, Any]] = field(default_factory=list)  # see `sparsity.LayerCost`
     max_entropy: list[float] = field(default_factory=list)  # of each k-winner activation
     context_right: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    given: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
+    kept: Kept = field(default_factory=Kept)
     curve: Curve = field(default_factory=lambda: empty_curve(0, [], 0))
     measured: dict[str, np.ndarray] = field(default_factory=dict)
     method_costs: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -173,6 +177,8 @@ class RunRecord:
             "train_seconds": self.train_seconds,
             "elapsed": self.elapsed,
             **({} if np.isnan(self.context_right).all() else {"context_right": self.context_right}),
+            **({} if np.isnan(self.given).all() else {"accs_given_task": self.given}),
+            **self.kept.parts,
             **self.curve.stats(),
             **self.measured,
         }
@@ -186,7 +192,16 @@ def empty_record(exp: Experiment, stream: TaskStream, model: Network) -> RunReco
     untrained = np.full(tasks, np.nan)
     each = lengths(exp, stream)
     curve = empty_curve(exp.in_effect.eval_every, each, tasks)
-    return RunRecord(accs, untrained, layers, each, context_right=accs.copy(), curve=curve)
+    return RunRecord(
+        accs,
+        untrained,
+        layers,
+        each,
+        context_right=accs.copy(),
+        given=accs.copy(),
+        kept=nothing_kept(exp, stream),
+        curve=curve,
+    )
 
 
 @dataclass

@@ -30,6 +30,7 @@ from benchmarks.stream import Task, TaskStream
 from exps.config import ABOUT, Experiment, as_text, from_texts
 from exps.kinds import (
     Choice,
+    Choices,
     ClassOrder,
     Device,
     Folder,
@@ -128,6 +129,8 @@ def values(name: str, kind: Kind, default: Any) -> list[Any]:
         case Some():
             names = tuple(name for name in kind.names if name not in IMPLIED)
             return [(), *((name,) for name in names), ("census", "er", "ewc")]
+        case Choices():
+            return [(), *((name,) for name in kind.names), kind.names]
         case _ if name == "data_file":
             return own_files()
         case Several(Whole()):

@@ -240,3 +240,11 @@ def test_the_overlap_is_a_symmetric_share(on: np.ndarray, times: int) -> None:
     assert np.all((overlaps >= 0) & (overlaps <= 1 + 1e-12))
     longer = np.concatenate([on[:1] * times, on[1:]])  # a task trained for longer
     np.testing.assert_allclose(metrics.winner_overlaps(longer), overlaps, atol=1e-12)
+
+
+def test_the_accuracy_where_the_task_is_known() -> None:
+    found = measure({"accs": ACCS, "accs_given_task": np.full((3, 3), 0.75)})
+    assert found["average_accuracy_given_task"] == 0.75
+    assert np.isnan(measure({"accs": ACCS})["average_accuracy_given_task"])
+    with pytest.raises(ValueError, match="accs_given_task"):
+        measure({"accs": ACCS, "accs_given_task": np.full((3, 2), 0.75)})

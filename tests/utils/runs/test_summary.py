@@ -251,3 +251,11 @@ def test_the_tests_within_tasks_in_the_plan(
     said = f"{tests} tests within tasks ({pictures} pictures, {share:.0f} % of the work);"
     assert said in text
     assert f", {tested} pictures tested;" in text
+
+
+def test_both_accuracies_of_the_class_scenario_are_said() -> None:
+    accs, untrained = np.array([[0.5, 0.25]]), np.zeros(2)
+    record = RunRecord(accs, untrained, [], [], given=np.array([[1.0, 0.5]]))
+    record.context_right = np.full((1, 2), np.nan)
+    said = "mean accuracy after the last task: 37.50 %; 75.00 % where the task is known"
+    assert said in run_summary(record)

@@ -86,7 +86,7 @@ def test_every_picture_counts_once(right: int, wrong: int) -> None:
     done: list[int] = []
     found = accuracy(engine, task(torch.arange(n)), 0, done.append)
     assert found[0] == right / n
-    assert math.isnan(found[1])
+    assert math.isnan(found.given_task) and math.isnan(found.in_context)
     assert torch.cat([rows for _, rows in engine.asked]).tolist() == list(range(n))
     assert sum(done) == n
     assert max(done) <= BATCH["cpu"]
@@ -101,8 +101,8 @@ def test_each_task_has_its_own_pictures_head_and_outputs() -> None:
         task(torch.tensor([2, 1, 1]), outputs=(0, 1)),
     ]
     found = [accuracy(engine, task, i) for i, task in enumerate(tasks)]
-    assert [right for right, _ in found] == [0.5, 0.5, 1 / 3]
-    assert found[1][1] == 0.5
+    assert [one.accuracy for one in found] == [0.5, 0.5, 1 / 3]
+    assert found[1].in_context == 0.5
     assert [head for head, _ in engine.asked] == [0, 1, 0]
 
 
@@ -119,3 +119,39 @@ def test_evaluation_changes_nothing_and_comes_out_the_same_twice(
         assert first == second
         assert torch.equal(torch.get_rng_state(), state)
         assert all(torch.equal(before[k], v) for k, v in engine.model.state_dict().items())
+
+
+def test_what_is_right_among_the_outputs_of_the_task_alone() -> None:
+    logits = torch.tensor([[9.0, 0.0, 2.0, 1.0], [9.0, 0.0, 1.0, 2.0], [0.0, 9.0, 1.0, 3.0]])
+    engine = Answers(logits, torch.tensor([2, 2, 3]))
+    found = accuracy(engine, task(torch.arange(3)), 0, own=torch.tensor([2, 3]))
+    assert (found.accuracy, found.given_task) == (0, 2 / 3)
+    found = accuracy(engine, task(torch.arange(3), outputs=(0, 1)), 0, own=torch.tensor([2, 3]))
+    assert (found.accuracy, found.given_task) == (0, 2 / 3)  # whatever else is chosen among
+
+
+@pytest.mark.parametrize("outputs", ["all", "seen"])
+@pytest.mark.parametrize("mode", ["split", "perm"])
+def test_one_run_has_the_accuracies_of_two_scenarios(
+    experiment: Callable, stream_of: Callable, trained: Callable, mode: str, outputs: str
+) -> None:
+    exp = experiment(mnist_mode=mode, scenario="class", outputs=outputs, lr=0.05)
+    stream = stream_of(exp, test=200)
+    record, engine = trained(exp, stream)
+    stats = record.stats()
+    assert stats["accs_given_task"].shape == (2, 2)
+    assert (stats["accs_given_task"] >= stats["accs"]).all()
+    each = 2 if mode == "split" else 10
+    for i, one in enumerate(stream.tasks):
+        scores = engine.model.eval()(stream.inputs(stream.test, one.test), 0)
+        chosen = each * i + scores[:, each * i : each * (i + 1)].argmax(1)
+        right = (chosen == stream.labels(stream.test, one.test)).float().mean()
+        assert stats["accs_given_task"][1, i] == pytest.approx(float(right))
+
+
+@pytest.mark.parametrize("scenario", ["task", "domain"])
+def test_where_the_task_is_known_or_no_question_there_is_one_matrix(
+    experiment: Callable, stream_of: Callable, trained: Callable, scenario: str
+) -> None:
+    exp = experiment(mnist_mode="split", scenario=scenario)
+    assert "accs_given_task" not in trained(exp, stream_of(exp))[0].stats()
