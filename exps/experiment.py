@@ -36,14 +36,14 @@ FULL = When("data = full", lambda e: e.data == "full")
 SHARED_OUT = When("a benchmark whose tasks share out the classes", lambda e: e.facts.split)
 EXPECTING = When("expected_acc", lambda e: e.expected_acc is not None)
 STATIC = When("sparsify and dynamic = none", lambda e: e.sparsify and e.dynamic == "none")
-TRAINED = When("features other than random", lambda e: e.features != "random")
+TRAINED = When("features other than random", lambda e: e.learning != "random")
 IN_EPOCHS = When(
     "train_steps = 0 and features other than random",
-    lambda e: not e.train_steps and e.features != "random",
+    lambda e: not e.train_steps and e.learning != "random",
 )
 LATER = When(
     "more than one task, without cumul and with features = trained",
-    lambda e: e.num_batch > 1 and not e.cumul and e.features == "trained",
+    lambda e: e.num_batch > 1 and not e.cumul and e.learning == "trained",
 )
 LATER_IN_EPOCHS = When(
     f"{LATER.text}, train_steps_inc = 0", lambda e: LATER.holds(e) and not e.train_steps_inc
@@ -440,17 +440,23 @@ class Experiment:
         Streams, networks, engines and training are made from this alone: so the value of a key
         whose `when` does not hold cannot change a number, whatever it is.
         """
+        lacks = self.lacks
         idle: dict[str, Any] = {
             name: definition.default
             for name, definition in self.keys.items()
-            if not definition.when.holds(self) and getattr(self, name) != definition.default
+            if not (definition.when.holds(self) and name not in lacks)
+            and getattr(self, name) != definition.default
         }
         return replace(self, **idle).in_effect if idle else self
 
+    @property
+    def learning(self) -> str:
+        """When the network learns, as `features` has it; a classifier of its own always does."""
+        return self.features if self.classifier != "softmax" else "trained"
+
     def steps(self, task: int, epoch: int) -> int:
         """For how many steps a task (from 0) is trained, `epoch` of them an epoch."""
-        closed = self.classifier != "softmax"
-        if closed and (self.features == "random" or (task and self.features == "first")):
+        if self.learning == "random" or (task and self.learning == "first"):
             return 0
         given = self.train_steps if task == 0 else self.train_steps_inc
         return given or epoch * (self.train_ep if task == 0 else self.train_ep_inc)
@@ -458,10 +464,12 @@ class Experiment:
     def counts(self, key: str) -> bool:
         """Whether this key does anything in this experiment."""
         exp = self.in_effect
-        return key in exp.keys and exp.keys[key].when.holds(exp)
+        return key in exp.keys and exp.keys[key].when.holds(exp) and key not in exp.lacks
 
     def why_idle(self, key: str) -> str:
         """What a key counts with that does nothing in it: completes 'counts only with ...'."""
+        if key in self.lacks:
+            return f"a model other than {self.model}"
         if key in self.keys:
             return self.keys[key].when.text
         definition, choosing = plugins.elsewhere(key) or (None, "the file that declares it")
@@ -487,6 +495,11 @@ class Experiment:
         which uses all."""
         used = getattr(plugins.load(MODEL, self.model), "USES", None)
         return used is None or key in used
+
+    @property
+    def lacks(self) -> tuple[str, ...]:
+        """The keys of all experiments that its network has nothing to do with."""
+        return getattr(plugins.load(MODEL, self.model), "LACKS", ())
 
     @property
     def fully_connected(self) -> bool:

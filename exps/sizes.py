@@ -43,6 +43,8 @@ def result_bytes(exp: Experiment, pictures: int) -> dict[str, int]:
         "entropy": epochs * (4 + winners) + winners,
         "synapses_by_birth": layers + trained * (layers * (tasks + 5 + 6 * old) + hidden),
     }
+    if "ridge" in exp.all_methods:
+        numbers["ridge_strength"] = 1
     if "census" not in exp.all_methods:
         del numbers["synapses_by_birth"]
     return {
