@@ -11,6 +11,7 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from exps import config
 from utils.report.statistics import estimate
@@ -20,14 +21,26 @@ from utils.results.metrics import average_accuracy
 SCENARIOS = ("Task", "Domain", "Class")
 
 
-def accuracies(folders: list[str]) -> dict[str, list[float]]:
-    """Those of complete runs as their sections are, percent, by section, seed after seed."""
-    found: dict[str, dict[int, float]] = defaultdict(dict)
+def complete(folders: list[str]) -> dict[str, list[dict[str, Any]]]:
+    """What complete runs as their sections are have measured, by section, seed after seed."""
+    found: dict[str, dict[int, dict[str, Any]]] = defaultdict(dict)
     for path in sorted(path for folder in folders for path in Path(folder).glob("*.pkl")):
         values, stats = load_results(path)
         if stats["meta"]["status"] == "complete" and not stats["meta"]["changed"]:
-            found[values["name"]][values["seed"]] = 100 * average_accuracy(stats["accs"])
-    return {name: [accs[seed] for seed in sorted(accs)] for name, accs in found.items()}
+            found[values["name"]][values["seed"]] = stats
+    return {name: [runs[seed] for seed in sorted(runs)] for name, runs in found.items()}
+
+
+def accuracies(runs: list[dict[str, Any]]) -> list[float]:
+    """Mean accuracies after the last task, percent."""
+    return [100 * average_accuracy(stats["accs"]) for stats in runs]
+
+
+def measured(accs: list[float]) -> str:
+    """Their mean, with its interval and their number where there are several."""
+    its = estimate(accs)
+    spread = f" ± {its.half:.1f} ({len(accs)})" if len(accs) > 1 else ""
+    return f"**{its.mean:.1f}**{spread}"
 
 
 def cell(name: str, names: list[str], found: dict[str, list[float]]) -> str:
@@ -38,10 +51,7 @@ def cell(name: str, names: list[str], found: dict[str, list[float]]) -> str:
     beside = "–" if expected is None else f"{expected:g}"
     if name not in found:
         return f"not run / {beside}"
-    accs = found[name]
-    its = estimate(accs)
-    spread = f" ± {its.half:.1f} ({len(accs)})" if len(accs) > 1 else ""
-    return f"**{its.mean:.1f}**{spread} / {beside}"
+    return f"{measured(found[name])} / {beside}"
 
 
 def table(bench: str, found: dict[str, list[float]]) -> str:
@@ -62,7 +72,7 @@ def table(bench: str, found: dict[str, list[float]]) -> str:
 
 def main(folders: list[str]) -> None:
     """The tables of both benchmarks."""
-    found = accuracies(folders)
+    found = {name: accuracies(runs) for name, runs in complete(folders).items()}
     for bench in ("Split", "Perm"):
         print(f"{table(bench, found)}\n")
 

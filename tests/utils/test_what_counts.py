@@ -78,7 +78,8 @@ CHOICES: dict[str, list[Any]] = {
         *((), (), ("ewc",), ("er",), ("er", "ewc", "census"), ("dgr",), ("xdg",), ("separate",)),
         *(("si",), ("mas",), ("lwf",), ("agem",), ("der",), ("derpp",), ("gdumb",), ("icarl",)),
     ],
-    "classifier": ["softmax", "softmax", "ncm", "slda", "ridge"],
+    "classifier": ["softmax", "softmax", "softmax", "ncm", "slda", "ridge"],
+    "features": ["trained", "trained", "first", "random"],
     "slda_shrinkage": [0.01, 0.1],
     "ridge_strength": [0.0, 10.0],
     "si_strength": [0.1, 10.0],
@@ -162,6 +163,8 @@ def experiments(draw: st.DrawFn) -> Experiment:
         values["data"] = "full"
     if values["old_synapse_lr"] < 1:
         values["weight_decay"] = 0.0
+    if values["classifier"] != "softmax" and values["features"] != "trained":  # nothing may act
+        values |= {"methods": (), "context": "none", "dynamic": "none", "old_synapse_lr": 1.0}
     exp = Experiment(name="Test", device="cpu", **values)
     if exp.counts("sparse_layers"):
         exp = replace(exp, sparse_layers="own")

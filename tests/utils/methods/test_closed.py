@@ -121,6 +121,20 @@ def test_the_strength_is_that_with_the_fewest_errors() -> None:
     assert errors[ridge.STRENGTHS.index(found)] == min(errors) < max(errors)
 
 
+@pytest.mark.parametrize("classifier", ["slda", "ridge"])
+def test_features_that_say_nothing_have_a_classifier(
+    experiment: Callable, stream_of: Callable, built: Callable, classifier: str
+) -> None:
+    exp = experiment(**CLASSES, classifier=classifier, ridge_strength=1.0)
+    _, [method], _ = built(exp, stream_of(exp))
+    dead = taken_in(torch.zeros(6, 3), torch.tensor([0, 0, 1, 1, 1, 1]), 3)
+    scores = method.solve(dead, torch.device("cpu")).scores(torch.zeros(1, 3))
+    assert scores[0, :2].isfinite().all() and torch.isneginf(scores[0, 2])
+    one_each = taken_in(torch.eye(3), torch.arange(3), 3)
+    found = method.solve(one_each, torch.device("cpu")).scores(torch.eye(3))
+    assert found.argmax(1).tolist() == [0, 1, 2]
+
+
 def test_what_has_no_inverse_is_told() -> None:
     features = torch.ones(10, 3)
     labels = torch.zeros(10, dtype=torch.int64)

@@ -15,6 +15,7 @@ from utils.engines.compiled.threads import array, in_parts
 from utils.engines.kept import kept
 
 SLACK = np.float32(0.1)  # by which the first guess of a threshold lies below the last one
+SPARE = 4  # groups for each of the values that are looked for
 ZERO, LOWEST = np.float32(0), np.float32(-np.inf)
 
 
@@ -57,11 +58,26 @@ def _above(row: Any, least: Any, found: Any) -> int:
 
 
 @_kernel
+def _bound(row: Any, k: int, found: Any) -> Any:
+    """What the largest value that is not among the k largest is not below: the same of the largest
+    values of groups."""
+    groups = SPARE * (k + 1)
+    if len(row) <= groups:
+        return LOWEST
+    found[:groups] = row[:groups]
+    for start in range(groups, len(row), groups):
+        some = row[start : start + groups]
+        for i in range(len(some)):
+            found[i] = some[i] if some[i] > found[i] else found[i]
+    return nth_largest(found, groups, k)
+
+
+@_kernel
 def threshold(row: Any, k: int, guess: Any, found: Any) -> Any:
     """The largest value that is not among the k largest; guess: what is likely to be below it."""
     count = _above(row, guess, found)
     if count <= k:  # NaN is counted nowhere
-        count = _above(row, LOWEST, found)
+        count = _above(row, _bound(row, k, found), found)
     return nth_largest(found, count, k) if count > k else np.float32(np.nan)
 
 
