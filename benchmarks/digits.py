@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from exps.config import Experiment
 
 FILE = "digits.npz"
-TESTED = 0.2  # of every digit
+SHARE = 0.2  # of every digit, that are tested on
 CLASSES, PICTURES, TESTED = 10, 1438, 359
 KEYS = {"tasks": TASKS, "rotation_max": ROTATION_MAX}
 
@@ -27,7 +27,7 @@ def facts(exp: Experiment) -> Facts:
 
 
 def _where() -> own_file.Where:
-    return own_file.Where(bundled(FILE), TESTED, 0)
+    return own_file.Where(bundled(FILE), SHARE, 0)
 
 
 def data_digest(exp: Experiment) -> str:

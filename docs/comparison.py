@@ -12,6 +12,7 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from pathlib import Path
+from typing import Any
 
 from exps import config
 from exps.kinds import as_text
@@ -22,19 +23,34 @@ from utils.results.metrics import average_accuracy
 SCENARIOS = ("Task", "Domain", "Class")
 
 
-Accuracies = dict[str, dict[int, float]]  # percent, by section and seed
+Accuracies = dict[str, list[float]]  # percent, by section, seed after seed
+Runs = dict[str, list[dict[str, Any]]]  # what was measured, by section, seed after seed
 
 
-def accuracies(folders: list[str]) -> dict[str, Accuracies]:
-    """Those of complete runs, by what they have other values of than their sections."""
-    found: dict[str, Accuracies] = defaultdict(lambda: defaultdict(dict))
+def complete(folders: list[str]) -> dict[str, Runs]:
+    """What complete runs have measured, by what they have other values of than their sections."""
+    found: dict[str, dict[str, dict[int, Any]]] = defaultdict(lambda: defaultdict(dict))
     for path in sorted(path for folder in folders for path in Path(folder).glob("*.pkl")):
         values, stats = load_results(path)
         if stats["meta"]["status"] == "complete":
             changed = ", ".join(f"{k} = {as_text(values[k])}" for k in stats["meta"]["changed"])
-            accs = found[changed][values["name"]]
-            accs[values["seed"]] = 100 * average_accuracy(stats["accs"])
-    return {changed: dict(found[changed]) for changed in sorted(found)}
+            found[changed][values["name"]][values["seed"]] = stats
+    return {
+        changed: {name: [runs[seed] for seed in sorted(runs)] for name, runs in its.items()}
+        for changed, its in sorted(found.items())
+    }
+
+
+def accuracies(runs: list[dict[str, Any]]) -> list[float]:
+    """Mean accuracies after the last task, percent."""
+    return [100 * average_accuracy(stats["accs"]) for stats in runs]
+
+
+def measured(accs: list[float]) -> str:
+    """Their mean, with its interval and their number where there are several."""
+    its = estimate(accs)
+    spread = f" ± {its.half:.1f} ({len(accs)})" if len(accs) > 1 else ""
+    return f"**{its.mean:.1f}**{spread}"
 
 
 def cell(name: str, names: list[str], found: Accuracies) -> str:
@@ -45,10 +61,7 @@ def cell(name: str, names: list[str], found: Accuracies) -> str:
     beside = "–" if expected is None else f"{expected:g}"
     if name not in found:
         return f"not run / {beside}"
-    accs = list(found[name].values())
-    its = estimate(accs)
-    spread = f" ± {its.half:.1f} ({len(accs)})" if len(accs) > 1 else ""
-    return f"**{its.mean:.1f}**{spread} / {beside}"
+    return f"{measured(found[name])} / {beside}"
 
 
 def table(bench: str, found: Accuracies, *, whole: bool) -> str:
@@ -69,7 +82,8 @@ def table(bench: str, found: Accuracies, *, whole: bool) -> str:
 
 def main(folders: list[str]) -> None:
     """The tables of both benchmarks, as the sections are and otherwise."""
-    for changed, found in accuracies(folders).items():
+    for changed, runs in complete(folders).items():
+        found = {name: accuracies(its) for name, its in runs.items()}
         for bench in ("Split", "Perm"):
             if any(name.startswith(bench) for name in found):
                 title = f"{changed or 'as the sections are'}:"

@@ -27,8 +27,6 @@ from exps.kinds import (
 from exps.plugins import BENCHMARK, HEADS, IMPLIED, METHOD, MODEL, OPTIMIZER, One, Some
 
 SPARSE = When("sparsify", lambda e: e.sparsify)
-HIDDEN = When("a model with fully connected hidden layers (cnn, mlp)", lambda e: e.has_hidden)
-SPARSE_HIDDEN = When(f"{HIDDEN.text}, and sparsify", lambda e: e.sparsify and e.has_hidden)
 BOOSTED = When(
     "sparsify and a boost_strength above 0", lambda e: e.sparsify and e.boost_strength > 0
 )
@@ -39,19 +37,15 @@ SAMPLED = When(
 FULL = When("data = full", lambda e: e.data == "full")
 SHARED_OUT = When("a benchmark whose tasks share out the classes", lambda e: e.facts.split)
 EXPECTING = When("expected_acc", lambda e: e.expected_acc is not None)
-STATIC = When(
-    f"{SPARSE_HIDDEN.text} and dynamic = none",
-    lambda e: SPARSE_HIDDEN.holds(e) and e.dynamic == "none",
-)
-TRAINED = When("features other than random", lambda e: e.features != "random")
-DROPPED = When(f"{HIDDEN.text}, and {TRAINED.text}", lambda e: HIDDEN.holds(e) and TRAINED.holds(e))
+STATIC = When("sparsify and dynamic = none", lambda e: e.sparsify and e.dynamic == "none")
+TRAINED = When("features other than random", lambda e: e.learning != "random")
 IN_EPOCHS = When(
     "train_steps = 0 and features other than random",
-    lambda e: not e.train_steps and e.features != "random",
+    lambda e: not e.train_steps and e.learning != "random",
 )
 LATER = When(
     "more than one task, without cumul and with features = trained",
-    lambda e: e.num_batch > 1 and not e.cumul and e.features == "trained",
+    lambda e: e.num_batch > 1 and not e.cumul and e.learning == "trained",
 )
 LATER_IN_EPOCHS = When(
     f"{LATER.text}, train_steps_inc = 0", lambda e: LATER.holds(e) and not e.train_steps_inc
@@ -183,11 +177,10 @@ class Experiment:
         4000,
         Whole(1, 1_000_000, "units"),
         "width of each hidden layer of the MLP, or of the CNN's fully connected layer",
-        HIDDEN,
     )
     hidden_layers: int = key(1, Whole(1, 100, "layers"), "number of hidden layers", LAYERED)
     dropout: float = key(
-        0.5, Number(0, 1, below=True), "probability that a unit is dropped in training", DROPPED
+        0.5, Number(0, 1, below=True), "probability that a unit is dropped in training", TRAINED
     )
 
     sparsify: bool = key(True, Switch(), "k-winner layers and masked weights instead of dense")
@@ -201,7 +194,7 @@ class Experiment:
         0.001,
         _FRACTION,
         "fraction of hidden units that win in a fully connected layer",
-        SPARSE_HIDDEN,
+        SPARSE,
     )
     percent_on_conv: float = key(
         0.05,
@@ -247,7 +240,7 @@ class Experiment:
         "how the synapses of fully connected hidden layers change; none: not at all; grow: new "
         "ones for every task; set, rigl: rewired at constant density (Mocanu et al., 2018; Evci "
         "et al., 2020)",
-        SPARSE_HIDDEN,
+        SPARSE,
     )
     initial_density_fc: float = key(
         0.05,
@@ -489,17 +482,23 @@ class Experiment:
         Streams, networks, engines and training are made from this alone: so the value of a key
         whose `when` does not hold cannot change a number, whatever it is.
         """
+        lacks = self.lacks
         idle: dict[str, Any] = {
             name: definition.default
             for name, definition in self.keys.items()
-            if not definition.when.holds(self) and getattr(self, name) != definition.default
+            if not (definition.when.holds(self) and name not in lacks)
+            and getattr(self, name) != definition.default
         }
         return replace(self, **idle).in_effect if idle else self
 
+    @property
+    def learning(self) -> str:
+        """When the network learns, as `features` has it; a classifier of its own always does."""
+        return self.features if self.classifier != "softmax" else "trained"
+
     def steps(self, task: int, epoch: int) -> int:
         """For how many steps a task (from 0) is trained, `epoch` of them an epoch."""
-        closed = self.classifier != "softmax"
-        if closed and (self.features == "random" or (task and self.features == "first")):
+        if self.learning == "random" or (task and self.learning == "first"):
             return 0
         given = self.train_steps if task == 0 else self.train_steps_inc
         return given or epoch * (self.train_ep if task == 0 else self.train_ep_inc)
@@ -507,10 +506,12 @@ class Experiment:
     def counts(self, key: str) -> bool:
         """Whether this key does anything in this experiment."""
         exp = self.in_effect
-        return key in exp.keys and exp.keys[key].when.holds(exp)
+        return key in exp.keys and exp.keys[key].when.holds(exp) and key not in exp.lacks
 
     def why_idle(self, key: str) -> str:
         """What a key counts with that does nothing in it: completes 'counts only with ...'."""
+        if key in self.lacks:
+            return f"a model other than {self.model}"
         if key in self.keys:
             return self.keys[key].when.text
         definition, choosing = plugins.elsewhere(key) or (None, "the file that declares it")
@@ -546,14 +547,14 @@ class Experiment:
         return used is None or key in used
 
     @property
-    def convolutional(self) -> bool:
-        """Whether its network has convolutions alone, and no fully connected hidden layer."""
-        return getattr(plugins.load(MODEL, self.model), "CONVOLUTIONAL", False)
+    def lacks(self) -> tuple[str, ...]:
+        """The keys of all experiments that its network has nothing to do with."""
+        return getattr(plugins.load(MODEL, self.model), "LACKS", ())
 
     @property
     def has_hidden(self) -> bool:
         """Whether there are fully connected hidden layers."""
-        return not self.convolutional
+        return "hidden_units" not in self.lacks
 
     @property
     def fully_connected(self) -> bool:

@@ -279,7 +279,7 @@ def _size(exp: Experiment, layers: list[Layer]) -> Findings:
     outputs = max(exp.sizes) if exp.scenario == "domain" else sum(exp.sizes)
     weights = sum(n * units for n, units, *_ in layers) + layers[-1].units * outputs
     if weights > MAX_WEIGHTS:
-        own = ("channels",) if exp.convolutional else ("hidden_units", "hidden_layers")
+        own = ("channels",) if not exp.has_hidden else ("hidden_units", "hidden_layers")
         yield (
             (*own, "cnn", "model", "benchmark", "num_batch", "scenario"),
             f"the model would have {weights / 1e9:.1f} billion weights; "
@@ -305,7 +305,7 @@ def _winners(exp: Experiment) -> list[_Winners]:
     if not exp.sparsify or layers is None:
         return []
     found, factor = [], exp.k_inference_factor
-    if not exp.convolutional:
+    if exp.has_hidden:
         n, share = exp.hidden_units, exp.percent_on_fc
         k = round(n * share)
         keys = ("percent_on_fc", "hidden_units", "sparsify")

@@ -47,7 +47,7 @@ def result_bytes(exp: Experiment, pictures: int, tested: int) -> dict[str, int]:
     each = [-(-total // epoch) for total in steps]  # epochs
     tests = [1 + max(total - 1, 0) // exp.eval_every if exp.eval_every else 0 for total in steps]
     epochs = each[0] + (trained - 1) * each[1]
-    hidden = exp.hidden_layers if exp.uses("hidden_layers") else 1 - exp.convolutional
+    hidden = exp.hidden_layers if exp.uses("hidden_layers") else int(exp.has_hidden)
     units, winners = _units(exp)
     layers = hidden + (tasks if exp.scenario == "task" and not exp.cumul else 1)
     contexts, old = (name in exp.all_methods for name in ("contexts", "old_synapses"))
@@ -58,6 +58,8 @@ def result_bytes(exp: Experiment, pictures: int, tested: int) -> dict[str, int]:
         "curve": (tests[0] + (trained - 1) * tests[1]) * (2 + tasks),
         "synapses_by_birth": layers + trained * (layers * (tasks + 5 + 6 * old) + hidden),
     }
+    if "ridge" in exp.all_methods:
+        numbers["ridge_strength"] = 1
     if "census" not in exp.all_methods:
         del numbers["synapses_by_birth"]
     outputs = max(exp.sizes) if exp.scenario == "domain" else sum(exp.sizes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor, nn
 
 from models.blocks import Block
@@ -20,6 +21,7 @@ class Network(KeepsTypes):
 
     units: int
     heads: nn.ModuleList
+    looks = 0  # how many pictures of the first task it looks at, before anything is trained
 
     def add_heads(self, units: int, head_sizes: Sequence[int]) -> None:
         """Add the classifiers: what `__init__` does last."""
@@ -33,6 +35,10 @@ class Network(KeepsTypes):
     def features(self, x: Tensor) -> Tensor:
         """The input of the classifiers [batch, units] for x [batch, channels, height, width]."""
         raise NotImplementedError
+
+    def look(self, x: Tensor, generator: torch.Generator) -> None:
+        """Look at them: x [n, channels, height, width], all of the task if there are fewer than
+        `looks`; generator: for draws, of the CPU."""
 
     def forward(self, x: Tensor, head: int = 0) -> Tensor:
         """Logits [batch, head_sizes[head]] of pictures [batch, channels, height, width]."""

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from exps.config import Experiment
     from models.residual import Residual
 
-CONVOLUTIONAL = True
+LACKS = ("hidden_units", "dropout", "percent_on_fc", "weight_sparsity_fc", "dynamic")
 USES = ("percent_on_conv", "weight_sparsity_conv")
 KEYS = {
     "channels": Key(

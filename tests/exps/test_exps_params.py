@@ -114,6 +114,32 @@ COMPARED_SPLIT = COMPARED | {
     "train_steps_inc": 2000,
 }
 
+PATCHES = {
+    "benchmark": "mnist",
+    "mnist_mode": "split",
+    "num_batch": 5,
+    "model": "patches",
+    "filters": 400,
+    "patch_size": 6,
+    "patch_stride": 1,
+    "patch_grid": 4,
+    "patch_whitening": 1.0,
+    "sparsify": True,
+    "percent_on_conv": 0.025,
+    "classifier": "ridge",
+    "features": "random",
+    "ridge_strength": 100.0,
+    "eval_tasks": "seen",
+}
+PATCHES_OF_CIFAR = {name: value for name, value in PATCHES.items() if name != "mnist_mode"} | {
+    "benchmark": "cifar",
+    "data": "full",
+    "filters": 1600,
+    "patch_grid": 2,
+    "patch_whitening": 0.1,
+    "ridge_strength": 0.0,
+}
+
 EXPECTED: dict[str, dict[str, Any]] = {
     "DEFAULT": PERMUTED | MLP_1 | BOOSTED | {"percent_on_fc": 0.001},
     "MLP_1Layer": PERMUTED | MLP_1 | DENSE,
@@ -167,6 +193,11 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "SplitClassSI": COMPARED_SPLIT | {"methods": ("si",), "si_strength": 5000.0},
     "SplitClassJoint": COMPARED_SPLIT | {"cumul": True, "train_steps": 10_000},
     "Smoke": {"benchmark": "cifar", "data": "sample", "scenario": "task"},
+    "SplitMNISTClass": PATCHES | {"scenario": "class"},
+    "SplitMNISTDomain": PATCHES | {"scenario": "domain"},
+    "SplitMNISTTask": PATCHES | {"scenario": "task"},
+    "CIFAR10Class": PATCHES_OF_CIFAR | {"scenario": "class"},
+    "iCIFAR10Sparse": PATCHES_OF_CIFAR | {"scenario": "task"},
 }
 
 

@@ -61,7 +61,8 @@ def test_table() -> None:
     assert {line.count("|") for line in (head, rule, *rows)} == {6}
     assert (
         "| `train_ep` | whole number from 1 to 100000 (epochs) | `2` | "
-        "training on the first task, or on all of them with cumul | train_steps = 0 |"
+        "training on the first task, or on all of them with cumul | train_steps = 0 and "
+        "features other than random |"
     ) in rows
 
 

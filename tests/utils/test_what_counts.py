@@ -49,6 +49,11 @@ CHOICES: dict[str, list[Any]] = {
     "validation": [0.0, 0.3],
     "model": ["mlp", "mlp", "mlp", "cnn", "resnet18"],
     "channels": [10, 12],
+    "filters": [8, 12],
+    "patch_size": [3, 5],
+    "patch_stride": [1, 2],
+    "patch_grid": [1, 2],
+    "patch_whitening": [0.1, 1.0],
     "cnn": [False, False, False, True],
     "hidden_units": [16, 24],
     "hidden_layers": [1, 2],
@@ -75,7 +80,8 @@ CHOICES: dict[str, list[Any]] = {
         *((), (), ("ewc",), ("er",), ("er", "ewc", "census"), ("dgr",), ("xdg",), ("separate",)),
         *(("si",), ("mas",), ("lwf",), ("agem",), ("der",), ("derpp",), ("gdumb",), ("icarl",)),
     ],
-    "classifier": ["softmax", "softmax", "ncm", "slda", "ridge"],
+    "classifier": ["softmax", "softmax", "softmax", "ncm", "slda", "ridge"],
+    "features": ["trained", "trained", "first", "random"],
     "slda_shrinkage": [0.01, 0.1],
     "ridge_strength": [0.0, 10.0],
     "si_strength": [0.1, 10.0],
@@ -162,6 +168,8 @@ def experiments(draw: st.DrawFn) -> Experiment:
         values["data"] = "full"
     if values["old_synapse_lr"] < 1:
         values["weight_decay"] = 0.0
+    if values["classifier"] != "softmax" and values["features"] != "trained":  # nothing may act
+        values |= {"methods": (), "context": "none", "dynamic": "none", "old_synapse_lr": 1.0}
     exp = Experiment(name="Test", device="cpu", **values)
     if exp.counts("sparse_layers"):
         exp = replace(exp, sparse_layers="own")

@@ -64,7 +64,7 @@ def contradictions(exp: Experiment) -> Findings:
             ("methods", "benchmark", "data_file"),
             "dgr makes pictures in 256 grey levels, and these data are floats",
         )
-    if exp.convolutional and not exp.dgr_units:
+    if not exp.has_hidden and not exp.dgr_units:
         yield (
             ("dgr_units", "methods", "model"),
             f"{exp.model} has no hidden_units, which dgr_units = 0 takes for the generator; choose "

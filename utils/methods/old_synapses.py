@@ -55,7 +55,7 @@ def contradictions(exp: Experiment) -> Findings:
             "importance needs the gradient of every synapse in every step, which engine = sparse "
             "does not compute; choose engine = auto",
         )
-    elif exp.old_synapse_rule != "importance" and exp.convolutional:
+    elif exp.old_synapse_rule != "importance" and not exp.has_hidden:
         yield (
             ("old_synapse_rule", "old_synapse_lr", "model"),
             f"{exp.model} does not say which of its units are on; choose old_synapse_rule = "

@@ -9,6 +9,7 @@ all as large as they are in the root of the mean square.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,8 @@ KEYS = {
         "pictures of the first task",
     ),
 }
-STRENGTHS = tuple(10.0**n for n in range(-2, 5))  # that are tried
-HELD = 0.1  # share of the pictures of every class that they are tried on
+STRENGTHS = tuple(10.0**n for n in range(-1, 6))  # that are tried
+HELD = 0.1  # share of the first task's pictures that they are tried on
 DRAW = 9  # sets the draw of these apart from whatever else is drawn from the seed
 CURE = "choose a larger ridge_strength"
 
@@ -45,24 +46,30 @@ def contradictions(exp: Experiment) -> Findings:
 
 
 class Method(closed.Closed):
-    """strength: λ, 0 until it is chosen."""
+    """strength: λ, 0 until it is chosen; held: bool [all training pictures], true for those of the
+    first task that it is chosen by."""
 
     def __init__(self, exp: Experiment, stream: TaskStream) -> None:
         super().__init__(exp, stream)
         self.strength = exp.ridge_strength
+        rows = stream.training[0].train.rows
+        drawn = torch.randperm(len(rows), generator=draws(DRAW, exp.seed))
+        chosen = rows[drawn[: math.ceil(HELD * len(rows))].to(rows.device)]
+        self.held = torch.zeros(len(stream.train.x), dtype=torch.bool, device=rows.device)
+        self.held[chosen] = True
 
     def read(self, engine: Engine, samples: Samples, task: int) -> None:
         """Take in some pictures of the task, but those that the strength is chosen by."""
         if not self.strength:
-            samples = samples.take((~self._held(samples)).nonzero().flatten())
-        super().read(engine, samples, task)
+            samples = samples.take(~self.held[samples.rows])
+        if len(samples):
+            super().read(engine, samples, task)
 
     def end_task(self, engine: Engine, task: int) -> None:
         """After the first task, choose the strength, and take in the pictures that it took."""
         if not self.strength:
             train = self.stream.training[task].train
-            held = train.take(self._held(train).nonzero().flatten())
-            features, labels = self.seen(engine, held)
+            features, labels = self.seen(engine, train.take(self.held[train.rows]))
             moments = self.moments[self.stream.training[task].head]
             self.strength = best(moments, features, labels)
             moments.add(features, labels)
@@ -71,12 +78,6 @@ class Method(closed.Closed):
     def solve(self, moments: Moments, device: torch.device) -> Linear:
         """Of all pictures so far, with the strength that there is."""
         return fitted(moments, self.strength, device)
-
-    def _held(self, samples: Samples) -> Tensor:
-        """Which pictures of the first task it is chosen by, bool [n]: a tenth by their rows, drawn
-        from the seed."""
-        chance = torch.rand(len(self.stream.train.x), generator=draws(DRAW, self.exp.seed))
-        return (chance < HELD).to(samples.rows.device)[samples.rows]
 
     def result(self) -> dict[str, np.ndarray]:
         """The strength."""
@@ -99,7 +100,7 @@ def fitted(moments: Moments, strength: float, device: torch.device) -> Linear:
     count = max(int(moments.counts.sum()), 1)
     mean, shares = moments.sums.sum(0) / count, moments.counts / count
     scatter = moments.scatter(torch.tensor([count]), mean.unsqueeze(0))
-    size = float(scatter.diagonal().mean() / count + mean.square().mean())
+    size = float(scatter.diagonal().mean() / count + mean.square().mean()) or 1.0
     right = moments.sums.t() - mean.unsqueeze(1) * moments.counts
     weight = solved(scatter, strength * size, right, CURE)
     return moments.classifier(weight, shares - mean @ weight, device)

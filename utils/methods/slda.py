@@ -27,6 +27,9 @@ KEYS = {
 }
 
 
+ROUNDING = 1e-5  # the least variance, for a mean square of 1, that is more than rounding
+
+
 def contradictions(exp: Experiment) -> Findings:
     """Those of every classifier in closed form."""
     yield from closed.contradictions(exp)
@@ -40,6 +43,8 @@ class Method(closed.Closed):
         means, share = moments.means, self.exp.slda_shrinkage
         covariance = moments.scatter(moments.counts, means) / max(int(moments.counts.sum()), 1)
         level = float(covariance.diagonal().mean())
+        if level <= ROUNDING * float(means.square().mean()):  # no class varies: the nearest mean
+            covariance, level = torch.eye(len(covariance)).to(covariance), 1.0
         cure = "choose a larger slda_shrinkage"
         weight = solved(covariance.mul_(1 - share), share * level, means.t().contiguous(), cure)
         return moments.classifier(weight, -(weight * means.t()).sum(0) / 2, device)

@@ -14,6 +14,7 @@ from exps.config import Experiment, as_dict, as_text
 from exps.messages import shown
 from exps.plugins import is_path
 from models.costs import LayerCost, layer_costs
+from models.filters import Pooled
 from models.k_winners import KWinners, KWinners2d
 from models.network import Network
 from utils.engines.base import Engine
@@ -158,15 +159,19 @@ def _cost_lines(model: Network, costs: list[LayerCost]) -> list[str]:
 
 
 def _winner_line(model: Network) -> str:
-    layers = [m for m in model.modules() if isinstance(m, KWinners | KWinners2d)]
+    layers = [m for m in model.modules() if isinstance(m, KWinners | KWinners2d) or _pools(m)]
     layers.sort(key=lambda m: isinstance(m, KWinners))  # convolutions come first
     won = [
         f"{m.k:,} of {m.channels:,} channels"
-        if isinstance(m, KWinners2d)
+        if isinstance(m, KWinners2d | Pooled)
         else f"{m.k:,} of {m.n:,}"
         for m in layers
     ]
     return f"(units that win, layer by layer: {'; '.join(won) or 'all that ReLU lets pass'})"
+
+
+def _pools(module: object) -> bool:
+    return isinstance(module, Pooled) and module.k > 0
 
 
 def _part_lines(exp: Experiment) -> list[str]:

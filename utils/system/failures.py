@@ -36,7 +36,7 @@ def memory_explained(exp: Experiment, where: str = "setting up") -> Iterator[Non
         if not is_out_of_memory(error):
             raise
         LOG.debug("out of memory", exc_info=True)
-        keys = "mb_size", "channels" if exp.convolutional else "hidden_units", "hidden_layers"
+        keys = "mb_size", "hidden_units" if exp.has_hidden else "channels", "hidden_layers"
         sizes = [f"{key} (now {getattr(exp, key)})" for key in keys if exp.counts(key)]
         raise OutOfMemory(
             three_lines(

@@ -16,11 +16,12 @@ from exps.messages import Told, three_lines
 from models.costs import layer_costs, max_entropies, weight_density
 from utils.engines.base import Ahead, Engine, Need
 from utils.engines.batch import Batch, Part
-from utils.methods.base import Method, Moment
+from utils.methods.base import Method, Moment, draws
 from utils.training.examiner import Examiner
 from utils.training.listener import Audience, Shown
 from utils.training.record import BEFORE, NOT_KEPT, TESTING, TRAINING, Length, Place, RunRecord
 
+DRAW = 10  # sets the draws of what networks look at apart from whatever else the seed draws
 READ = 1000  # pictures that methods read at a time: enough for products of matrices
 
 
@@ -128,11 +129,23 @@ class _Run:
             self.engine.restart()
         self.engine.begin_task()
         with self._training():
+            if not place.task:
+                self._look()
             for method in self.methods:
                 method.begin_task(self.engine, place.task)
         if not self.record.lengths[place.task].total:
             self.engine.begin_epoch(0)  # so that a checkpoint has its counts
         place.phase = TRAINING
+
+    def _look(self) -> None:
+        """Let the network look at pictures of the first task, if it does."""
+        model, train = self.engine.model, self.stream.training[0].train
+        if model.looks:
+            generator = draws(DRAW, self.exp.seed)
+            rows = torch.randperm(len(train), generator=generator)[: model.looks]
+            samples = train.take(rows.to(train.rows.device))
+            x = self.stream.inputs(self.stream.train, samples)
+            model.look(x.to(self.engine.device), generator)
 
     def _read(self, task: Task, where: str) -> None:
         """Show the pictures of the task once more to the methods that read them."""

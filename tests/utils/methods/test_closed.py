@@ -121,6 +121,20 @@ def test_the_strength_is_that_with_the_fewest_errors() -> None:
     assert errors[ridge.STRENGTHS.index(found)] == min(errors) < max(errors)
 
 
+@pytest.mark.parametrize("classifier", ["slda", "ridge"])
+def test_features_that_say_nothing_have_a_classifier(
+    experiment: Callable, stream_of: Callable, built: Callable, classifier: str
+) -> None:
+    exp = experiment(**CLASSES, classifier=classifier, ridge_strength=1.0)
+    _, [method], _ = built(exp, stream_of(exp))
+    dead = taken_in(torch.zeros(6, 3), torch.tensor([0, 0, 1, 1, 1, 1]), 3)
+    scores = method.solve(dead, torch.device("cpu")).scores(torch.zeros(1, 3))
+    assert scores[0, :2].isfinite().all() and torch.isneginf(scores[0, 2])
+    one_each = taken_in(torch.eye(3), torch.arange(3), 3)
+    found = method.solve(one_each, torch.device("cpu")).scores(torch.eye(3))
+    assert found.argmax(1).tolist() == [0, 1, 2]
+
+
 def test_what_has_no_inverse_is_told() -> None:
     features = torch.ones(10, 3)
     labels = torch.zeros(10, dtype=torch.int64)
@@ -229,12 +243,21 @@ def test_the_order_of_classes_changes_rounding_alone(
     assert first == pytest.approx(second, abs=1) and first > 250
 
 
+PATCHES: dict[str, Any] = {"model": "patches", "filters": 20, "percent_on_conv": 0.1}
+
+
+@pytest.mark.parametrize("keys", [{}, PATCHES], ids=["mlp", "patches"])
 @pytest.mark.parametrize("features", ["trained", "first", "random"])
 @pytest.mark.parametrize("classifier", HEADS)
 def test_nothing_of_test_pictures_is_seen(
-    experiment: Callable, stream_of: Callable, built: Callable, classifier: str, features: str
+    experiment: Callable,
+    stream_of: Callable,
+    built: Callable,
+    classifier: str,
+    features: str,
+    keys: dict[str, Any],
 ) -> None:
-    exp = experiment(**CLASSES, classifier=classifier, features=features, train_ep=1)
+    exp = experiment(**CLASSES, **keys, classifier=classifier, features=features, train_ep=1)
     stream, states = stream_of(exp), []
     marked = stream.test.x.clone()
     marked[:, :, :3, :3] = 255
@@ -243,6 +266,21 @@ def test_nothing_of_test_pictures_is_seen(
         engine, method, _ = a_run(built, exp, seen)
         states.append(method.state() | {"network": engine.state_dict()["model"]})
     assert same(*states)
+
+
+def test_filters_are_of_training_pictures_of_the_first_task_alone(
+    experiment: Callable, stream_of: Callable, built: Callable
+) -> None:
+    exp = experiment(**CLASSES, **PATCHES, classifier="ncm", features="random")
+    stream, found = stream_of(exp), []
+    for blank in ((), (1, 2), (0,)):
+        x = stream.train.x.clone()
+        for task in blank:
+            x[stream.tasks[task].train.rows] = torch.randint(256, (256, 1, 28, 28)).byte()
+        engine = a_run(built, exp, replace(stream, train=Pictures(x, stream.train.y)))[0]
+        found.append(engine.model.filters.weight)
+    assert torch.equal(found[0], found[1]) and not torch.equal(found[0], found[2])
+    assert found[0].abs().sum(1).gt(0).all()
 
 
 def test_ridge_is_chosen_by_training_pictures_of_the_first_task_alone(

@@ -10,8 +10,10 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
+from models.filters import Pooled
 from utils.engines.compiled import kernels
 from utils.engines.compiled.kernels import PARTS, TILE, Structure
+from utils.engines.compiled.pooled import PooledLoops
 from utils.engines.compiled.rectified import How, Rectified, put_in
 from utils.engines.compiled.threads import array, in_parts
 
@@ -171,6 +173,8 @@ def with_loops(net: nn.Module, masked: Masked) -> Masked:
     put_in(net, Loops)
     for module in list(net.modules()):
         for name, child in module._modules.items():
+            if type(child) is Pooled:
+                module._modules[name] = PooledLoops(child)
             weight = getattr(child, "weight", None)
             mask = masks.get(weight) if isinstance(weight, nn.Parameter) else None
             if type(child) is nn.Linear and mask is not None and SparseLinear.pays(child, mask):

@@ -1,0 +1,63 @@
+"""Print the table of docs/wins.md: sparse networks beside dense ones, from result files.
+
+    python -m docs.wins results
+
+Run it in the project's folder. Mean accuracy (%) after the last task, with its 95 % interval where
+there are several seeds.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, NamedTuple
+
+from docs.comparison import accuracies, complete, measured
+
+
+class Row(NamedTuple):
+    """A benchmark in a scenario: the sections of the sparse and the dense network, and the least
+    accuracy that is wanted, percent."""
+
+    name: str
+    sparse: str
+    dense: str
+    wanted: float
+
+
+ROWS = (
+    Row("Split MNIST, task", "SplitMNISTTask", "SplitTask", 99.6),
+    Row("Split MNIST, domain", "SplitMNISTDomain", "SplitDomain", 97.5),
+    Row("Split MNIST, class", "SplitMNISTClass", "SplitClass", 98.0),
+    Row("iCIFAR10, task", "iCIFAR10Sparse", "iCIFAR10Dense", 95.0),
+    Row("Split CIFAR-10, class", "CIFAR10Class", "", 78.0),
+)
+Runs = list[dict[str, Any]]
+
+
+def accuracy(runs: Runs) -> str:
+    """What was measured, if anything was."""
+    return measured(accuracies(runs)) if runs else "not run"
+
+
+def costs(runs: Runs) -> str:
+    """Parameters of the network that count, numbers held beside it, and seconds, of the first."""
+    if not runs:
+        return "–"
+    network = sum(layer["active_params"] for layer in runs[0]["costs"])
+    beside = sum(cost["parameters"] for cost in runs[0].get("method_costs", {}).values())
+    return f"{network:,} + {beside:,}, {runs[0]['elapsed']:.0f} s"
+
+
+def main(folders: list[str]) -> None:
+    """The table."""
+    found = complete(folders).get("", {})
+    print("| | wanted | sparse | dense | sparse: numbers, time | dense: numbers, time |")
+    print("| --- | --- | --- | --- | --- | --- |")
+    for row in ROWS:
+        sparse, dense = (found.get(name, []) for name in (row.sparse, row.dense))
+        cells = (accuracy(sparse), accuracy(dense), costs(sparse), costs(dense))
+        print(f"| {row.name} | {row.wanted:g} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["results"])

@@ -1,0 +1,140 @@
+"""The network of `models.patches`, in plain operations of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import linear, normalize, unfold
+
+from exps.messages import Told, three_lines
+from models.network import Network
+
+if TYPE_CHECKING:
+    from exps.config import Experiment
+
+CONTRAST = 0.0025  # added to the variance of a patch, where that of all pixels is about 1
+LOOKED_AT = 20_000  # patches that the covariance is of
+AT_ONCE = 2**25  # responses that are held at a time
+
+
+class Filters(nn.Module):
+    """weight [filters, inputs] and bias [filters] of normalised patches: never trained."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, inputs: int, filters: int) -> None:
+        super().__init__()
+        self.register_buffer("weight", torch.zeros(filters, inputs))
+        self.register_buffer("bias", torch.zeros(filters))
+
+    def forward(self, patches: Tensor) -> Tensor:
+        """[n, positions, inputs] -> [n, filters, positions], of which those of a position lie side
+        by side."""
+        return linear(patches, self.weight, self.bias).transpose(1, 2)
+
+
+class Pooled(nn.Module):
+    """Of responses [n, filters, positions], by how much each of the k winners of a position is
+    above the best that does not win, the others 0, on average in every cell: [n, cells · filters].
+
+    k = 0: all that are above 0 win, and count from there. share [cells, positions]: what a
+    position counts in a cell.
+    """
+
+    share: Tensor
+
+    def __init__(self, filters: int, k: int, rows: int, columns: int, grid: int) -> None:
+        super().__init__()
+        self.channels, self.k = filters, k
+        self.register_buffer("share", shares(rows, columns, grid), persistent=False)
+
+    def forward(self, responses: Tensor) -> Tensor:
+        r = responses.transpose(1, 2).float()  # [n, positions, filters]
+        least = r.new_zeros(1)
+        if self.k:
+            least = r.topk(min(self.k + 1, r.shape[2])).values[..., -1:]
+        return (self.share @ (r - least).relu_()).flatten(1)
+
+
+class Patches(Network):
+    """Filters, winners, cells."""
+
+    looks = 2_000  # pictures of the first task: ten patches of each for the covariance
+
+    def __init__(
+        self,
+        exp: Experiment,
+        picture: tuple[int, int, int],
+        head_sizes: Sequence[int],
+        k: int,
+        positions: tuple[int, int],
+    ) -> None:
+        super().__init__()
+        self.size, self.stride, self.ridge = exp.patch_size, exp.patch_stride, exp.patch_whitening
+        self.filters = Filters(picture[0] * self.size**2, exp.filters)
+        self.pooled = Pooled(exp.filters, k, *positions, exp.patch_grid)
+        self.at_once = max(AT_ONCE // (exp.filters * positions[0] * positions[1]), 1)
+        self.add_heads(exp.filters * exp.patch_grid**2, head_sizes)
+
+    def features(self, x: Tensor) -> Tensor:
+        """The input of the classifiers [batch, cells · filters]."""
+        parts = [self._patches(some) for some in x.split(self.at_once)]
+        return torch.cat([self.pooled(self.filters(normalised(patches))) for patches in parts])
+
+    def _patches(self, x: Tensor) -> Tensor:
+        """[batch, positions, inputs]."""
+        return unfold(x, self.size, stride=self.stride).transpose(1, 2)
+
+    @torch.no_grad()
+    def look(self, x: Tensor, generator: torch.Generator) -> None:
+        """Draw the filters from pictures [n, channels, height, width]; generator: of the CPU.
+        Raises Told where there are too few patches that are not of one colour."""
+        count, found = len(self.filters.bias), self._patches(x).flatten(0, 1)
+        found = found[torch.randperm(len(found), generator=generator).to(x.device)]
+        found = found[found.var(1, correction=0) > CONTRAST][: max(LOOKED_AT, count)]
+        if len(found) < count:
+            raise Told(
+                three_lines(
+                    f"there are {len(found):,} patches for {count:,} filters",
+                    f"the first task has {len(x):,} pictures to look at, and patches of one colour "
+                    "do not count",
+                    "take fewer filters",
+                )
+            )
+        weight, bias = filters_of(normalised(found).double().cpu(), count, self.ridge)
+        self.filters.weight.copy_(weight)
+        self.filters.bias.copy_(bias)
+
+
+def normalised(patches: Tensor) -> Tensor:
+    """Patches [..., inputs] with mean 0 and, but for what is of one colour, variance 1."""
+    patches = patches - patches.mean(-1, keepdim=True)
+    return patches / (patches.square().mean(-1, keepdim=True) + CONTRAST).sqrt()
+
+
+def filters_of(patches: Tensor, count: int, ridge: float) -> tuple[Tensor, Tensor]:
+    """Weights [count, inputs] and biases [count] such that weight · p + bias is the product of the
+    whitened p and the `count` first of the patches [n, inputs], whitened and made of length 1.
+
+    Z = V (E + ridge)^-½ Vᵀ, with V, E those of the covariance.
+    """
+    mean = patches.mean(0)
+    values, vectors = torch.linalg.eigh((patches - mean).t().cov(correction=0))
+    whitening = vectors / (values.clamp(min=0) + ridge).sqrt() @ vectors.t()
+    weight = normalize((patches[:count] - mean) @ whitening, dim=1) @ whitening
+    return weight, -weight @ mean
+
+
+def shares(rows: int, columns: int, grid: int) -> Tensor:
+    """What each position counts in the mean of each cell of the grid: [cells, positions]."""
+
+    def among(count: int) -> Tensor:
+        cell = torch.arange(count) * grid // count
+        return (cell == torch.arange(grid).unsqueeze(1)).float()
+
+    found = torch.einsum("ar,bc->abrc", among(rows), among(columns)).reshape(grid**2, -1)
+    return found / found.sum(1, keepdim=True)
