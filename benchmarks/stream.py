@@ -16,6 +16,8 @@ from torch import Tensor
 
 from benchmarks.seeding import generator
 
+Move = Callable[[Tensor], Tensor]
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -138,12 +140,14 @@ class TaskStream:
         plain = not self.mean.any() and bool((self.std == self.std[0]).all())
         return 1 / (255 * float(self.std[0])) if plain else 0.0
 
-    def inputs(self, pictures: Pictures, samples: Samples) -> Tensor:
-        """Normalised pictures, float32 [n, channels, height, width], permuted by their view."""
+    def inputs(self, pictures: Pictures, samples: Samples, move: Move | None = None) -> Tensor:
+        """Normalised pictures, float32 [n, channels, height, width], permuted by their view; move:
+        what is done before to those of a data set, in their shape, black being 0."""
         if isinstance(samples, Made):
             x = samples.x.float()
         else:
-            x = self._permuted(pictures.x[samples.rows].float(), samples.view)
+            x = pictures.x[samples.rows].float()
+            x = self._permuted(x if move is None else move(x), samples.view)
         scale = (1 / (255 * self.std)).view(-1, 1, 1)
         return x.mul_(scale).sub_((self.mean / self.std).view(-1, 1, 1))
 

@@ -19,6 +19,7 @@ class Facts:
     """picture: its usual shape; classes: the labels that there are; pictures: how many to train on,
     as many of every class; scenario: what `auto` stands for.
 
+    mirrored: whether a picture in a mirror is one of its class.
     per_task: how many classes a task has where tasks share them out, None where every task has
     all; tasks: how many tasks there can be then.
     """
@@ -29,6 +30,7 @@ class Facts:
     scenario: str = "domain"
     per_task: int | None = None
     tasks: tuple[int, ...] = ()
+    mirrored: bool = True
 
     @property
     def split(self) -> bool:

@@ -106,6 +106,10 @@ class Engine(Protocol):
     def pull(self, by: str, springs: dict[Tensor, Spring]) -> None:
         """From now on pull these parameters of `active`; each method, `by`, has its own springs."""
 
+    def rate(self, share: float) -> None:
+        """The next steps have this share of lr; asked only of engines for which `exp.unusual` may
+        be set."""
+
     def restart(self) -> None:
         """The optimiser begins anew: momentum is zero."""
 
@@ -144,6 +148,10 @@ class Engine(Protocol):
 
 class Whole:
     """Of engines that train all of a network at a time, without contexts."""
+
+    def rate(self, share: float) -> None:
+        """Not here: lr stays what it is."""
+        raise NotImplementedError("another engine is to be taken where lr changes")
 
     def found(self) -> None:
         """There are no contexts."""

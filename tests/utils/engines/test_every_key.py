@@ -35,6 +35,7 @@ from exps.kinds import (
     Line,
     Number,
     OrNone,
+    Shares,
     Switch,
     Whole,
 )
@@ -102,6 +103,8 @@ def values(name: str, kind: Kind, default: Any) -> list[Any]:
         case Some():
             names = tuple(name for name in kind.names if name not in IMPLIED)
             return [(), *((name,) for name in names), ("census", "er", "ewc")]
+        case Shares():
+            return [default, (0.5,), (1e-9, 0.3, 0.999)]
         case OrNone():
             return [None, *values(name, kind.kind, kind.kind.high)]
         case Whole():
