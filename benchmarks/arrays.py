@@ -113,6 +113,8 @@ def contradictions(exp: Experiment) -> Findings:
     channels, _, number = known.picture
     if exp.tasks == "rotate" and known.features:
         yield ("tasks", "data_file"), "features cannot be turned; choose tasks = split or permute"
+    if exp.augment != "none" and known.features:
+        yield ("augment", "data_file"), "features cannot be moved; choose augment = none"
     each, of = (number, "features") if known.features else (channels, "channels")
     for key in ("data_mean", "data_std"):
         if len(getattr(exp, key)) not in (0, 1, each):

@@ -23,7 +23,8 @@ KEYS = {"tasks": TASKS, "rotation_max": ROTATION_MAX}
 
 def facts(exp: Experiment) -> Facts:
     """Ten digits, in all tasks or shared out."""
-    return facts_of(exp, (1, 8, 8), CLASSES, PICTURES, TESTED)
+    found = facts_of(exp, (1, 8, 8), CLASSES, PICTURES, TESTED)
+    return replace(found, mirrored=False)
 
 
 def _where() -> own_file.Where:

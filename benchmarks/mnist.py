@@ -45,8 +45,9 @@ def facts(exp: Experiment) -> Facts:
     channels, height, width = DATASET.picture
     picture = channels, height + 2 * exp.padding, width + 2 * exp.padding
     if exp.mnist_mode != "split":
-        return Facts(picture, DATASET.classes, DATASET.pictures)
-    return Facts(picture, DATASET.classes, DATASET.pictures, "task", 2, (1, 2, 3, 4, 5))
+        return Facts(picture, DATASET.classes, DATASET.pictures, mirrored=False)
+    split = ("task", 2, (1, 2, 3, 4, 5))
+    return Facts(picture, DATASET.classes, DATASET.pictures, *split, mirrored=False)
 
 
 def make_stream(exp: Experiment) -> TaskStream:

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from benchmarks.seeding import generator
 
+Move = Callable[[Tensor], Tensor]
+
 
 @dataclass(frozen=True)
 class Pictures:
@@ -166,12 +168,14 @@ class TaskStream:
         """What is taken off then, float32 [channels]."""
         return self.mean / self.std
 
-    def inputs(self, pictures: Pictures, samples: Samples) -> Tensor:
-        """Normalised pictures, float32 [n, channels, height, width], permuted by their view."""
+    def inputs(self, pictures: Pictures, samples: Samples, move: Move | None = None) -> Tensor:
+        """Normalised pictures, float32 [n, channels, height, width], permuted by their view; move:
+        what is done before to those of a data set, in their shape, black being 0."""
         if isinstance(samples, Made):
             x = samples.x.float().clone()
         else:
-            x = self._seen(pictures.x[samples.rows].float(), samples.view)
+            x = pictures.x[samples.rows].float()
+            x = self._seen(x if move is None else move(x), samples.view)
         return x.mul_(self.scale.view(-1, 1, 1)).sub_(self.shift.view(-1, 1, 1))
 
     def _seen(self, x: Tensor, view: int | Tensor) -> Tensor:

@@ -20,6 +20,7 @@ from exps.kinds import (
     Number,
     OrNone,
     Several,
+    Shares,
     Switch,
     Value,
     Whole,
@@ -53,6 +54,11 @@ LATER_IN_EPOCHS = When(
 CLOSED = When("a classifier other than softmax", lambda e: e.classifier != "softmax")
 IN_TURN = When("cumul = false", lambda e: not e.cumul)
 DYNAMIC = When("a dynamic other than none", lambda e: e.dynamic != "none")
+STEPPING = When("lr_schedule = step", lambda e: e.lr_schedule == "step")
+SCHEDULED = When(
+    "more than one task, without cumul and with an lr_schedule other than constant or lr_warmup",
+    lambda e: LATER.holds(e) and (e.lr_schedule != "constant" or e.lr_warmup > 0),
+)
 LAYERED = When("a model of several such layers (mlp)", lambda e: e.uses("hidden_layers"))
 FILTERS = When(
     "a model with convolutions (cnn, resnet18), and sparsify",
@@ -304,7 +310,48 @@ class Experiment:
         LATER,
     )
     lr: float = key(0.1, Number(0, 100, above=True), "learning rate", TRAINED)
+    lr_schedule: str = key(
+        "constant",
+        Choice(("constant", "cosine", "step")),
+        "how it goes on; constant: the same in every step; cosine: down to 0 (Loshchilov & Hutter, "
+        "2017); step: lr_gamma times as much from each of lr_steps on",
+    )
+    lr_steps: tuple[float, ...] = key(
+        (0.5, 0.75), Shares(), "after which shares of the steps lr falls", STEPPING
+    )
+    lr_gamma: float = key(
+        0.1, Number(0, 1, above=True), "what lr is multiplied by each time", STEPPING
+    )
+    lr_warmup: int = key(
+        0,
+        Whole(0, 1_000_000_000, "steps"),
+        "so many steps in which lr grows in even strides, before lr_schedule begins",
+    )
+    lr_restart: str = key(
+        "task",
+        Choice(("task", "never")),
+        "when both begin anew; task: with every task; never: they are over all steps of all tasks",
+        SCHEDULED,
+    )
+    clip_norm: float = key(
+        0.0,
+        Number(0, 1e9),
+        "the largest norm of the gradient of all parameters together, to which it is shortened; 0: "
+        "any",
+    )
+    label_smoothing: float = key(
+        0.0,
+        Number(0, 1, below=True),
+        "share of the label that is spread over all classes, evenly (Szegedy et al., 2016)",
+    )
     weight_decay: float = key(1e-4, Number(0, 10), "weight decay (L2 penalty)", TRAINED)
+    augment: str = key(
+        "none",
+        Choice(("none", "crop", "crop_flip")),
+        "what is done to training pictures, anew whenever they are seen, replayed or not; crop: "
+        "moved by up to 4 pixels each way, with zeros where nothing is; crop_flip: and half of "
+        "them mirrored",
+    )
     mb_size: int = key(128, Whole(1, 1_000_000, "samples"), "size of a mini-batch")
     train_ep: int = key(
         2,
@@ -496,6 +543,13 @@ class Experiment:
         """When the network learns, as `features` has it; a classifier of its own always does."""
         return self.features if self.classifier != "softmax" else "trained"
 
+    @property
+    def unusual(self) -> str:
+        """The first of the keys that engines know alone which compute whole gradients of whole
+        pictures, and that is set; '' where none is."""
+        exp = self.in_effect
+        return next((k for k in UNUSUAL if getattr(exp, k) != KEYS[k].default), "")
+
     def steps(self, task: int, epoch: int) -> int:
         """For how many steps a task (from 0) is trained, `epoch` of them an epoch."""
         if self.learning == "random" or (task and self.learning == "first"):
@@ -617,6 +671,9 @@ TEXTS = (
 
 # Keys that tell about a section, which alone has them: other sections do not inherit them.
 ABOUT = ("description", "expected_acc", "expected_tol", "expected_source")
+
+# What engines do without that compute only what is active, or many networks at once.
+UNUSUAL = ("augment", "lr_schedule", "lr_warmup", "clip_norm", "label_smoothing")
 
 # No key, but the line of a section that names the one it starts from.
 LIKE = "like"

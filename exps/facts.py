@@ -21,7 +21,8 @@ class Facts:
 
     per_task: how many classes a task has where tasks share them out, None where every task has
     all; tasks: how many tasks there can be then. floats: whether the pictures are no grey levels;
-    tested: how many pictures to test on.
+    tested: how many pictures to test on; mirrored: whether a picture in a mirror is one of its
+    class.
     """
 
     picture: Shape
@@ -32,6 +33,7 @@ class Facts:
     tasks: tuple[int, ...] = ()
     floats: bool = False
     tested: int = 10_000
+    mirrored: bool = True
 
     @property
     def split(self) -> bool:

@@ -212,6 +212,22 @@ class ClassOrder:
         raise ValueError(f"choose {self.expects}{guess}")
 
 
+@dataclass(frozen=True)
+class Shares:
+    """Shares of something, one after the other, each larger than the one before."""
+
+    expects: str = "numbers above 0 and below 1 that grow, such as 0.5, 0.75"
+
+    def parse(self, text: str) -> tuple[float, ...]:
+        try:
+            found = [Number(0, 1, above=True, below=True).parse(t.strip()) for t in text.split(",")]
+        except ValueError:
+            found = []
+        if found and found == sorted(set(found)):
+            return tuple(found)
+        raise ValueError(f"choose {self.expects}")
+
+
 def as_text(value: Value) -> str:
     """The value as a configuration file writes it."""
     if isinstance(value, bool):

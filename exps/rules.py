@@ -91,6 +91,7 @@ def doubts(exp: Experiment) -> Findings:
     """Why the experiment, which can be run, might not be what was meant."""
     yield from _single_class(exp)
     yield from _classes_left(exp)
+    yield from _mirrored(exp)
     yield from _winners_in_evaluation(exp)
     yield from _nothing_masked(exp)
     yield from plugins.findings(exp.plug_ins, "doubts", exp.in_effect)
@@ -111,6 +112,7 @@ def never_due(exp: Experiment, steps: Sequence[int], picture: Shape | None = Non
             f"eval_every = {exp.eval_every} is never reached within a task, of which the longest "
             f"has {longest} steps: all tests are those after tasks",
         )
+    yield from _warmup(exp, tasks)
     layers = _layers(exp, picture)
     if layers is not None:
         args = exp, tasks, trained(exp, layers)
@@ -187,6 +189,24 @@ def _classes_left(exp: Experiment) -> Findings:
         )
 
 
+def _mirrored(exp: Experiment) -> Findings:
+    if exp.augment == "crop_flip" and not exp.facts.mirrored:
+        yield (
+            ("augment", "benchmark"),
+            f"a picture of {exp.benchmark} in a mirror is another sign; choose augment = crop",
+        )
+
+
+def _warmup(exp: Experiment, tasks: Sequence[tuple[int, int]]) -> Findings:
+    totals = [total for _, total in tasks if total]
+    least = sum(totals) if exp.lr_restart == "never" or exp.cumul else min(totals, default=0)
+    if exp.lr_warmup and exp.lr_warmup >= least:
+        yield (
+            ("lr_warmup", "lr_restart"),
+            f"lr_warmup = {exp.lr_warmup} leaves none of {least} steps at the full lr",
+        )
+
+
 def _one_name_each(exp: Experiment) -> Findings:
     names = [plugins.stem(name) for name in exp.all_methods]
     files = [v for kind, v in exp.plug_ins if plugins.is_path(v) and kind is not plugins.METHOD]
@@ -247,17 +267,23 @@ def _engine(exp: Experiment) -> Findings:
             ("engine", "cnn", "model", "sparsify", "sparse_layers"),
             "engine = sparse is for MLPs of own k-winner layers; choose engine = auto",
         )
+    if exp.engine in ("sparse", "stacked") and exp.unusual:
+        yield (
+            ("engine", exp.unusual),
+            f"engine = {exp.engine} knows nothing of {exp.unusual}; choose engine = auto",
+        )
 
 
 def stacks(exp: Experiment) -> bool:
     """Whether its networks are of the kind of which many train together, in a stack."""
     own = exp.sparse_layers == "own" and exp.percent_on_fc * 16 <= 1
     plain = exp.fully_connected and not exp.all_methods and exp.optimizer == "sgd"
+    plain = plain and not exp.unusual
     return plain and (own or not exp.sparsify) and not any(is_path(v) for _, v in exp.plug_ins)
 
 
 def _stacked(exp: Experiment) -> Findings:
-    if exp.engine == "stacked" and not stacks(exp):
+    if exp.engine == "stacked" and not stacks(exp) and not exp.unusual:
         yield (
             ("engine", "model", "methods", "optimizer", "sparse_layers", "percent_on_fc"),
             "engine = stacked is for MLPs that sgd trains, without methods, of ReLUs or of own"

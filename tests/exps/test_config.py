@@ -403,6 +403,9 @@ def values(kind: kinds.Kind) -> st.SearchStrategy[Any]:
         case kinds.ClassOrder():
             orders = st.permutations(range(10)).map(tuple)
             return orders | st.sampled_from(["sorted", "random"])
+        case kinds.Shares():
+            some = st.sets(st.floats(0, 1, exclude_min=True, exclude_max=True), min_size=1)
+            return some.map(lambda found: tuple(sorted(found)))
         case kinds.Folder():
             return st.sampled_from(["data", "/a b/c", "../data", "C:\\data", "/a #2", "/a ;b"])
         case _:

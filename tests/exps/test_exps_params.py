@@ -176,6 +176,7 @@ EXPECTED: dict[str, dict[str, Any]] = {
         "model": "resnet18",
         "channels": 20,
         "norm": "batch",
+        "augment": "crop_flip",
         "lr": 0.1,
         "mb_size": 32,
         "train_ep": 50,

@@ -48,6 +48,11 @@ CASES: dict[str, dict[str, Any]] = {
     "old synapses": {
         **{"old_synapse_lr": 0.3, "weight_decay": 0.0, "old_synapse_rule": "importance"}
     },
+    "cropped, cosine, clipped": {
+        **{**COLOURS, **BUFFER, "methods": ("er",), "er_batch": 8, "augment": "crop_flip"},
+        **{"lr_schedule": "cosine", "lr_warmup": 2, "lr_restart": "never", "clip_norm": 0.5},
+        **{"label_smoothing": 0.1, "optimizer": "adam", "lr": 0.001},
+    },
     "all together": {**COLOURS, "cumul": True, "optimizer": "adam", "lr": 0.001},
 }
 

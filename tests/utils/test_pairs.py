@@ -26,6 +26,10 @@ CLASSES: dict[str, Any] = {"mnist_mode": "split", "scenario": "class", "outputs"
 MASKED = {"initial_density_fc": 0.2}
 SMALL_DGR = {"dgr_units": 16, "dgr_latent": 4}
 SET = {"dynamic": "set", "train_ep": 2, "train_ep_inc": 2, **MASKED}
+UNUSUAL: dict[str, Any] = {
+    **{"augment": "crop", "lr_schedule": "cosine", "lr_warmup": 2, "clip_norm": 1.0},
+    "label_smoothing": 0.1,
+}
 METHODS: dict[str, dict[str, Any]] = {
     "none": {},
     "contexts": CONTEXTS,
@@ -74,6 +78,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "xdg": {**HEADS, "methods": ("xdg",), "hidden_layers": 2},
     "xdg and ewc": {**HEADS, "methods": ("ewc", "xdg"), "xdg_gated": 0.5},
     "xdg and set": {**HEADS, "methods": ("xdg",), **SET},
+    "er, moved": {**UNUSUAL, "methods": ("er",), "buffer_size": 40, "er_batch": 8},
+    "xdg, moved": {**HEADS, **UNUSUAL, "methods": ("xdg",), "hidden_layers": 2},
+    "lwf and si, moved": {**UNUSUAL, "methods": ("lwf", "si")},
+    "old_synapses, moved": {**OLD, **UNUSUAL},
     "separate": {**HEADS, "methods": ("separate",), "hidden_layers": 2},
     "ncm": {**CLASSES, "methods": ("ncm",)},
     "slda, heads": {**HEADS, "methods": ("slda",)},
@@ -93,6 +101,7 @@ REFUSED = {
     **dict.fromkeys(("mas",), "mas"),
     **dict.fromkeys(("agem", "agem, heads"), "agem"),
     "old_synapses by importance": "importance",
+    **{f"{name}, moved": "augment" for name in ("er", "xdg", "lwf and si", "old_synapses")},
 }
 
 

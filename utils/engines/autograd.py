@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.stream import Pictures, Samples, TaskStream
+from benchmarks.stream import Move, Pictures, Samples, TaskStream
 from exps import plugins
 from exps.config import Experiment
+from exps.messages import Told, three_lines
 from models.costs import entropies
 from models.network import Network
 from models.sparse import SparseWeightsBase, update_boost_strength
+from utils.engines.augment import Augment
 from utils.engines.base import Need, Spring, Whole
 from utils.engines.batch import Batch, Loss, classification, joined, objective
 from utils.engines.meter import EpochRecord, Meter
@@ -39,6 +41,7 @@ class AutogradEngine(Whole):
         self.exp, self.model, self.stream, self.device = exp, model.to(device), stream, device
         self.units, self.why_not_faster = model.units, ""
         self.net = self.model  # what is computed
+        self.augment = Augment(exp, stream.train.x.device) if exp.augment != "none" else None
         self.springs: dict[str, dict[Tensor, Spring]] = {}
         self.parameters = list(self.model.parameters())
         with plugins.blamed(exp.optimizer):
@@ -65,19 +68,20 @@ class AutogradEngine(Whole):
 
     def step(self, batch: Batch, losses: Sequence[Loss] = ()) -> list[Tensor]:
         """One step of the optimiser; the logits, part by part, before it."""
-        inputs = [self._inputs(self.stream.train, samples) for samples in batch.pictures]
-        labels = [self._labels(self.stream.train, part.samples) for part in batch.parts]
+        pictures, smoothing = self.stream.train, self.exp.label_smoothing
+        inputs = [self._inputs(pictures, samples, self.augment) for samples in batch.pictures]
+        labels = [self._labels(pictures, part.samples) for part in batch.parts]
         with self._precision():
             features = self.net.features(joined(inputs))
             logits = [
                 self.net.heads[part.head](some).float()
                 for part, some in zip(batch.parts, batch.of_parts(features), strict=True)
             ]
-        loss = objective(logits, labels, batch, losses)
+        loss = objective(logits, labels, batch, losses, smoothing)
         # Without a gradient the other heads stay as they are.
         for p in self.parameters:
             p.grad = None
-        guarded = classification(logits, labels, batch, guard=True)
+        guarded = classification(logits, labels, batch, smoothing, guard=True)
         against = None if guarded is None else self._gradients(guarded)
         loss.backward()
         if against is not None:
@@ -105,6 +109,7 @@ class AutogradEngine(Whole):
             "optimizer": {name: its for name, its in memory.items() if its},
             "mix": dict.fromkeys(parameters, PLAIN),
             "meter": self.meter.totals(),
+            **({} if self.augment is None else {"augment": self.augment.count}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -119,6 +124,8 @@ class AutogradEngine(Whole):
             if memory:
                 self.optimizer.restore(parameter, memory)
         self.meter.restore(state["meter"])
+        if self.augment is not None:
+            self.augment.count.copy_(state["augment"])
 
     def scale(self, factors: dict[Tensor, Tensor]) -> None:
         """From now on multiply the updates of these parameters."""
@@ -127,6 +134,14 @@ class AutogradEngine(Whole):
     def pull(self, by: str, springs: dict[Tensor, Spring]) -> None:
         """From now on pull these parameters."""
         self.springs[by] = springs
+
+    def rate(self, share: float) -> None:
+        """The next steps have this share of lr."""
+        if not hasattr(self.optimizer, "rate"):
+            what = f"{self.exp.unusual} changes lr from step to step"
+            why = f"the optimiser {self.exp.optimizer} has no function rate"
+            raise Told(three_lines(what, why, "set a constant lr without warm-up, or add one"))
+        self.optimizer.rate(share)
 
     def restart(self) -> None:
         """The optimiser begins anew."""
@@ -201,6 +216,8 @@ class AutogradEngine(Whole):
                 if p.grad is not None:  # a head that is not used has not moved
                     p.grad.addcmul_(spring.strength, p - spring.anchor)
         self._mask_gradients()
+        if self.exp.clip_norm:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.exp.clip_norm)
         self.optimizer.apply([(p, p.grad) for p in self.parameters if p.grad is not None])
 
     def _mask_gradients(self) -> None:
@@ -212,8 +229,9 @@ class AutogradEngine(Whole):
             self.device.type, dtype=torch.bfloat16, enabled=half, cache_enabled=False
         )
 
-    def _inputs(self, pictures: Pictures, samples: Samples) -> Tensor:
-        return self.stream.inputs(pictures, samples).to(self.device, non_blocking=True)
+    def _inputs(self, pictures: Pictures, samples: Samples, move: Move | None = None) -> Tensor:
+        x = self.stream.inputs(pictures, samples, *() if move is None else (move,))
+        return x.to(self.device, non_blocking=True)
 
     def _labels(self, pictures: Pictures, samples: Samples) -> Tensor:
         return self.stream.labels(pictures, samples).to(self.device, non_blocking=True)

@@ -107,6 +107,10 @@ class Engine(Protocol):
     def pull(self, by: str, springs: dict[Tensor, Spring]) -> None:
         """From now on pull these parameters of `active`; each method, `by`, has its own springs."""
 
+    def rate(self, share: float) -> None:
+        """The next steps have this share of lr; asked only of engines for which `exp.unusual` may
+        be set."""
+
     def restart(self) -> None:
         """The optimiser begins anew: momentum is zero."""
 
@@ -164,6 +168,10 @@ class Whole:
         zero = {name: torch.zeros_like(its) for name, its in fresh["momentum"].items()}
         new = {"model": weights, "momentum": zero, "optimizer": {}, "mix": plain}
         self.load_state_dict(fresh | new)
+
+    def rate(self, share: float) -> None:
+        """Not here: lr stays what it is."""
+        raise NotImplementedError("another engine is to be taken where lr changes")
 
     def found(self) -> None:
         """There are no contexts."""

@@ -68,10 +68,14 @@ Loss = Callable[[list[Tensor], list[Tensor], Batch], Tensor | None]
 
 
 def objective(
-    logits: list[Tensor], labels: list[Tensor], batch: Batch, losses: Sequence[Loss]
+    logits: list[Tensor],
+    labels: list[Tensor],
+    batch: Batch,
+    losses: Sequence[Loss],
+    smoothing: float = 0.0,
 ) -> Tensor:
     """The mean cross-entropy of every part by its weight, and what methods add."""
-    total = classification(logits, labels, batch)
+    total = classification(logits, labels, batch, smoothing)
     for extra in losses:
         more = extra(logits, labels, batch)
         if more is not None:
@@ -83,13 +87,19 @@ def objective(
 
 
 def classification(
-    logits: list[Tensor], labels: list[Tensor], batch: Batch, *, guard: bool = False
+    logits: list[Tensor],
+    labels: list[Tensor],
+    batch: Batch,
+    smoothing: float = 0.0,
+    *,
+    guard: bool = False,
 ) -> Tensor | None:
-    """The mean cross-entropy of every part by its weight; guard: of the parts that guard."""
+    """The mean cross-entropy of every part by its weight; guard: of the parts that guard.
+    smoothing: the share of a label that all outputs that count have alike."""
     total: Tensor | None = None
     for some, right, part in zip(logits, labels, batch.parts, strict=True):
         if part.weight and part.guard == guard:
-            loss = cross_entropy(some[:, : part.outputs], right)
+            loss = cross_entropy(some[:, : part.outputs], right, label_smoothing=smoothing)
             loss = loss if part.weight == 1 else part.weight * loss
             total = loss if total is None else total + loss
     return total

@@ -95,7 +95,7 @@ def _plain_engine(
     if not recorded:
         return CudaGraphEngine(exp, model, stream, device, CudaRecorder(device))
     engine = FusedEngine(exp, model, stream, device)
-    if not methods:
+    if not methods and not exp.clip_norm:
         engine.steps_alone()
     slower = sparse or ("engine = dense" if few else f"sparse: more than one unit in {FEW} wins")
     engine.why_not_faster = slower if device.type == "cpu" else recorded

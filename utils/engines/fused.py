@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from benchmarks.stream import Pictures, Samples, TaskStream
+from benchmarks.stream import Move, Pictures, Samples, TaskStream
 from exps.config import Experiment
 from models.network import Network
 from models.sparse_weights import SparseWeightsBase
@@ -96,8 +96,8 @@ class FusedEngine(AutogradEngine):
             for p, found in zip(self.parameters, super()._gradients(loss), strict=True)
         ]
 
-    def _inputs(self, pictures: Pictures, samples: Samples) -> Tensor:
-        return super()._inputs(pictures, samples).contiguous(memory_format=self.format)
+    def _inputs(self, pictures: Pictures, samples: Samples, move: Move | None = None) -> Tensor:
+        return super()._inputs(pictures, samples, move).contiguous(memory_format=self.format)
 
 
 def without_masks(module: M, masked: Masked) -> M:

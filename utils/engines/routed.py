@@ -118,6 +118,10 @@ class RoutedEngine:
         """Parameters of the part."""
         self.inner.pull(by, springs)
 
+    def rate(self, share: float) -> None:
+        """Of the part."""
+        self.inner.rate(share)
+
     def restart(self) -> None:
         """The optimiser of the part begins anew."""
         self.inner.restart()

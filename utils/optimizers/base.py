@@ -23,6 +23,9 @@ class Optimizer(Protocol):
     def apply(self, steps: list[tuple[Tensor, Tensor]]) -> None:
         """Step parameters by their gradients, both in the shape of the parameter."""
 
+    def rate(self, share: float) -> None:
+        """The next steps have this share of the learning rate."""
+
     def restart(self) -> None:
         """Begin as if no step had been taken: momentum is zero."""
 
@@ -46,6 +49,13 @@ class TorchOptimizer:
     def __init__(self, optimizer: torch.optim.Optimizer) -> None:
         self.optimizer = optimizer
         self.factors: dict[Tensor, Tensor] = {}
+        self.rates = [float(group["lr"]) for group in optimizer.param_groups]
+        self.settings = self._settings()
+
+    def rate(self, share: float) -> None:
+        """The next steps have this share of the learning rate, of every group."""
+        for group, lr in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = changed(group["lr"], lr * share)
         self.settings = self._settings()
 
     def _settings(self) -> list[dict[str, Any]]:
@@ -95,6 +105,11 @@ class TorchOptimizer:
         place = next(n for n, p in zip(numbers, order, strict=True) if p is parameter)
         whole["state"][place] = {name: value.clone() for name, value in state.items()}
         self.optimizer.load_state_dict(whole)
+
+
+def changed(lr: float | Tensor, now: float) -> float | Tensor:
+    """Another learning rate; in the same tensor, which a recorded step reads."""
+    return lr.fill_(now) if isinstance(lr, Tensor) else now
 
 
 def _tensors(state: Any) -> dict[str, Tensor]:

@@ -9,13 +9,15 @@ import torch
 from torch import Tensor
 
 from exps.config import Experiment
-from utils.optimizers.base import MOMENTUM, Optimizer, TorchOptimizer
+from utils.optimizers.base import MOMENTUM, Optimizer, TorchOptimizer, changed
 
 
 def made(exp: Experiment, parameters: Sequence[Tensor], *, fused: bool) -> Optimizer:
     """torch.optim.SGD, or the same arithmetic in one pass."""
     if fused:
         sgd = SGD(exp)
+        if exp.unusual and parameters[0].device.type == "cuda":
+            sgd.settings["lr"] = torch.tensor(exp.lr, device=parameters[0].device)
         if exp.momentum:
             for p in parameters:
                 sgd.momentum(p)  # recorded steps need the memory beforehand
@@ -73,6 +75,7 @@ class SGD:
             "maximize": False,
             "is_first_step": False,
         }
+        self.lr = exp.lr
         self.gradients: dict[Tensor, Tensor] = {}
         self.momenta: dict[Tensor, Tensor] = {}
         self.factors: dict[Tensor, Tensor] = {}
@@ -90,6 +93,10 @@ class SGD:
         if parameter not in self.momenta:
             self.momenta[parameter] = torch.zeros_like(parameter)
         return self.momenta[parameter]
+
+    def rate(self, share: float) -> None:
+        """The next steps have this share of the learning rate."""
+        self.settings["lr"] = changed(self.settings["lr"], self.lr * share)
 
     def restart(self) -> None:
         """Momentum starts from zero."""

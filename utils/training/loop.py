@@ -20,6 +20,7 @@ from utils.methods.base import Method, Moment, draws
 from utils.training.examiner import Examiner
 from utils.training.listener import Audience, Shown
 from utils.training.record import BEFORE, NOT_KEPT, TESTING, TRAINING, Length, Place, RunRecord
+from utils.training.schedule import is_constant, share
 
 DRAW = 10  # sets the draws of what networks look at apart from whatever else the seed draws
 READ = 1000  # pictures that methods read at a time: enough for products of matrices
@@ -247,11 +248,19 @@ class _Run:
         """The methods that add to the loss or to its gradient."""
         return [m for m in self.methods if m.loss in self.losses or Need.PULL in m.needs]
 
+    def _rate(self, length: Length) -> None:
+        """The learning rate of the step that comes."""
+        place = self.place
+        step = place.epoch * length.epoch + place.step
+        self.engine.rate(share(self.exp, self.record.lengths, place.task, step))
+
     def _steps(self, samples: Samples, task: Task, length: Length) -> None:
         """One step, or as many as the engine takes at a time."""
         if self.ahead is not None:
             self.ahead.take_steps(samples, task.head, task.among)
         else:
+            if not is_constant(self.exp):
+                self._rate(length)
             self._step(Batch((Part(samples, task.head, outputs=task.among),)), length)
 
     def _step(self, batch: Batch, length: Length) -> None:

@@ -39,6 +39,7 @@ from exps.kinds import (
     Number,
     OrNone,
     Several,
+    Shares,
     Switch,
     Whole,
 )
@@ -129,6 +130,8 @@ def values(name: str, kind: Kind, default: Any) -> list[Any]:
         case Some():
             names = tuple(name for name in kind.names if name not in IMPLIED)
             return [(), *((name,) for name in names), ("census", "er", "ewc")]
+        case Shares():
+            return [default, (0.5,), (1e-9, 0.3, 0.999)]
         case Choices():
             return [(), *((name,) for name in kind.names), kind.names]
         case _ if name == "data_file":

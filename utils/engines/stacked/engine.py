@@ -68,6 +68,8 @@ class StackedEngine(Whole):
     @staticmethod
     def declines(exp: Experiment, model: Network, stream: TaskStream, device: torch.device) -> str:
         """Why this engine cannot train the model, '' where it can."""
+        if exp.unusual:
+            return f"stacked: it knows nothing of {exp.unusual}"
         if type(stream) is not TaskStream:
             return "stacked: it computes the inputs of the project's own streams"
         if stream.blends is not None:

@@ -83,6 +83,8 @@ class SparseEngine(Whole):
             return "sparse: it is for layers with a bias"
         if not hasattr(_optimizer(exp), "basis"):
             return f"sparse: {exp.optimizer} allows no lazy updates"
+        if exp.unusual:
+            return f"sparse: it knows nothing of {exp.unusual}"
         lazy = _basis(exp) is not None
         return "" if lazy else "sparse: lr, momentum and weight_decay allow no lazy updates"
 
