@@ -187,6 +187,7 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
     with prepare_to_train(args.threads):
         from benchmarks.digest import begin_to_load
         from exps import ahead
+        from utils.results.about import WeightsError
         from utils.runs.folder import UNFIT, RunError, UnfitError
         from utils.runs.resume import chosen, wanted_device
         from utils.system.commit import commit
@@ -202,6 +203,8 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
             wanted = wanted_device(exp, unfinished)
         except (config.ConfigError, RunError) as error:
             return fail(error, status=refused(error))
+        except WeightsError as error:
+            return fail(error, status=1)
     stack.enter_context(ahead.working())
     ahead.begin(commit)
     begin_to_load(exp)
@@ -214,8 +217,10 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
         from utils.engines.stacked.company import RemoteEngine
         from utils.live.live import check as check_live
         from utils.methods.make import make_methods
+        from utils.results.about import WeightsError
         from utils.results.files import ResultsError, check_writable
         from utils.runs import summary
+        from utils.runs.beginning import begin
         from utils.runs.session import Session
         from utils.system.runtime import (
             DeviceError,
@@ -249,16 +254,17 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
             methods = make_methods(exp, stream)
             if engine is None:
                 engine = make_engine(exp, model, stream, device, methods)
+            beginning = begin(exp, stream, engine, methods)
             if args.dry_run:
-                say(summary.plan(exp, stream, engine))
+                say(summary.plan(exp, stream, engine, beginning.first if beginning else 0))
                 return 0
         for text in slow_precision(exp, device) if not together else ():
             warn(text)
-        session = Session(exp, stream, engine, methods, order, args)
+        session = Session(exp, stream, engine, methods, order, args, beginning)
         session.open(unfinished, log, stack)
     except (DataError, ModelError, DeviceError, EngineError, OutOfMemory) as error:
         return fail(error, status=1)
-    except (ResultsError, LiveError) as error:
+    except (ResultsError, LiveError, WeightsError) as error:
         return fail(error, status=1)
     except (config.ConfigError, RunError) as error:
         return fail(error, status=refused(error))

@@ -13,6 +13,7 @@ from exps.kinds import (
     Choice,
     ClassOrder,
     Device,
+    File,
     Folder,
     Kind,
     Line,
@@ -163,6 +164,12 @@ class Experiment:
         "width of each hidden layer of the MLP, or of the CNN's fully connected layer",
     )
     hidden_layers: int = key(1, Whole(1, 100, "layers"), "number of hidden layers", LAYERED)
+    begin_with: str = key(
+        "none",
+        File(),
+        "a result with weights, or these (keep_weights), with which the network begins instead of "
+        "drawn ones, as --continue has it (docs/results.md)",
+    )
     dropout: float = key(
         0.5, Number(0, 1, below=True), "probability that a unit is dropped in training"
     )
@@ -520,7 +527,9 @@ def definition(key: str) -> Key | None:
 _DEFAULTS = {f.name: f.default for f in fields(Experiment) if f.name != "name"}
 
 # Keys whose value is text: in it # and ; are characters like any other.
-TEXTS = tuple(name for name, k in KEYS.items() if isinstance(k.kind, Line | Folder | One | Some))
+TEXTS = tuple(
+    name for name, k in KEYS.items() if isinstance(k.kind, Line | Folder | File | One | Some)
+)
 
 # Keys that tell about a section, which alone has them: other sections do not inherit them.
 ABOUT = ("description", "expected_acc", "expected_tol", "expected_source")

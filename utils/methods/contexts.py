@@ -22,7 +22,7 @@ from models.synapses import winner_layers
 from utils.engines.base import Engine
 from utils.engines.batch import Batch
 from utils.methods import base
-from utils.methods.base import Moment, draws
+from utils.methods.base import Moment, draws, fill
 
 KEYS = {
     "context_units": Key(
@@ -163,7 +163,7 @@ class Method(base.Method):
     def restore(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
         for name, value in self.state().items():
-            value.copy_(state[name])
+            fill(value, state[name])
 
 
 def nearest(x: Tensor, prototypes: Tensor) -> Tensor:

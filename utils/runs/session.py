@@ -24,9 +24,11 @@ from utils.live.progress import Progress
 from utils.methods.base import Method
 from utils.results import expected, weights
 from utils.results import files as results
+from utils.results.about import file_of
 from utils.results.files import ResultsError, os_errors_explained, result_name
 from utils.runs import checkpoint
 from utils.runs import folder as runs
+from utils.runs.beginning import Beginning
 from utils.runs.checkpoint_file import CheckpointError
 from utils.runs.folder import Run
 from utils.runs.identity import PLUS, code_digest, configuration, differences, uses
@@ -58,9 +60,11 @@ class Session:
         methods: Sequence[Method],
         order: torch.Generator,
         args: Namespace,
+        beginning: Beginning | None = None,
     ) -> None:
         self.exp, self.stream, self.engine, self.order, self.args = exp, stream, engine, order, args
-        self.methods, self.place = methods, Place()
+        first = 0 if beginning is None else beginning.first
+        self.methods, self.place = methods, Place(first, first=first)
         self.record = empty_record(exp, stream, engine.model)
         self.meta = facts(engine.device, exp.seed, stream.source, times.now())
         self.meta["together"] = 1
@@ -70,6 +74,9 @@ class Session:
         self.meta["changed"] = list(exp.changed)
         if is_path(exp.benchmark):
             self.meta["tested"] = [key for key, its in exp.keys.items() if its.tests]
+        if beginning is not None:
+            beginning.fill(self.record)
+            self.meta["began_with"] = beginning.told
         self.resumed, self.serial, self.status = 0, 0, "running"
         self.kept, self.lost = set[int](), list[str]()  # tasks whose weights were to be written
         self.identity = {
@@ -82,6 +89,7 @@ class Session:
             },
             "data": {"data": stream.data},
             "files": {file: code_digest((file,)) for file in own_files(exp)},
+            "weights": {} if beginning is None else {"begin_with (SHA-256)": beginning.digest},
         }
 
     def open(self, unfinished: Run | None, log: RunLog, stack: ExitStack) -> None:
@@ -298,13 +306,13 @@ class Session:
         names = ("version", "commit", "code", "torch", "device", "engine", "data", "started")
         made = {"run": self.run.name} | {name: str(self.meta[name]) for name in names}
         parts = self.exp, self.stream, self.engine, self.methods, self.record, trained, made
-        weights.save(self.run.results_dir / weights.file_of(self.run.name, task), *about(*parts))
+        weights.save(self.run.results_dir / file_of(self.run.name, task), *about(*parts))
 
     @property
     def _weights(self) -> list[str]:
         """The names of the files of weights that there are."""
         tasks = range(len(self.stream.training))
-        names = [weights.file_of(self.run.name, task) for task in (None, *tasks)]
+        names = [file_of(self.run.name, task) for task in (None, *tasks)]
         return [name for name in names if (self.run.results_dir / name).is_file()]
 
     def where(self) -> str:
@@ -376,7 +384,7 @@ def resume_command(run: Run, options: Sequence[str] = ()) -> str:
 
 def share_done(lengths: Sequence[Length], place: Place) -> float:
     """The share of all training steps that are done, from 0 to 1."""
-    done = sum(length.total for length in lengths[: place.task]) + place.step
+    done = sum(length.total for length in lengths[place.first : place.task]) + place.step
     if place.task < len(lengths):
         done += min(place.epoch * lengths[place.task].epoch, lengths[place.task].total)
-    return done / max(sum(length.total for length in lengths), 1)
+    return done / max(sum(length.total for length in lengths[place.first :]), 1)

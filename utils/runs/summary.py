@@ -85,8 +85,9 @@ def run_summary(record: RunRecord) -> str:
     return "\n".join(lines)
 
 
-def plan(exp: Experiment, stream: TaskStream, engine: Engine) -> str:
-    """The resolved configuration, the model and its costs, the tasks, the work and the engine."""
+def plan(exp: Experiment, stream: TaskStream, engine: Engine, first: int = 0) -> str:
+    """The resolved configuration, the model and its costs, the tasks, the work and the engine;
+    first: the task (from 0) that is trained first."""
     model = engine.model
     costs = layer_costs(model, stream.input_shape)
     slower = f" (not faster: {engine.why_not_faster})" if engine.why_not_faster else ""
@@ -103,7 +104,8 @@ def plan(exp: Experiment, stream: TaskStream, engine: Engine) -> str:
             f"tasks ({stream.scenario}-incremental, data: {shown(stream.source, 400)})",
             *_task_lines(stream),
             "",
-            *_work_lines(exp, stream, costs),
+            *([f"begins with task {first + 1}, behind those of {exp.begin_with}"] if first else []),
+            *_work_lines(exp, stream, costs, first),
             f"engine: {engine.name} in {exp.precision} on {engine.device}{slower}",
         ]
     )
@@ -182,17 +184,19 @@ def _task_lines(stream: TaskStream) -> list[str]:
     return lines
 
 
-def _work_lines(exp: Experiment, stream: TaskStream, costs: list[LayerCost]) -> list[str]:
-    each = lengths(exp, stream)
+def _work_lines(
+    exp: Experiment, stream: TaskStream, costs: list[LayerCost], first: int
+) -> list[str]:
+    each = lengths(exp, stream)[first:]
     steps = sum(length.total for length in each)
     trained = [
         len(task.train) * length.total // length.epoch
-        for task, length in zip(stream.training, each, strict=True)
+        for task, length in zip(stream.training[first:], each, strict=True)
     ]
     tested = [len(t.test) for t in stream.tasks]
     seen_only = exp.eval_tasks == "seen" and not exp.cumul
     evaluated = sum(
-        sum(tested[: i + 1] if seen_only else tested) for i in range(len(stream.training))
+        sum(tested[: i + 1] if seen_only else tested) for i in range(first, len(stream.training))
     ) + (sum(tested) if tests_untrained(exp) else 0)
     macs = sum(c.macs for c in costs)
     total = 2 * macs * (3 * sum(trained) + evaluated)

@@ -114,7 +114,7 @@ class _Run:
                 self._train_epoch(task, length, f"{where}, epoch {place.epoch + 1}/{length.epochs}")
             if place.phase == TRAINING:
                 self._end()
-            self._test(where)
+            self._test(place.task, where)
             self.progress.task_done(f"{where} ({task.name}): {_summary(self.record, place.task)}")
             if self.live is not None:
                 self.live.tested(place.task, place.epoch, self.record.accs)
@@ -220,9 +220,10 @@ class _Run:
         for method in self.methods:
             method.after_step(self.engine, batch, logits)
 
-    def _test(self, where: str) -> None:
-        """Fill in the accuracy on every task; NaN stays for those not to be tested yet."""
-        done, tasks = self.place.task, self.stream.tasks
+    def _test(self, done: int, where: str) -> None:
+        """Fill in the accuracy on every task after this one; NaN stays for those not to be tested
+        yet."""
+        tasks = self.stream.tasks
         if self.exp.eval_tasks == "seen" and not self.exp.cumul:
             tasks = tasks[: done + 1]
         among = self.stream.training[done].among
@@ -231,8 +232,11 @@ class _Run:
         self._fill(self.record.accs[done], self.record.context_right[done], tasks, where)
 
     def _test_untrained(self) -> None:
-        """What forward transfer is measured against."""
-        if tests_untrained(self.exp):
+        """What forward transfer is measured against; where there are tasks before the run, the
+        tasks of which they know nothing."""
+        if self.place.first:
+            self._test(self.place.first - 1, "before training")
+        elif tests_untrained(self.exp):
             row = self.record.untrained
             self._fill(row, np.full_like(row, np.nan), self.stream.tasks, "before training")
 

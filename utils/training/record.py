@@ -138,7 +138,8 @@ def empty_record(exp: Experiment, stream: TaskStream, model: Network) -> RunReco
 @dataclass
 class Place:
     """Where in a run training is: so many tasks are done, so many epochs of the task after them,
-    and so many steps of the epoch after those. phase: of the task: before, training or testing.
+    and so many steps of the epoch after those. first: the task with which the run
+    begins; phase: of the task: before, training or testing.
 
     order: uint8, the state of the order's generator before the shuffle of that epoch (None: as the
     generator is); unit_on: int64 [units], in how many samples of the task each unit was on.
@@ -150,8 +151,9 @@ class Place:
     phase: str = BEFORE
     order: Tensor | None = None
     unit_on: np.ndarray | None = None
+    first: int = 0
 
     @property
     def begun(self) -> bool:
         """Whether a step has been taken."""
-        return bool(self.task) or self.phase != BEFORE
+        return self.task > self.first or self.phase != BEFORE
