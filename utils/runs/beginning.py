@@ -17,14 +17,14 @@ from exps import plugins
 from exps.config import Experiment, as_text
 from exps.experiment import PART
 from exps.messages import all_of, shown_path, three_lines
-from utils.engines.base import Engine
 from utils.engines.routed import BIASES
 from utils.methods.base import Method
 from utils.results import weights
 from utils.results.about import WeightsError, beside
 from utils.results.weights import Kept
 from utils.training.kept import become
-from utils.training.record import RunRecord
+from utils.training.record import Place
+from utils.training.trainer import Trainer
 
 NONE = "none"
 ADVICE = "begin without begin_with, or with other weights"
@@ -45,24 +45,24 @@ class Beginning:
         run, name = self.kept.about.made.get("run", ""), str(self.kept.path)
         return {"run": run, "file": name, "sha256": self.digest, "first_task": self.first + 1}
 
-    def fill(self, record: RunRecord) -> None:
-        """What was measured of the tasks that were trained before, as far as they go on."""
+    def fill(self, trainer: Trainer) -> None:
+        """Let a fresh run begin there, with what was measured of the tasks trained before."""
         if not self.first:
             return
+        trainer.place, record = Place(self.first, first=self.first), trainer.record
         for mine, row in zip(record.accs[: self.first], self.kept.about.accs, strict=True):
             _fill(mine, row)
         _fill(record.untrained, self.kept.about.untrained)
 
 
-def begin(
-    exp: Experiment, stream: TaskStream, engine: Engine, methods: Sequence[Method]
-) -> Beginning | None:
+def begin(trainer: Trainer) -> Beginning | None:
     """Make a fresh engine what `begin_with` names; None where it names nothing.
 
     Where the tasks that were trained there are the first ones of the stream, the run goes on behind
     them, and methods with what they remember; otherwise all tasks are new, and so is what methods
     remember. Raises WeightsError for what does not go together.
     """
+    exp, stream, engine, methods = trainer.exp, trainer.stream, trainer.engine, trainer.methods
     if exp.begin_with == NONE:
         return None
     path = beside(Path(exp.begin_with))

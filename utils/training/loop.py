@@ -32,8 +32,17 @@ def tests_untrained(exp: Experiment) -> bool:
     return exp.eval_tasks == "all" and not exp.cumul
 
 
-def _keep_nothing(_: bool) -> None:
-    pass
+def keep_nothing(_: bool) -> None:
+    """Of `run_stream`: no checkpoints."""
+
+
+def tested_as(stream: TaskStream, done: int, tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """The tasks by the rule of tests after (or in) this task of the training: where only the
+    outputs of the classes so far count, among these."""
+    among = stream.training[done].among
+    if among is None:
+        return tuple(tasks)
+    return tuple(replace(task, outputs=tuple(range(among))) for task in tasks)
 
 
 def run_stream(
@@ -45,7 +54,7 @@ def run_stream(
     record: RunRecord,
     progress: Shown,
     place: Place | None = None,
-    keep: Callable[[bool], None] = _keep_nothing,
+    keep: Callable[[bool], None] = keep_nothing,
     live: Audience | None = None,
 ) -> None:
     """Train on each task of the stream in turn and test after each, filling `record` as it goes.
@@ -226,9 +235,7 @@ class _Run:
         tasks = self.stream.tasks
         if self.exp.eval_tasks == "seen" and not self.exp.cumul:
             tasks = tasks[: done + 1]
-        among = self.stream.training[done].among
-        if among is not None:
-            tasks = tuple(replace(task, outputs=tuple(range(among))) for task in tasks)
+        tasks = tested_as(self.stream, done, tasks)
         self._fill(self.record.accs[done], self.record.context_right[done], tasks, where)
 
     def _test_untrained(self) -> None:

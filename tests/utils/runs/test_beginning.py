@@ -15,16 +15,15 @@ import torch
 from torch import Tensor
 
 import run_exps
+from benchmarks import make_stream
 from exps.config import Experiment
-from utils.live.progress import Progress
 from utils.results import load_results, weights
 from utils.results.about import WeightsError
 from utils.runs.beginning import begin
 from utils.runs.session import Session
 from utils.training.evaluation import accuracy
 from utils.training.kept import about
-from utils.training.loop import run_stream
-from utils.training.record import Place, empty_record
+from utils.training.trainer import Trainer
 
 SPLIT: dict[str, Any] = {"mnist_mode": "split"}
 HEADS: dict[str, Any] = {**SPLIT, "scenario": "task"}
@@ -57,36 +56,35 @@ Make = Callable[..., Any]
 
 
 @pytest.fixture
-def keep(experiment: Make, stream_of: Make, built: Make, tmp_path: Path) -> Make:
+def keep(experiment: Make, stream_of: Make, tmp_path: Path) -> Make:
     """The path of the weights of a run of two tasks, and what it measured and remembered."""
 
     def make(**keys: Any) -> tuple[Path, np.ndarray, dict[str, Tensor]]:
         exp: Experiment = experiment(**{"train_ep": 1, "train_ep_inc": 1} | keys)
         stream = stream_of(exp, train=200, test=100)
-        engine, methods, order = built(exp, stream)
-        record = empty_record(exp, stream, engine.model)
-        with Progress(len(stream.training), quiet=True) as progress:
-            run_stream(exp, stream, engine, methods, order, record, progress)
-        told = about(exp, stream, engine, methods, record, 2, {"run": "R", "data": stream.data})
+        trainer = Trainer.of(exp, stream)
+        trainer.run()
+        parts = exp, trainer.stream, trainer.engine, trainer.methods, trainer.record
+        told = about(*parts, 2, {"run": "R", "data": stream.data})
         path = weights.save(tmp_path / "R.safetensors", *told)
-        return path, record.accs, weights.read(path).tensors
+        return path, trainer.record.accs, weights.read(path).tensors
 
     return make
 
 
 @pytest.fixture
-def begun(experiment: Make, stream_of: Make, built: Make) -> Make:
+def begun(experiment: Make, stream_of: Make) -> Make:
     """An engine of three tasks that begins with weights, and all that belongs to it."""
 
     def make(path: Path, **keys: Any) -> Any:
         keys = {"train_ep": 1, "train_ep_inc": 1, "num_batch": 3} | keys
         exp: Experiment = replace(experiment(**keys), begin_with=str(path))
         stream = stream_of(exp, train=200, test=100)
-        engine, methods, order = built(exp, stream)
-        fresh = {name: its.clone() for name, its in engine.weights().items()}
-        found = begin(exp, stream, engine, methods)
+        trainer = Trainer.of(exp, stream)
+        fresh = {name: its.clone() for name, its in trainer.engine.weights().items()}
+        found = begin(trainer)
         assert found is not None
-        return found, exp, stream, engine, methods, order, fresh
+        return found, trainer, fresh
 
     return make
 
@@ -96,7 +94,8 @@ def test_with_further_tasks(keep: Make, begun: Make, kind: str) -> None:
     """The engine says what the kept one said, methods remember what they did, what is new is as
     the seed draws it; and a third task is learned."""
     path, accs, tensors = keep(**KINDS[kind])
-    found, exp, stream, engine, methods, order, fresh = begun(path, **KINDS[kind])
+    found, trainer, fresh = begun(path, **KINDS[kind])
+    engine, methods, stream = trainer.engine, trainer.methods, trainer.stream
     assert found.first == 2
     scores = next((m.scores for m in methods if m.name == "icarl"), None)
     for i, task in enumerate(stream.tasks[:2]):
@@ -127,10 +126,9 @@ def test_with_further_tasks(keep: Make, begun: Make, kind: str) -> None:
         mine = remembered[name][tuple(slice(n) for n in its.shape)]
         np.testing.assert_array_equal(mine, its, err_msg=name)
 
-    record, place = empty_record(exp, stream, engine.model), Place(2, first=2)
-    found.fill(record)
-    with Progress(3, quiet=True) as progress:
-        run_stream(exp, stream, engine, methods, order, record, progress, place)
+    found.fill(trainer)
+    trainer.run()
+    record = trainer.record
     assert np.array_equal(record.accs[:2, :2], accs) and np.isnan(record.accs[0, 2])
     assert not np.isnan(record.accs[1:]).any() and len(record.epochs) == 1
     chance = record.accs[1, 2]
@@ -143,15 +141,14 @@ def test_what_was_held_is_held(keep: Make, begun: Make) -> None:
     for strength in (0.0, 1e4):
         keys = {"methods": ("ewc",), "ewc_strength": strength, "optimizer": "adam", "lr": 0.001}
         path, _, tensors = keep(**keys)
-        _, exp, stream, engine, methods, order, _ = begun(path, **keys)
-        record = empty_record(exp, stream, engine.model)
-        with Progress(3, quiet=True) as progress:
-            run_stream(exp, stream, engine, methods, order, record, progress, Place(2, first=2))
+        found, trainer, _ = begun(path, **keys)
+        found.fill(trainer)
+        trainer.run()
         name = "heads.0.weight"
         importance = tensors["network.heads.0.ewc_strength_weight"]
         assert importance.any()
         most = importance > importance.median() if strength else None
-        moved[strength] = engine.weights()[name] - tensors[f"network.{name}"]
+        moved[strength] = trainer.engine.weights()[name] - tensors[f"network.{name}"]
     assert moved[1e4][most].norm() < 0.5 * moved[0.0][most].norm()
 
 
@@ -163,17 +160,16 @@ def test_on_another_stream(keep: Make, begun: Make) -> None:
         begun(path, **keys)
     kept = path.read_bytes()
     path.write_bytes(kept.replace(b'\\"name\\": \\"Test\\"', b'\\"name\\": \\"Best\\"'))
-    found, exp, stream, engine, methods, order, _ = begun(path, **keys)
+    found, trainer, _ = begun(path, **keys)
     assert found.first == 0
-    for name, its in engine.weights().items():
+    for name, its in trainer.engine.weights().items():
         if "ewc" in name:
             assert not its.any()
         else:
             assert torch.equal(its, tensors[f"network.{name}"])
-    record, place = empty_record(exp, stream, engine.model), Place()
-    found.fill(record)
-    with Progress(2, quiet=True) as progress:
-        run_stream(exp, stream, engine, methods, order, record, progress, place)
+    found.fill(trainer)
+    trainer.run()
+    record = trainer.record
     assert not np.isnan(record.accs).any() and not np.array_equal(record.accs, accs)
 
 
@@ -203,19 +199,15 @@ def test_on_another_stream(keep: Make, begun: Make) -> None:
 def test_what_does_not_go_together(
     keep: Make,
     experiment: Make,
-    built: Make,
     there: dict[str, Any],
     here: dict[str, Any],
     why: str,
 ) -> None:
-    from benchmarks import make_stream
-
     path, _, _ = keep(**there)
     exp = replace(experiment(**{"num_batch": 3} | here), begin_with=str(path))
-    stream = make_stream(exp)
-    engine, methods, _ = built(exp, stream)
+    trainer = Trainer.of(exp, make_stream(exp))
     with pytest.raises(WeightsError) as error:
-        begin(exp, stream, engine, methods)
+        begin(trainer)
     assert why in str(error.value)
     assert len(str(error.value).splitlines()) == 3
 
