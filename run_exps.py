@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from argparse import Namespace
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,7 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
     with prepare_to_train(args.threads):
         from benchmarks.digest import begin_to_load
         from exps import ahead
+        from utils.results.about import WeightsError
         from utils.runs.folder import UNFIT, RunError, UnfitError
         from utils.runs.resume import chosen, wanted_device
         from utils.system.commit import commit
@@ -203,63 +205,60 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
             wanted = wanted_device(exp, unfinished)
         except (config.ConfigError, RunError) as error:
             return fail(error, status=refused(error))
+        except WeightsError as error:
+            return fail(error, status=1)
     stack.enter_context(ahead.working())
     ahead.begin(commit)
     begin_to_load(exp)
     with loading():
         from benchmarks import make_stream
         from benchmarks.datasets import DataError
-        from models import ModelError, make_model
-        from utils.engines.base import Engine
-        from utils.engines.choose import EngineError, make_engine, slow_precision
+        from models import ModelError
+        from utils.engines.choose import EngineError, slow_precision
         from utils.engines.stacked.company import RemoteEngine
         from utils.live.live import check as check_live
-        from utils.methods.make import make_methods
+        from utils.results.about import WeightsError
         from utils.results.files import ResultsError, check_writable
         from utils.runs import summary
+        from utils.runs.beginning import begin
         from utils.runs.session import Session
         from utils.system.runtime import (
             DeviceError,
-            data_device,
             keep_memory,
             pick_device,
             same_numbers_on_gpus,
-            seed_everything,
         )
         from utils.training.listener import LiveError
+        from utils.training.trainer import Trainer
 
     keep_memory()
     same_numbers_on_gpus()
     try:
         with memory_explained(exp):
             together = place()
-            device = pick_device("cpu" if together else wanted)
+            pick_device("cpu" if together else wanted)  # whether it is there, before data are
             stream = make_stream(exp)
             steps = [-(-len(task.train) // exp.mb_size) for task in stream.training]
             for text in (*stream.warnings, *config.never(exp, steps, stream.input_shape)):
                 warn(text)
-            order = seed_everything(exp.seed)
-            model = make_model(exp, stream.input_shape, stream.head_sizes)
             if not args.dry_run:
                 check_writable(args.results_dir)
-                check_live(args, exp, model, len(stream.tasks))
-            engine: Engine | None = together and RemoteEngine.joined(together, exp, model, stream)
-            if together and engine is None:
-                device = pick_device(wanted)
-            stream = stream.to(data_device(device, stream.train.x.nbytes + stream.test.x.nbytes))
-            methods = make_methods(exp, stream)
-            if engine is None:
-                engine = make_engine(exp, model, stream, device, methods)
+            join = together and partial(RemoteEngine.joined, together, exp, stream=stream)
+            trainer = Trainer.of(exp, stream, wanted, join)
+            if not args.dry_run:
+                check_live(args, exp, trainer.engine.model, len(stream.tasks))
+            beginning = begin(trainer)
             if args.dry_run:
-                say(summary.plan(exp, stream, engine, methods))
+                first = beginning.first if beginning else 0
+                say(summary.plan(exp, stream, trainer.engine, trainer.methods, first))
                 return 0
-        for text in slow_precision(exp, device) if not together else ():
+        for text in slow_precision(exp, trainer.engine.device) if not together else ():
             warn(text)
-        session = Session(exp, stream, engine, methods, order, args)
+        session = Session(trainer, args, beginning)
         session.open(unfinished, log, stack)
     except (DataError, ModelError, DeviceError, EngineError, OutOfMemory) as error:
         return fail(error, status=1)
-    except (ResultsError, LiveError) as error:
+    except (ResultsError, LiveError, WeightsError) as error:
         return fail(error, status=1)
     except (config.ConfigError, RunError) as error:
         return fail(error, status=refused(error))

@@ -94,6 +94,14 @@ def _add_what(g: Group) -> None:
         " this configuration)",
     )
     g.add_argument(
+        "--continue",
+        dest="go_on",
+        type=path_text,
+        metavar="RESULT",
+        help="train the network that a run has kept (keep_weights) on: as its own experiment with"
+        " what --set changes (--set num_batch=12: more tasks), or on the tasks of --name",
+    )
+    g.add_argument(
         "--trust-code",
         action="store_true",
         help="take runs of other code for the same: go on with unfinished ones (the result says"
@@ -276,8 +284,10 @@ def handed_on(args: argparse.Namespace) -> list[str]:
 
 
 def overrides(args: argparse.Namespace) -> list[str]:
-    """Every `key=value` of the command line, those of --seed and --device last."""
+    """Every `key=value` of the command line, those of options of their own last."""
     given = list(args.set)
+    if args.go_on is not None:
+        given.append(f"begin_with={args.go_on}")
     if args.seed is not None:
         given.append(f"seed={args.seed}")
     if args.device is not None:

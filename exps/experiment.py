@@ -14,6 +14,7 @@ from exps.kinds import (
     Choices,
     ClassOrder,
     Device,
+    File,
     Folder,
     Kind,
     Line,
@@ -185,6 +186,12 @@ class Experiment:
         "width of each hidden layer of the MLP, or of the CNN's fully connected layer",
     )
     hidden_layers: int = key(1, Whole(1, 100, "layers"), "number of hidden layers", LAYERED)
+    begin_with: str = key(
+        "none",
+        File(),
+        "a result with weights, or these (keep_weights), with which the network begins instead of "
+        "drawn ones, as --continue has it (docs/results.md)",
+    )
     dropout: float = key(
         0.5, Number(0, 1, below=True), "probability that a unit is dropped in training", TRAINED
     )
@@ -665,7 +672,7 @@ _DEFAULTS = {f.name: f.default for f in fields(Experiment) if f.name != "name"}
 
 # Keys whose value is text: in it # and ; are characters like any other.
 TEXTS = (
-    *(name for name, k in KEYS.items() if isinstance(k.kind, Line | Folder | One | Some)),
+    *(name for name, k in KEYS.items() if isinstance(k.kind, Line | Folder | File | One | Some)),
     "data_file",
 )
 

@@ -183,6 +183,20 @@ class Folder:
 
 
 @dataclass(frozen=True)
+class File:
+    """The path of a file, made absolute, or none."""
+
+    expects: str = "none or a path"
+
+    def parse(self, text: str) -> str:
+        if text == "none":
+            return text
+        if not text.isprintable():
+            raise ValueError("choose a path without control characters")
+        return str(path(text).absolute())
+
+
+@dataclass(frozen=True)
 class Device:
     """What to compute on; whether it is there is for torch to say."""
 

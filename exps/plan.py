@@ -45,6 +45,8 @@ def plan(args: Namespace) -> tuple[list[Planned], list[str]]:
     """
     if args.resume is not None:
         raise ConfigError("--resume is for a single run; many runs are gone on with by themselves")
+    if args.go_on is not None and args.name is None:
+        raise ConfigError("--continue goes on with one run; for many, say which with --name too")
     if args.address is not None and args.executor != "ray":
         raise ConfigError("--address is that of a Ray cluster; add --executor ray")
     if args.csv is not None:

@@ -34,7 +34,7 @@ from utils.training.loop import run_stream
 from utils.training.record import empty_record
 
 # What runs read outside of what is called here, and what needs another machine or library.
-ELSEWHERE = {*ABOUT, "cnn", "device", "checkpoint_every", "keep_weights"}
+ELSEWHERE = {*ABOUT, "cnn", "device", "checkpoint_every", "keep_weights", "begin_with"}
 TASKS = {"cifar": [1, 2, 5], "cifar100": [2, 5], "split": [1, 2], "perm": [1, 2, 3]}
 KEYS = all_keys()
 NAMED = {key: list(k.kind.names) for key, k in KEYS.items() if isinstance(k.kind, Choice | One)}

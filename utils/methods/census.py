@@ -116,10 +116,10 @@ class Method(base.Method):
         mine = self.state()
         self.known = state["known"]
         for name in ("born", "first"):
-            for one, saved in zip(mine[name], state[name], strict=True):
-                one.copy_(saved)
-        for name, count in mine["counts"].items():
-            count.copy_(state["counts"][name])
+            for one, saved in zip(mine[name], state[name], strict=False):  # there may be new heads
+                base.fill(one, saved)
+        for name in ("by_birth", "by_age", "frozen", "rates", "fresh"):
+            base.fill(mine["counts"][name], state["counts"][name])
 
     def _count(self, task: int, i: int, rates: Tensor, used: Tensor | None) -> None:
         """Count the synapses of layer i; rates: the learning-rate factors of its weights; used: how

@@ -23,7 +23,7 @@ from models.synapses import winner_layers
 from utils.engines.base import Engine
 from utils.engines.batch import Batch
 from utils.methods import base, familiar
-from utils.methods.base import Costs, Moment, draws
+from utils.methods.base import Costs, Moment, draws, fill
 
 KEYS = {
     "context_units": Key(
@@ -172,4 +172,4 @@ class Method(base.Method):
     def restore(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
         for name, value in self.state().items():
-            value.copy_(state[name])
+            fill(value, state[name])

@@ -21,7 +21,7 @@ from exps.kinds import Number, Whole
 from utils.engines.base import Engine
 from utils.engines.batch import Batch
 from utils.methods import base, memory
-from utils.methods.base import Costs, Moment, step_macs
+from utils.methods.base import Costs, Moment, fill, step_macs
 from utils.methods.memory import Reservoir
 
 KEYS = {
@@ -103,4 +103,5 @@ class Method(base.Method):
     def restore(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
         self.memory.restore(state)
-        self.kept.copy_(state["kept"])
+        self.kept.fill_(torch.nan)  # outputs that there were not
+        fill(self.kept, state["kept"])

@@ -14,7 +14,8 @@ from utils.engines.choose import make_engine
 from utils.methods.make import make_methods, scores_of
 from utils.predict.network import build, stream_of
 from utils.predict.pictures import Asked
-from utils.results.weights import Kept, WeightsError
+from utils.results.about import WeightsError
+from utils.results.weights import Kept
 from utils.training.evaluation import answers, restrict
 from utils.training.kept import become, require_same
 

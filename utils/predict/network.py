@@ -20,7 +20,8 @@ from models import make_model
 from models.network import Network
 from utils.methods.make import make_methods
 from utils.results import weights
-from utils.results.weights import Kept, WeightsError
+from utils.results.about import WeightsError
+from utils.results.weights import Kept
 from utils.training.kept import require_same
 
 # Of pictures uint8 [n, channels, height, width], and of a task (from 0) whose order of pixels they

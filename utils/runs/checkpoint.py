@@ -135,6 +135,7 @@ def _put_generators_back(states: Any, device: torch.device) -> None:
 
 def _place(tree: Any) -> Place:
     numbers = {name: tree[name] for name in ("task", "epoch", "step", "read")}
+    numbers["first"] = tree.get("first", 0)
     if not all(type(n) is int and n >= 0 for n in numbers.values()):
         raise ValueError("an impossible place in the run")
     order, unit_on = tree["order"], tree["unit_on"]

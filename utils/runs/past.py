@@ -13,7 +13,7 @@ def past(record: RunRecord, place: Place) -> tuple[list[Moment], bool]:
     last epoch come next."""
     moments: list[Moment] = _within(record)
     number = 0
-    for task in range(min(place.task + 1, len(record.accs))):
+    for task in range(place.first, min(place.task + 1, len(record.accs))):
         done = task < place.task
         epochs = record.lengths[task].epochs if done else place.epoch
         for epoch in range(1, epochs + 1):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 from benchmarks import digest
 from exps import cli, config, plugins
 from exps.config import Experiment
-from exps.messages import shown
-from exps.paths import typed, word
+from exps.experiment import ABOUT
+from exps.messages import shown, shown_path
+from exps.paths import path, typed, word
 from exps.reader import parse_override
+from utils.results.about import beside, read_about
 from utils.runs import folder as runs
 from utils.runs.checkpoint_file import CheckpointError
 from utils.runs.folder import Run, RunError, UnfitError
@@ -23,6 +26,8 @@ def chosen(args: Namespace) -> tuple[Experiment, list[str], Run | None]:
     With `--resume RUN` alone it is the run's own experiment; with --name or --config too, it is
     the section's. Raises ConfigError and RunError, the latter with all differences.
     """
+    if args.go_on is not None and args.resume is not None:
+        raise config.ConfigError("--continue begins a run, and --resume goes on with one; keep one")
     if args.resume:
         run = runs.find(args.results_dir, args.resume)
         with runs.reading(run):
@@ -67,6 +72,8 @@ def wanted_device(exp: Experiment, run: Run | None) -> str:
 
 
 def _asked_for(args: Namespace) -> tuple[Experiment, list[str]]:
+    if args.go_on is not None and args.name is None and args.config == config.DEFAULT_FILE:
+        return _of_weights(path(args.go_on), cli.overrides(args)), []
     return config.load((args.name or ["DEFAULT"])[0], args.config, cli.overrides(args))
 
 
@@ -88,6 +95,23 @@ def _own(run: Run, there: Any, overrides: list[str]) -> Experiment:
             f"ask for it: {typed(['--resume', run.name, word('--set', f'{key}={keys[key]}')])}",
         )
     return config.from_texts(texts.get("name", "DEFAULT"), keys, overrides)
+
+
+def _of_weights(result: Path, overrides: list[str]) -> Experiment:
+    """The experiment of kept weights, with the command line's changes."""
+    found = beside(result)
+    texts = {k: t for k, t in read_about(found).config.items() if k not in (*ABOUT, "begin_with")}
+    keys = {key: text for key, text in texts.items() if key != "name"}
+    if key := plugins.unasked(keys, {parse_override(text).key for text in overrides}):
+        raise RunError(
+            f"{shown_path(found)} is of a file of its user's: {key} = {shown(keys[key], 400)}",
+            "weights may be somebody else's, so a file that they name is not run unasked",
+            f"ask for it with {word('--set', f'{key}={keys[key]}')}",
+        )
+    try:
+        return config.from_texts(texts.get("name", "DEFAULT"), keys, overrides)
+    except config.ConfigError as error:
+        raise config.ConfigError(f"{shown_path(found)}: {error}") from error
 
 
 def _newest(args: Namespace, exp: Experiment) -> Run:

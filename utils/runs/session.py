@@ -12,21 +12,19 @@ from typing import Any
 
 import torch
 
-from benchmarks.stream import TaskStream
 from exps import VERSION, config
-from exps.config import Experiment
 from exps.paths import near, typed, word
 from exps.plugins import is_path, named_files, own_files
-from utils.engines.base import Engine
 from utils.engines.stacked.company import RemoteEngine
 from utils.live.live import Live, live, options
 from utils.live.progress import Progress
-from utils.methods.base import Method
 from utils.results import expected, weights
 from utils.results import files as results
+from utils.results.about import file_of
 from utils.results.files import ResultsError, os_errors_explained, result_name
 from utils.runs import checkpoint
 from utils.runs import folder as runs
+from utils.runs.beginning import Beginning
 from utils.runs.checkpoint_file import CheckpointError
 from utils.runs.folder import Run
 from utils.runs.identity import PLUS, code_digest, configuration, differences, uses
@@ -41,8 +39,9 @@ from utils.system.runtime import facts, instructions
 from utils.system.signals import Signals, Stopped
 from utils.system.talk import LOG, fail, harmless, note, say, say_path, warn
 from utils.training.kept import about
-from utils.training.loop import DivergedError, run_stream
-from utils.training.record import BEFORE, TESTING, Length, Place, empty_record
+from utils.training.loop import DivergedError
+from utils.training.record import BEFORE, TESTING, Length, Place
+from utils.training.trainer import Trainer
 
 
 class Session:
@@ -52,16 +51,14 @@ class Session:
 
     def __init__(
         self,
-        exp: Experiment,
-        stream: TaskStream,
-        engine: Engine,
-        methods: Sequence[Method],
-        order: torch.Generator,
+        trainer: Trainer,
         args: Namespace,
+        beginning: Beginning | None = None,
     ) -> None:
-        self.exp, self.stream, self.engine, self.order, self.args = exp, stream, engine, order, args
-        self.methods, self.place = methods, Place()
-        self.record = empty_record(exp, stream, engine.model)
+        self.trainer, self.args = trainer, args
+        exp, stream, engine = trainer.exp, trainer.stream, trainer.engine
+        self.exp, self.stream, self.engine, self.methods = exp, stream, engine, trainer.methods
+        self.record = trainer.record
         self.meta = facts(engine.device, exp.seed, stream.source, times.now())
         self.meta["together"] = 1
         if isinstance(engine, RemoteEngine):
@@ -70,6 +67,9 @@ class Session:
         self.meta["changed"] = list(exp.changed)
         if is_path(exp.benchmark):
             self.meta["tested"] = [key for key, its in exp.keys.items() if its.tests]
+        if beginning is not None:
+            beginning.fill(trainer)
+            self.meta["began_with"] = beginning.told
         self.resumed, self.serial, self.status = 0, 0, "running"
         self.kept, self.lost = set[int](), list[str]()  # tasks whose weights were to be written
         self.identity = {
@@ -82,6 +82,7 @@ class Session:
             },
             "data": {"data": stream.data},
             "files": {file: code_digest((file,)) for file in own_files(exp)},
+            "weights": {} if beginning is None else {"begin_with (SHA-256)": beginning.digest},
         }
 
     def open(self, unfinished: Run | None, log: RunLog, stack: ExitStack) -> None:
@@ -110,6 +111,11 @@ class Session:
             return run
 
     @property
+    def place(self) -> Place:
+        """Where in the run training is."""
+        return self.trainer.place
+
+    @property
     def began(self) -> datetime:
         """When the run was begun, by the clock of that time."""
         return times.instant(self.meta["started"])
@@ -124,7 +130,8 @@ class Session:
             for fault in faults:
                 warn(f"{fault}; the checkpoint before it is used")
             self._take_facts(found)
-            self.place = checkpoint.put_back(tree, self.engine, self.methods, self.record)
+            place = checkpoint.put_back(tree, self.engine, self.methods, self.record)
+            self.trainer.place = place
             self.run.set_aside(path)
         LOG.debug("gone on from %s", path)
 
@@ -223,10 +230,9 @@ class Session:
     ) -> tuple[int, str]:
         """The exit status, and what to tell people of a bad end; `self.status` has it in a word."""
         signals.patient = True
-        parts = self.exp, self.stream, self.engine, self.methods, self.order, self.record, progress
         try:
             with memory_explained(self.exp, "training"), keeper:
-                run_stream(*parts, self.place, self._keeping(keeper), told)
+                self.trainer.run(progress, self._keeping(keeper), told)
         except Stopped as stop:
             if stop.in_training:
                 raise
@@ -298,13 +304,13 @@ class Session:
         names = ("version", "commit", "code", "torch", "device", "engine", "data", "started")
         made = {"run": self.run.name} | {name: str(self.meta[name]) for name in names}
         parts = self.exp, self.stream, self.engine, self.methods, self.record, trained, made
-        weights.save(self.run.results_dir / weights.file_of(self.run.name, task), *about(*parts))
+        weights.save(self.run.results_dir / file_of(self.run.name, task), *about(*parts))
 
     @property
     def _weights(self) -> list[str]:
         """The names of the files of weights that there are."""
         tasks = range(len(self.stream.training))
-        names = [weights.file_of(self.run.name, task) for task in (None, *tasks)]
+        names = [file_of(self.run.name, task) for task in (None, *tasks)]
         return [name for name in names if (self.run.results_dir / name).is_file()]
 
     def where(self) -> str:
@@ -378,8 +384,9 @@ def resume_command(run: Run, options: Sequence[str] = ()) -> str:
 
 def share_done(lengths: Sequence[Length], place: Place) -> float:
     """The share of all training steps that are done, from 0 to 1; without any, that of tasks."""
-    done = sum(length.total for length in lengths[: place.task]) + place.step
-    if place.task < len(lengths):
+    first, tasks = place.first, len(lengths)
+    done = sum(length.total for length in lengths[first : place.task]) + place.step
+    if place.task < tasks:
         done += min(place.epoch * lengths[place.task].epoch, lengths[place.task].total)
-    total = sum(length.total for length in lengths)
-    return done / total if total else place.task / len(lengths)
+    total = sum(length.total for length in lengths[first:])
+    return done / total if total else (place.task - first) / (tasks - first)

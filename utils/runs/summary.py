@@ -92,9 +92,14 @@ def run_summary(record: RunRecord) -> str:
 
 
 def plan(
-    exp: Experiment, stream: TaskStream, engine: Engine, methods: Sequence[Method] = ()
+    exp: Experiment,
+    stream: TaskStream,
+    engine: Engine,
+    methods: Sequence[Method] = (),
+    first: int = 0,
 ) -> str:
-    """The resolved configuration, the model and its costs, the tasks, the work and the engine."""
+    """The resolved configuration, the model and its costs, the tasks, the work and the engine;
+    first: the task (from 0) that is trained first."""
     model = engine.model
     costs = layer_costs(model, stream.input_shape)
     slower = f" (not faster: {engine.why_not_faster})" if engine.why_not_faster else ""
@@ -111,7 +116,8 @@ def plan(
             f"tasks ({stream.scenario}-incremental, data: {shown(stream.source, 400)})",
             *_task_lines(stream),
             "",
-            *_work_lines(exp, stream, costs),
+            *([f"begins with task {first + 1}, behind those of {exp.begin_with}"] if first else []),
+            *_work_lines(exp, stream, costs, first),
             *filter(None, (method.plan(engine) for method in methods)),
             f"engine: {engine.name} in {exp.precision} on {engine.device}{slower}",
         ]
@@ -196,19 +202,21 @@ def _task_lines(stream: TaskStream) -> list[str]:
     return lines
 
 
-def _work_lines(exp: Experiment, stream: TaskStream, costs: list[LayerCost]) -> list[str]:
+def _work_lines(
+    exp: Experiment, stream: TaskStream, costs: list[LayerCost], first: int
+) -> list[str]:
     exp, each = exp.in_effect, lengths(exp, stream)
+    count, curve = len(each), empty_curve(exp.eval_every, each, 0)
+    each = each[first:]
     steps = sum(length.total for length in each)
     trained = [
         len(task.train) * length.total // length.epoch
-        for task, length in zip(stream.training, each, strict=True)
+        for task, length in zip(stream.training[first:], each, strict=True)
     ]
-    count = len(stream.training)
     rounds = [stream.tasks] * tests_untrained(exp)
-    rounds += [tested(exp, stream.tasks, task) for task in range(count)]
+    rounds += [tested(exp, stream.tasks, task) for task in range(first, count)]
     evaluated = sum(len(task.test) for tasks in rounds for task in tasks)
-    few, curve = some_of(stream, exp.eval_pictures), empty_curve(exp.eval_every, each, 0)
-    inner = curve.tasks[np.diff(curve.tasks, append=count) == 0].tolist()
+    few, inner = some_of(stream, exp.eval_pictures), curve.within(first)
     within = sum(sum(len(task.test) for task in tested(exp, few, task)) for task in inner)
     flop = 2 * sum(c.macs for c in costs)
     total = flop * (3 * sum(trained) + evaluated + within)

@@ -52,6 +52,15 @@ class Rows(NamedTuple):
         return cls(accs, np.empty_like(accs), np.empty_like(accs))
 
 
+def tested_as(stream: TaskStream, done: int, tasks: Sequence[Task]) -> tuple[Task, ...]:
+    """The tasks by the rule of tests after (or in) this task of the training: where only the
+    outputs of the classes so far count, among these."""
+    among = stream.training[done].among
+    if among is None:
+        return tuple(tasks)
+    return tuple(replace(task, outputs=tuple(range(among))) for task in tasks)
+
+
 @dataclass
 class Examiner:
     """Fills in the record; `note` is called after every batch."""
@@ -69,17 +78,23 @@ class Examiner:
         self.own = own_outputs(self.stream, self.engine.device)
         self.few = some_of(self.stream, self.exp.eval_pictures)
 
-    def untrained(self) -> None:
-        """What forward transfer is measured against."""
-        if tests_untrained(self.exp):
+    def untrained(self, first: int) -> None:
+        """What forward transfer is measured against; first: the task that the run begins with,
+        behind those of another run: the tasks of which that one knew nothing."""
+        if first:
+            self._after(first - 1, "before training")
+        elif tests_untrained(self.exp):
             self._fill(Rows.of(self.record.untrained), self.stream.tasks, "before training")
 
     def after(self, done: int, where: str) -> None:
         """Those after task `done`; NaN stays for tasks that are not to be tested yet."""
+        self._after(done, where)
+        self.record.curve.end_task(self.record.accs[done])
+
+    def _after(self, done: int, where: str) -> None:
         record = self.record
         rows = Rows(*(part[done] for part in (record.accs, record.given, record.context_right)))
         self._fill(rows, self._tasks(self.stream.tasks, done), where, done)
-        record.curve.end_task(rows.accs)
 
     def within(self, task: int, step: int, where: str) -> np.ndarray | None:
         """Those after so many steps of a task, by the logits of the network alone; the accuracies,
@@ -91,12 +106,7 @@ class Examiner:
         return row
 
     def _tasks(self, tasks: tuple[Task, ...], done: int) -> Sequence[Task]:
-        """With the outputs among which a prediction is chosen then."""
-        among = self.stream.training[done].among
-        chosen = tested(self.exp, tasks, done)
-        if among is None:
-            return chosen
-        return [replace(task, outputs=tuple(range(among))) for task in chosen]
+        return tested_as(self.stream, done, tested(self.exp, tasks, done))
 
     def _fill(
         self,

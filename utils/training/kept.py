@@ -12,7 +12,8 @@ from exps.config import Experiment, as_dict, as_text
 from utils.engines.base import Engine
 from utils.methods.base import Method
 from utils.results import weights
-from utils.results.weights import About, Kept, KeptTask
+from utils.results.about import FORMAT, About, KeptTask
+from utils.results.weights import Kept
 from utils.training.record import RunRecord
 
 
@@ -41,7 +42,7 @@ def about(
         for n in [_among(stream, i)]
     ]
     told = About(
-        weights.FORMAT,
+        FORMAT,
         {name: as_text(value) for name, value in as_dict(exp).items()},
         list(stream.input_shape),
         list(stream.head_sizes),

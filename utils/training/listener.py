@@ -122,6 +122,22 @@ class Shown(Protocol):
         """A task has been trained and tested."""
 
 
+class Silent:
+    """Nobody looks on."""
+
+    def begin(self, what: str, total: int, unit: str) -> None:
+        """Nothing."""
+
+    def advance(self, count: int = 1) -> None:
+        """Nothing."""
+
+    def detail(self, text: str, *, on_bars: str) -> None:
+        """Nothing."""
+
+    def task_done(self, text: str) -> None:
+        """Nothing."""
+
+
 class Listener(Protocol):
     """Somebody who is told. What cannot be written waits for the next `write`."""
 

@@ -30,8 +30,8 @@ class DivergedError(Exception):
     """The loss was not finite."""
 
 
-def _keep_nothing(_: bool) -> None:
-    pass
+def keep_nothing(_: bool) -> None:
+    """Of `run_stream`: no checkpoints."""
 
 
 def run_stream(
@@ -43,7 +43,7 @@ def run_stream(
     record: RunRecord,
     progress: Shown,
     place: Place | None = None,
-    keep: Callable[[bool], None] = _keep_nothing,
+    keep: Callable[[bool], None] = keep_nothing,
     live: Audience | None = None,
 ) -> None:
     """Train on each task of the stream in turn and test after each, filling `record` as it goes.
@@ -103,7 +103,7 @@ class _Run:
         if place.order is None:
             place.order = self.order.get_state()
         if not place.begun:
-            self.tests.untrained()
+            self.tests.untrained(place.first)
         while place.task < count:
             task, where = self.stream.training[place.task], f"task {place.task + 1}/{count}"
             if place.phase == BEFORE:

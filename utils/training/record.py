@@ -80,6 +80,12 @@ class Curve:
             self.accs[self.done] = accs
             self.done += 1
 
+    def within(self, first: int) -> list[int]:
+        """The task of every test within one, from this task on."""
+        inner = self.tasks[np.diff(self.tasks, append=-1) == 0]
+        found: list[int] = inner[inner >= first].tolist()
+        return found
+
     def stats(self) -> dict[str, np.ndarray]:
         """As a result has it."""
         parts = {"tasks": self.tasks, "steps": self.steps, "accs": self.accs}
@@ -207,8 +213,9 @@ def empty_record(exp: Experiment, stream: TaskStream, model: Network) -> RunReco
 @dataclass
 class Place:
     """Where in a run training is: so many tasks are done, so many epochs of the task after them,
-    and so many steps of the epoch after those. phase: of the task: before, training or testing;
-    read: how many of its pictures methods have read after the last epoch.
+    and so many steps of the epoch after those. first: the task with which the run begins; phase: of
+    the task: before, training or testing; read: how many of its pictures methods have read after
+    the last epoch.
 
     order: uint8, the state of the order's generator before the shuffle of that epoch (None: as the
     generator is); unit_on: int64 [units], in how many samples of the task each unit was on.
@@ -221,8 +228,9 @@ class Place:
     phase: str = BEFORE
     order: Tensor | None = None
     unit_on: np.ndarray | None = None
+    first: int = 0
 
     @property
     def begun(self) -> bool:
         """Whether a step has been taken."""
-        return bool(self.task) or self.phase != BEFORE
+        return self.task > self.first or self.phase != BEFORE

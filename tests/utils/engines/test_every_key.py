@@ -83,6 +83,7 @@ THE_SAME = (
     "sparse_layers",
     "checkpoint_every",
     "keep_weights",
+    "begin_with",
 )  # in all of them
 ROUNDING = {"fp32": 1e-3, "bf16": 0.1}  # of a loss; the difference of single winners included
 PULLING = ("ewc", "si", "mas")

@@ -20,7 +20,8 @@ from utils.predict.network import experiment as experiment_of
 from utils.predict.network import load_network
 from utils.predict.pictures import Asked
 from utils.results import weights
-from utils.results.weights import Kept, WeightsError
+from utils.results.about import WeightsError
+from utils.results.weights import Kept
 from utils.training.kept import about
 from utils.training.loop import run_stream
 from utils.training.record import empty_record

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from exps.config import Experiment, as_dict, as_text
 from utils.results import weights
-from utils.results.weights import About, KeptTask, WeightsError
+from utils.results.about import ENTRY, About, KeptTask, WeightsError, beside
 
 TENSORS = {"network.a": torch.randn(3, 2), "stream.targets": torch.zeros(1, 3, dtype=torch.int64)}
 
@@ -101,19 +101,19 @@ def test_it_comes_back(tmp_path: Path) -> None:
 
 def test_which_file_a_result_has(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="keep_weights=final"):
-        weights.beside(tmp_path / "R.pkl")
+        beside(tmp_path / "R.pkl")
     for name in ("R.task9", "R.task10", "R.task010x", "Other.task11"):
         (tmp_path / f"{name}.safetensors").touch()
-    assert weights.beside(tmp_path / "R.pkl").name == "R.task10.safetensors"
+    assert beside(tmp_path / "R.pkl").name == "R.task10.safetensors"
     (tmp_path / "R.safetensors").touch()
-    assert weights.beside(tmp_path / "R.pkl").name == "R.safetensors"
-    assert weights.beside(tmp_path / "R.task9.safetensors").name == "R.task9.safetensors"
+    assert beside(tmp_path / "R.pkl").name == "R.safetensors"
+    assert beside(tmp_path / "R.task9.safetensors").name == "R.task9.safetensors"
 
 
 def write(path: Path, changes: dict[str, Any] | str | None) -> None:
     """A file with other metadata than there have to be; None: without any."""
     text = changes if isinstance(changes, str) else json.dumps(asdict(about()) | (changes or {}))
-    save_file(TENSORS, path, None if changes is None else {weights.ENTRY: text})
+    save_file(TENSORS, path, None if changes is None else {ENTRY: text})
 
 
 @pytest.mark.parametrize(
