@@ -21,6 +21,9 @@ CLASSES, PICTURES = 10, 1438  # to train on
 KEYS = {"tasks": TASKS, "rotation_max": ROTATION_MAX}
 
 
+DATA_DIR = False  # nothing is looked for there
+
+
 def facts(exp: Experiment) -> Facts:
     """Ten digits, in all tasks or shared out."""
     return facts_of(exp, (1, 8, 8), CLASSES, PICTURES)
