@@ -49,14 +49,14 @@ def own_files() -> list[str]:
 
 
 TASKS = {"cifar": [1, 2, 5], "cifar100": [2, 5], "split": [1, 2], "perm": [1, 2, 3]}
-TASKS |= {"rotate": [1, 2, 3], "digits": [1, 2, 5], "arrays": [1, 2]}
+TASKS |= {"rotate": [1, 2, 3], "arrays": [1, 2]}
 KEYS = all_keys()
 NAMED = {key: list(k.kind.names) for key, k in KEYS.items() if isinstance(k.kind, Choice | One)}
 SWITCHES = {key: [False, True] for key, k in KEYS.items() if isinstance(k.kind, Switch)}
 CHOICES: dict[str, list[Any]] = {
     **NAMED,
     **SWITCHES,
-    "benchmark": ["mnist", "mnist", "mnist", "cifar", "cifar100", "digits", "arrays", "arrays"],
+    "benchmark": ["mnist", "mnist", "mnist", "cifar", "cifar100", "arrays", "arrays"],
     "data_file": own_files(),
     "rotation_max": [180.0, 20.0],
     "test_share": [0.2, 0.5],
