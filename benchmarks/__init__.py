@@ -35,4 +35,5 @@ def make_stream(exp: Experiment) -> TaskStream:
     stream = replace(stream, warnings=missing_classes(stream))
     if exp.cumul:
         return joint(stream)
-    return among_seen(stream) if exp.outputs == "seen" else stream
+    by_class = exp.outputs == "seen" and exp.scenario == "class"
+    return among_seen(stream) if by_class else stream

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from exps.config import Experiment
 
 
+DATA_DIR = False  # nothing is looked for there
+
+
 def _known(exp: Experiment) -> Known | None:
     """What is known of its data; None where they cannot be used, or none are named."""
     try:

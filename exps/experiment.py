@@ -36,7 +36,10 @@ SAMPLED = When(
     "benchmark = cifar",
     lambda e: bool(e.dataset and e.dataset.sample),
 )
-FULL = When("data = full", lambda e: e.data == "full")
+FULL = When(
+    "data = full, and a benchmark that looks there",
+    lambda e: e.data == "full" and getattr(plugins.load(BENCHMARK, e.benchmark), "DATA_DIR", True),
+)
 SHARED_OUT = When("a benchmark whose tasks share out the classes", lambda e: e.facts.split)
 EXPECTING = When("expected_acc", lambda e: e.expected_acc is not None)
 STATIC = When("sparsify and dynamic = none", lambda e: e.sparsify and e.dynamic == "none")

@@ -10,6 +10,7 @@ import pickle
 import sys
 from dataclasses import fields, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import numpy as np
@@ -35,14 +36,34 @@ from utils.training.record import empty_record
 
 # What runs read outside of what is called here, and what needs another machine or library.
 ELSEWHERE = {*ABOUT, "cnn", "device", "checkpoint_every", "keep_weights", "begin_with"}
+_OWN = TemporaryDirectory(prefix="own-")  # gone with the process
+
+
+def own_files() -> list[str]:
+    """Pictures of which some are split off to be tested on, and features with others for that."""
+    folder, draw = Path(_OWN.name), np.random.default_rng(0)
+    y, x = np.arange(16) % 4, draw.normal(size=(16, 12, 12))
+    np.savez(folder / "two.npz", x=x, y=y)
+    np.savez(folder / "four.npz", x_train=x[:, 0], y_train=y, x_test=x[:4, 0], y_test=y[:4])
+    return [str(folder / "two.npz"), str(folder / "four.npz")]
+
+
 TASKS = {"cifar": [1, 2, 5], "cifar100": [2, 5], "split": [1, 2], "perm": [1, 2, 3]}
+TASKS |= {"rotate": [1, 2, 3], "arrays": [1, 2]}
 KEYS = all_keys()
 NAMED = {key: list(k.kind.names) for key, k in KEYS.items() if isinstance(k.kind, Choice | One)}
 SWITCHES = {key: [False, True] for key, k in KEYS.items() if isinstance(k.kind, Switch)}
 CHOICES: dict[str, list[Any]] = {
     **NAMED,
     **SWITCHES,
-    "benchmark": ["mnist", "mnist", "mnist", "cifar", "cifar100"],
+    "benchmark": ["mnist", "mnist", "mnist", "cifar", "cifar100", "arrays", "arrays"],
+    "data_file": own_files(),
+    "rotation_max": [180.0, 20.0],
+    "test_share": [0.2, 0.5],
+    "picture_size": [0, 12],
+    "data_mean": [(), (0.4,)],
+    "data_std": [(), (0.4,)],
+    "classes_per_task": [(), (), (), (3, 1), (2, 2)],
     "cumul": [False, False, True],
     "class_order": ["sorted", "random"],
     "padding": [0, 2],
@@ -218,6 +239,7 @@ def test_what_does_nothing_changes_no_number_and_what_counts_is_read(
     Seen.noted.clear()
     found = measured(before)
     unread = {key for key in KEYS if exp.counts(key)} - Seen.noted - ELSEWHERE
+    unread -= {"num_batch"} if exp.in_effect.classes_per_task else set()  # which say as much
     assert not unread, "they count only where they are read"
 
     arrays = sum(a.nbytes for a in found.values() if isinstance(a, np.ndarray))

@@ -26,7 +26,7 @@ DRAW = 3  # sets the draws of places apart from whatever else is drawn from the 
 # What says how long tasks are, beside `dynamic`.
 LENGTH = (
     *("train_ep", "train_ep_inc", "mb_size", "num_batch", "validation", "benchmark"),
-    *("mnist_mode", "data"),
+    *("mnist_mode", "tasks", "classes_per_task", "data_file", "data"),
 )
 UNTIL = 0.75  # of the steps of a task synapses grow, or move with rigl
 

@@ -106,7 +106,7 @@ def _with_data(runs: Sequence[Run]) -> list[Run]:
     enough.
     """
     found: dict[tuple[object, ...], dict[str, str]] = {}  # by data set: a name for each digest
-    sets = [(run.config.get("benchmark"), run.config.get("data")) for run in runs]
+    sets = [tuple(map(run.config.get, ("benchmark", "data", "data_file"))) for run in runs]
     for run, of in zip(runs, sets, strict=True):
         names = found.setdefault(of, {})
         if run.data not in names:

@@ -173,10 +173,11 @@ def with_key(run: Run, key: str, text: str) -> Run:
 
 
 def data_name(run: Run) -> str:
-    """What people know its data by: the folder, or that they are the bundled ones."""
+    """What people know its data by: the file or folder, or that they are the bundled ones."""
     if "(bundled)" in str(run.meta.get("data_source")):
         return "bundled"
-    return shown(run.exp.data_dir if run.exp else "data", MAX_TEXT)
+    place = run.config.get("data_file") or (run.exp.data_dir if run.exp else "data")
+    return shown(place, MAX_TEXT)
 
 
 def _in_order(texts: Mapping[str, str], exp: Experiment | None) -> dict[str, str]:
