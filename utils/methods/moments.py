@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import one_hot
 
 from exps.messages import Told, three_lines
 
@@ -59,8 +60,9 @@ class Moments:
     def add(self, features: Tensor, labels: Tensor) -> None:
         """Take in pictures: features float32 [n, units], labels int64 [n]."""
         f, labels = features.to(self.sums.device), labels.to(self.sums.device)
-        self.counts += labels.bincount(minlength=len(self.counts))
-        self.sums.index_add_(0, labels, f.double())
+        of = one_hot(labels, len(self.counts))  # by index, a GPU adds in no order
+        self.counts += of.sum(0)
+        self.sums += of.t().double() @ f.double()
         for i, panel in enumerate(self.panels):
             rows, columns = panel.shape
             panel += f[:, i * PANEL : i * PANEL + rows].t() @ f[:, :columns]
