@@ -24,6 +24,22 @@ def gradients(steps: int, shape: tuple[int, ...], seed: int = 0) -> Tensor:
 
 
 @pytest.mark.parametrize("settings", SETTINGS)
+def test_a_rate_in_a_tensor_is_the_same_and_stays_there(
+    experiment: Callable, settings: dict
+) -> None:
+    """Where a recorded step reads it."""
+    exp = experiment(lr=0.05, **settings)
+    (one, a), (two, b) = ((SGD(exp), torch.ones(3, 4)) for _ in range(2))
+    two.settings["lr"] = rate = torch.tensor(0.05)
+    for n, gradient in enumerate(gradients(20, (3, 4))):
+        for sgd, p in ((one, a), (two, b)):
+            sgd.rate(1 / (n + 1))
+            sgd.apply([(p, gradient.clone())])
+    torch.testing.assert_close(a, b)
+    assert two.settings["lr"] is rate and float(rate) == pytest.approx(0.05 / 20)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
 def test_the_same_arithmetic_as_torch(experiment: Callable, settings: dict) -> None:
     ours, theirs = torch.ones(3, 4), nn.Parameter(torch.ones(3, 4))
     sgd = SGD(experiment(lr=0.05, **settings))

@@ -19,7 +19,8 @@ from torch.autograd.function import once_differentiable
 
 from utils.engines.compiled.rectified import How, Rectified
 
-POSITIONS = 32  # of a picture, in a program
+POSITIONS = 32  # of a picture, in a program, at most
+VALUES = 4096  # of all channels at these, that a warp has room for
 
 
 @triton.jit
@@ -64,11 +65,13 @@ class _Rectified(Function):
         wins = torch.zeros(channels, dtype=torch.int32, device=x.device)
         of_batch, of_channel, _, of_position = x.stride()
         positions, dropping = height * width, drawn is not None
-        _rectify[triton.cdiv(positions, POSITIONS), batch](
+        held = triton.next_power_of_2(channels)
+        tile = max(min(POSITIONS, VALUES // held), 1)
+        _rectify[triton.cdiv(positions, tile), batch](
             x, wins if boost is None else boost, drawn if dropping else passes, y, passes, wins,
             channels, positions, k, of_batch, of_channel, of_position, least, factor,
             WINNERS=boost is not None, EXACT=exact, DROP=dropping,
-            CHANNELS=triton.next_power_of_2(channels), TILE=POSITIONS,
+            CHANNELS=held, TILE=tile,
             num_warps=1,  # a lane holds all channels of a position, and counts alone
         )  # fmt: skip
         ctx.save_for_backward(passes)
