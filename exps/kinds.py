@@ -154,7 +154,11 @@ class Choices:
     def parse(self, text: str) -> tuple[str, ...]:
         if text.lower() in ("none", ""):
             return ()
-        found = {Choice(self.names).parse(name.strip()) for name in text.split(",")}
+        found = [name.strip() for name in text.split(",")]
+        for name in found:
+            if name not in self.names:
+                hint = did_you_mean(name, self.names)
+                raise ValueError(f"choose {self.expects}, with commas between them{hint}")
         return tuple(name for name in self.names if name in found)
 
 

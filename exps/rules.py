@@ -96,6 +96,7 @@ def doubts(exp: Experiment) -> Findings:
     yield from _nothing_masked(exp)
     yield from plugins.findings(exp.plug_ins, "doubts", exp.in_effect)
     yield from _nothing_later(exp)
+    yield from _all_pictures(exp)
 
 
 def never_due(exp: Experiment, steps: Sequence[int], picture: Shape | None = None) -> Findings:
@@ -165,6 +166,16 @@ def _nothing_later(exp: Experiment) -> Findings:
         yield (
             ("train_ep_inc", *keys),
             f"tasks after the first are not trained, so {all_of(found)} can do nothing in them",
+        )
+
+
+def _all_pictures(exp: Experiment) -> Findings:
+    tested = usual_tested(exp)
+    if exp.in_effect.eval_pictures >= tested and exp.data_dir == KEYS["data_dir"].default:
+        yield (
+            ("eval_pictures",),
+            f"eval_pictures = {exp.eval_pictures} leaves out none of the {tested} test pictures of"
+            " a task",
         )
 
 
