@@ -306,7 +306,8 @@ def chosen_by(key: str, texts: Mapping[str, str]) -> bool:
     named = [texts.get(key, "") for key in ("context", "dynamic", "classifier")]
     chosen = implied(*(text or "none" for text in named), slowed=slowed)
     return not having or any(
-        chosen.get(name, name in re.split(", *", texts.get(kind.key, ""))) for kind, name in having
+        chosen.get(name) or name in re.split(", *", texts.get(kind.key, ""))
+        for kind, name in having
     )
 
 
