@@ -45,8 +45,8 @@ class Where:
 @dataclass(frozen=True)
 class Known:
     """picture: the shape of one, (1, 1, number) of features; labels: the classes, in order;
-    pictures: to train on; alone: without data to test on;
-    features: whether they are no pictures; floats: whether they are held as floats."""
+    pictures: to train on; alone: without data to test on; features: whether they are no pictures;
+    floats: whether they are held as floats."""
 
     picture: Shape
     labels: tuple[str, ...]
