@@ -29,8 +29,11 @@ class Network(KeepsTypes):
         self.heads = nn.ModuleList(nn.Linear(units, size) for size in head_sizes)
 
     def kept(self) -> dict[str, Tensor]:
-        """The buffers that keep their types: all, also what methods attach."""
-        return dict(self.named_buffers())
+        """The buffers that keep their types: all, also what methods attach, but the statistics of
+        batch norm, which have the type of what it normalises."""
+        norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
+        own = {id(b) for m in norms for b in (m.running_mean, m.running_var)}
+        return {name: b for name, b in self.named_buffers() if id(b) not in own}
 
     def features(self, x: Tensor) -> Tensor:
         """The input of the classifiers [batch, units] for x [batch, channels, height, width]."""

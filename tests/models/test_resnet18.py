@@ -99,6 +99,16 @@ def test_convolutions_are_drawn_as_he_et_al_draw_them(experiment: Make) -> None:
             )
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_it_can_be_cast(experiment: Make, dtype: torch.dtype) -> None:
+    """Statistics of batch norm go with it, and duty cycles do not."""
+    model = made(experiment, sparsify=True, **SPARSE).to(dtype)
+    for mode in (True, False):
+        assert model.train(mode)(torch.randn(2, *CIFAR, dtype=dtype)).dtype == dtype
+    kinds = {name.rpartition(".")[2]: b.dtype for name, b in model.named_buffers()}
+    assert kinds["running_var"] == dtype and kinds["duty_cycle"] == torch.float32
+
+
 @pytest.mark.parametrize(
     ("channels", "groups"), [(64, 32), (20, 4), (8, 4), (6, 2), (7, 1), (2, 1)]
 )

@@ -71,6 +71,7 @@ COUNT = int(os.environ.get("EVERY_KEY", "64"))  # experiments
 LARGEST = {
     "hidden_units": 128,
     "hidden_layers": 8,
+    "channels": 8,
     "buffer_size": 1000,
     "buffer_per_class": 30,
     "dgr_units": 128,
