@@ -91,8 +91,9 @@ class Method:
         """The task has been trained; its tests come next."""
 
     def scores(self, engine: Engine, samples: Samples, head: int) -> tuple[Tensor, Tensor]:
-        """What test pictures are classified by in place of the engine's logits [n, classes], and
-        the right outputs int64 [n]; of several methods the first that has any counts."""
+        """What test pictures are classified by after tasks in place of the engine's logits [n,
+        classes], and the right outputs int64 [n]; of several methods the first that has any
+        counts."""
         return engine.logits(samples, head)
 
     def costs(self, engine: Engine) -> Costs:
