@@ -395,7 +395,7 @@ def values(kind: kinds.Kind) -> st.SearchStrategy[Any]:
             return st.none() | values(kind.kind)
         case kinds.Choice() | plugins.One():
             return st.sampled_from(kind.names)
-        case plugins.Some():
+        case plugins.Some() | kinds.Choices():
             some = st.sets(st.sampled_from(kind.names))
             return some.map(lambda found: tuple(name for name in kind.names if name in found))
         case kinds.Device():

@@ -27,11 +27,9 @@ def falling(exp: Experiment, step: int, total: int) -> float:
     from there as lr_schedule says. cosine: ½·(1 + cos(π·t/T)) after t of T steps (Loshchilov &
     Hutter, 2017, "SGDR: stochastic gradient descent with warm restarts"); step: lr_gamma times as
     much from each of lr_steps on."""
-    if step < exp.lr_warmup:
-        return (step + 1) / exp.lr_warmup
-    done, left = step - exp.lr_warmup, total - exp.lr_warmup
+    done, left, scheduled = step - exp.lr_warmup, max(total - exp.lr_warmup, 1), 1.0
     if exp.lr_schedule == "cosine":
-        return (1 + math.cos(math.pi * done / left)) / 2
-    if exp.lr_schedule == "step":
-        return float(exp.lr_gamma ** sum(done >= round(at * left) for at in exp.lr_steps))
-    return 1.0
+        scheduled = (1 + math.cos(math.pi * done / left)) / 2
+    elif exp.lr_schedule == "step":
+        scheduled = exp.lr_gamma ** sum(done >= round(at * left) for at in exp.lr_steps)
+    return scheduled if done >= 0 else (step + 1) / exp.lr_warmup
