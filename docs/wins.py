@@ -14,20 +14,24 @@ from typing import Any, NamedTuple
 from docs.comparison import accuracies, complete, measured
 
 
+IN_ORDER = "class_order = sorted"  # as the sparse networks have it, not drawn
+
+
 class Row(NamedTuple):
-    """A benchmark in a scenario: the sections of the sparse and the dense network, and the least
-    accuracy that is wanted, percent."""
+    """A benchmark in a scenario: the sections of the sparse and the dense network, the least
+    accuracy that is wanted, percent, and what is changed in the dense section."""
 
     name: str
     sparse: str
     dense: str
     wanted: float
+    changed: str = ""
 
 
 ROWS = (
-    Row("Split MNIST, task", "SplitMNISTTask", "SplitTask", 99.6),
-    Row("Split MNIST, domain", "SplitMNISTDomain", "SplitDomain", 97.5),
-    Row("Split MNIST, class", "SplitMNISTClass", "SplitClass", 98.0),
+    Row("Split MNIST, task", "SplitMNISTTask", "SplitTask", 99.6, IN_ORDER),
+    Row("Split MNIST, domain", "SplitMNISTDomain", "SplitDomain", 97.5, IN_ORDER),
+    Row("Split MNIST, class", "SplitMNISTClass", "SplitClass", 98.0, IN_ORDER),
     Row("iCIFAR10, task", "iCIFAR10Sparse", "iCIFAR10Dense", 95.0),
     Row("Split CIFAR-10, class", "CIFAR10Class", "", 78.0),
 )
@@ -50,11 +54,12 @@ def costs(runs: Runs) -> str:
 
 def main(folders: list[str]) -> None:
     """The table."""
-    found = complete(folders).get("", {})
+    found = complete(folders)
     print("| | wanted | sparse | dense | sparse: numbers, time | dense: numbers, time |")
     print("| --- | --- | --- | --- | --- | --- |")
     for row in ROWS:
-        sparse, dense = (found.get(name, []) for name in (row.sparse, row.dense))
+        sparse = found.get("", {}).get(row.sparse, [])
+        dense = found.get(row.changed, {}).get(row.dense, [])
         cells = (accuracy(sparse), accuracy(dense), costs(sparse), costs(dense))
         print(f"| {row.name} | {row.wanted:g} | {' | '.join(cells)} |")
 
