@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 from docs.comparison import accuracies, complete, measured
 
-
 IN_ORDER = "class_order = sorted"  # as the sparse networks have it, not drawn
 
 
