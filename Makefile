@@ -63,5 +63,5 @@ $(VENV)/fuzz.stamp: $(VENV)/venv.stamp requirements.txt requirements-fuzz.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	rm -rf $(VENV) .pytest_cache .ruff_cache .mypy_cache .hypothesis build *.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

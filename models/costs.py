@@ -8,9 +8,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.functional import max_entropy
 from models.network import Network
-from models.sparse_weights import SparseWeightsBase, synapses
+from sparse_syn.functional import max_entropy
+from sparse_syn.sparse_weights import SparseWeightsBase, synapses
 
 
 def weight_density(model: Network) -> dict[str, float]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks import Block
-from models.kept import KeepsTypes
+from sparse_syn.kept import KeepsTypes
 
 
 class Network(KeepsTypes):

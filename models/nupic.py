@@ -5,8 +5,8 @@ from __future__ import annotations
 from importlib import import_module
 from types import ModuleType
 
+import sparse_syn
 from exps.messages import three_lines
-from models import sparse
 from models.errors import ModelError
 
 
@@ -16,7 +16,7 @@ def sparse_library(name: str) -> ModuleType:
     Raises ModelError when nupic.torch is asked for and cannot be imported.
     """
     if name == "own":
-        return sparse
+        return sparse_syn
     try:
         return import_module("nupic.torch.modules")
     except ImportError as error:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from models.blocks import Block, convolution, k_winners_2d
 from models.network import Network
-from models.sparse_weights import rezero_weights
 from models.synapses import Weights
+from sparse_syn.sparse_weights import rezero_weights
 
 if TYPE_CHECKING:
     from exps.config import Experiment

@@ -11,9 +11,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from models.k_winners import KWinners
 from models.network import Network
-from models.sparse_weights import SparseWeightsBase
+from sparse_syn.k_winners import KWinners
+from sparse_syn.sparse_weights import SparseWeightsBase
 
 Where = tuple[Tensor | slice, ...]  # where some of the weights of a layer are
 

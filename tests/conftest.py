@@ -29,6 +29,7 @@ SLOW = {
         "test_checkpoint.py",
         "test_dgr.py",
         "test_old_synapses.py",
+        "test_with_torch.py",
     ),
 }
 

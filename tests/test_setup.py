@@ -70,6 +70,12 @@ def project() -> dict[str, Any]:
     return tomllib.loads(read("pyproject.toml"))["project"]
 
 
+def program() -> list[str]:
+    """What the program needs: more than the layers, which are what pip installs."""
+    groups = tomllib.loads(read("pyproject.toml"))["dependency-groups"]
+    return project()["dependencies"] + groups["program"]
+
+
 def test_environment_is_in_step_with_requirements() -> None:
     conda, pins = environment()
     assert "name: sparse_syn" in lines("environment.yml")
@@ -79,7 +85,7 @@ def test_environment_is_in_step_with_requirements() -> None:
 
 @pytest.mark.parametrize("python", [(3, 10), (3, 11), (3, 12), (3, 13)])
 def test_every_python_gets_every_package_once(python: tuple[int, int]) -> None:
-    named = {re.split(r"[<>=]", package)[0] for package in project()["dependencies"]}
+    named = {re.split(r"[<>=]", package)[0] for package in program()}
     assert set(requirements("requirements.txt", python)) == named
     assert set(requirements("requirements-dev.txt", python)) == {
         "pytest",

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PROJECT = {"benchmarks", "exps", "models", "utils", "run_exps", "tests"}
+PROJECT = {"benchmarks", "exps", "models", "sparse_syn", "utils", "run_exps", "tests"}
 MAY_IMPORT = {
     "exps": {"exps"},
     "benchmarks": {"benchmarks", "exps"},
-    "models": {"models", "exps"},
-    "utils": {"utils", "models", "benchmarks.stream", "benchmarks.digest", "exps"},
-    "run_exps": {"benchmarks", "exps", "models", "utils"},
+    "sparse_syn": {"sparse_syn"},
+    "models": {"models", "sparse_syn", "exps"},
+    "utils": {"utils", "models", "sparse_syn", "benchmarks.stream", "benchmarks.digest", "exps"},
+    "run_exps": {"benchmarks", "exps", "models", "sparse_syn", "utils"},
 }
 FILES = sorted(
     [ROOT / "run_exps.py", *(file for part in MAY_IMPORT for file in (ROOT / part).rglob("*.py"))]

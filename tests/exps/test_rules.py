@@ -13,7 +13,7 @@ from torch import nn
 from exps import rules
 from exps.experiment import Experiment
 from exps.manual import all_keys
-from models.sparse import SparseWeights
+from sparse_syn import SparseWeights
 from utils.methods import grow, rewire
 from utils.methods.base import Moment
 

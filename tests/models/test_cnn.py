@@ -12,7 +12,7 @@ from exps.config import Experiment
 from models import make_model
 from models.dropout import Dropout
 from models.feedforward import Feedforward
-from models.sparse import KWinners, KWinners2d, SparseWeights, SparseWeights2d
+from sparse_syn import KWinners, KWinners2d, SparseWeights, SparseWeights2d
 
 Make = Callable[..., Experiment]
 

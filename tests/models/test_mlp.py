@@ -12,7 +12,7 @@ from exps.config import Experiment
 from models import make_model
 from models.dropout import Dropout
 from models.feedforward import Feedforward
-from models.sparse import KWinners, SparseWeights
+from sparse_syn import KWinners, SparseWeights
 
 Make = Callable[..., Experiment]
 

@@ -11,9 +11,11 @@ import pytest
 import torch
 from torch import nn
 
+import sparse_syn
 from exps.config import Experiment
-from models import ModelError, functional, make_model, sparse
+from models import ModelError, make_model
 from models.nupic import sparse_library
+from sparse_syn import functional
 
 Make = Callable[..., Experiment]
 
@@ -28,7 +30,7 @@ def nupic(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """A library under nupic.torch's name, with layers that are told apart from ours."""
     library = ModuleType("nupic.torch.modules")
     for name in ("KWinners", "KWinners2d", "SparseWeights", "SparseWeights2d"):
-        setattr(library, name, type(name, (getattr(sparse, name),), {}))
+        setattr(library, name, type(name, (getattr(sparse_syn, name),), {}))
     for name in ("nupic", "nupic.torch"):
         monkeypatch.setitem(sys.modules, name, ModuleType(name))
     monkeypatch.setitem(sys.modules, "nupic.torch.modules", library)
@@ -36,7 +38,7 @@ def nupic(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 
 def test_our_own_need_nothing(no_nupic: None) -> None:
-    assert sparse_library("own") is sparse
+    assert sparse_library("own") is sparse_syn
 
 
 @pytest.mark.parametrize("cnn", [True, False])
@@ -65,7 +67,7 @@ def test_an_installed_library_is_used(experiment: Make, nupic: ModuleType) -> No
     used = {type(m) for m in make_model(exp, (1, 28, 28), [10]).modules()}
     for name in ("KWinners", "KWinners2d", "SparseWeights", "SparseWeights2d"):
         assert getattr(nupic, name) in used
-        assert getattr(sparse, name) not in used
+        assert getattr(sparse_syn, name) not in used
 
 
 def test_names_of_nupic_torch() -> None:
@@ -73,8 +75,8 @@ def test_names_of_nupic_torch() -> None:
     modules = """Flatten KWinners KWinners2d PrunableSparseWeights PrunableSparseWeights2d
         SparseWeights SparseWeights2d normalize_sparse_weights rezero_weights
         update_boost_strength"""
-    assert set(modules.split()) < set(sparse.__all__)
-    assert all(hasattr(sparse, name) for name in sparse.__all__)
+    assert set(modules.split()) < set(sparse_syn.__all__)
+    assert all(hasattr(sparse_syn, name) for name in sparse_syn.__all__)
     assert all(hasattr(functional, name) for name in ("kwinners", "kwinners2d"))
     assert list(signature(functional.boost_activations).parameters) == [
         "x",
@@ -85,8 +87,8 @@ def test_names_of_nupic_torch() -> None:
 
 def test_a_state_of_nupic_torch_loads_into_a_whole_model() -> None:
     """Of its first years: no boost strength, indices of zero weights; later a mask in float16."""
-    layer = sparse.SparseWeights(nn.Linear(8, 6), sparsity=0.5)
-    model = nn.Sequential(layer, sparse.KWinners(6, 0.5))
+    layer = sparse_syn.SparseWeights(nn.Linear(8, 6), sparsity=0.5)
+    model = nn.Sequential(layer, sparse_syn.KWinners(6, 0.5))
     mask, duty = torch.rand(6, 8) < 0.5, torch.rand(6)
     weights = {"0.module.weight": torch.randn(6, 8), "0.module.bias": torch.randn(6)}
     old = {**weights, "0.zero_weights": mask.nonzero().t(), "1.duty_cycle": duty}

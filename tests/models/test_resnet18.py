@@ -17,7 +17,7 @@ from models import ModelError, make_model
 from models.costs import layer_costs
 from models.network import Network
 from models.residual import Addition
-from models.sparse import KWinners2d, SparseWeights2d
+from sparse_syn import KWinners2d, SparseWeights2d
 
 Make = Callable[..., Experiment]
 CIFAR, MNIST = (3, 32, 32), (1, 28, 28)

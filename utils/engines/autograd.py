@@ -15,7 +15,7 @@ from exps.config import Experiment
 from exps.messages import Told, three_lines
 from models.costs import entropies
 from models.network import Network
-from models.sparse import SparseWeightsBase, update_boost_strength
+from sparse_syn import SparseWeightsBase, update_boost_strength
 from utils.engines.augment import Augment
 from utils.engines.base import Need, Spring, Whole
 from utils.engines.batch import Batch, Loss, classification, joined, objective

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmarks.stream import Move, Pictures, Samples, TaskStream
 from exps.config import Experiment
 from models.network import Network
-from models.sparse_weights import SparseWeightsBase
+from sparse_syn.sparse_weights import SparseWeightsBase
 from utils.engines.autograd import AutogradEngine
 from utils.engines.compiled.rectified import has_places, put_in
 from utils.optimizers.momentum import SGD

@@ -20,9 +20,9 @@ from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
 from exps.messages import Told
 from models import make_model
-from models.functional import binary_entropy
 from models.network import Network
 from models.synapses import Weights, winner_layers
+from sparse_syn.functional import binary_entropy
 from utils.engines.base import Engine, Parts, Router, Spring
 from utils.engines.batch import Batch, Loss
 from utils.engines.meter import EpochRecord

@@ -19,7 +19,7 @@ from utils.system.disk import write_own
 # A result, a log, or a checkpoint of an unfinished run.
 _NAME = re.compile(r"([A-Za-z0-9_+-]+)\.(pkl|log)|\.runs/([A-Za-z0-9_+-]+)/[0-9]{8}\.ckpt")
 
-PROGRAM = ("run_exps.py", "benchmarks", "exps", "models", "utils")
+PROGRAM = ("run_exps.py", "benchmarks", "exps", "models", "sparse_syn", "utils")
 # What the program reads besides its source.
 BESIDES = (
     "exps/exps_params.cfg",

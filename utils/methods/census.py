@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from models.network import Network
-from models.sparse_weights import synapses
 from models.synapses import Where, fully_connected
+from sparse_syn.sparse_weights import synapses
 from utils.engines.base import Engine
 from utils.engines.subnet import places
 from utils.methods import base, old_synapses

@@ -14,7 +14,7 @@ from exps.config import Experiment
 from exps.facts import Findings, Layer
 from models.blocks import Block
 from models.network import Network
-from models.sparse import SparseWeights
+from sparse_syn import SparseWeights
 from utils.engines.base import Engine, Need
 from utils.engines.batch import Batch
 from utils.methods import base

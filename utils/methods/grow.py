@@ -19,8 +19,8 @@ from exps.facts import Findings, Layer
 from exps.keys import Key
 from exps.kinds import Choice, Number, Whole
 from models.blocks import Block
-from models.k_winners import KWinners
-from models.sparse import SparseWeights
+from sparse_syn import SparseWeights
+from sparse_syn.k_winners import KWinners
 from utils.methods import changing
 from utils.methods.base import Moment
 from utils.methods.changing import LENGTH, NEVER, UNTIL, inputs, masked

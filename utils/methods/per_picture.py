@@ -16,7 +16,7 @@ from exps.config import Experiment
 from exps.facts import Findings
 from models.errors import ModelError
 from models.network import Network
-from models.sparse_weights import SparseWeightsBase
+from sparse_syn.sparse_weights import SparseWeightsBase
 
 AT_A_TIME = {False: 500, True: 100}  # pictures, of networks without and with convolutions
 LARGEST = 2**26  # numbers of a tensor for some of them

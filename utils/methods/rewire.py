@@ -18,8 +18,8 @@ from benchmarks.stream import TaskStream
 from exps.config import Experiment
 from exps.facts import Findings, Layer
 from models.blocks import Block
-from models.sparse import SparseWeights
 from models.synapses import beside
+from sparse_syn import SparseWeights
 from utils.methods import changing
 from utils.methods.base import Moment
 from utils.methods.changing import LENGTH, NEVER, UNTIL, contradictions, inputs, masked

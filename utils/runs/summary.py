@@ -15,8 +15,8 @@ from exps.messages import shown
 from exps.plugins import is_path
 from models.costs import LayerCost, layer_costs
 from models.filters import Pooled
-from models.k_winners import KWinners, KWinners2d
 from models.network import Network
+from sparse_syn.k_winners import KWinners, KWinners2d
 from utils.engines.base import Engine
 from utils.methods.base import Method
 from utils.training.evaluation import some_of

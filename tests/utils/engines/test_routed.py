@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from models.functional import boost_activations
+from sparse_syn.functional import boost_activations
 from utils.engines.routed import RoutedEngine
 from utils.live.progress import Progress
 from utils.training.loop import run_stream

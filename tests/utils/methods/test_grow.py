@@ -12,8 +12,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from models import make_model
-from models.sparse import SparseWeights
 from models.synapses import attach
+from sparse_syn import SparseWeights
 from utils.live.progress import Progress
 from utils.methods import changing, rewire
 from utils.methods import grow as growth

@@ -15,7 +15,7 @@ from exps.config import Experiment
 from exps.plugins import KINDS
 from utils.runs import identity
 
-PARTS = ("run_exps.py", "benchmarks", "exps", "models", "utils")
+PARTS = ("run_exps.py", "benchmarks", "exps", "models", "sparse_syn", "utils")
 MLP, CNN = Experiment(name="A"), Experiment(name="A", cnn=True)
 COMMENT = '# another\n"""And a text that does nothing."""\n'
 
@@ -41,7 +41,7 @@ def code(exp: Experiment = MLP) -> str:
 @pytest.mark.parametrize(
     "name",
     [
-        *("run_exps.py", "models/mlp.py", "models/__init__.py", "models/functional.py"),
+        *("run_exps.py", "models/mlp.py", "models/__init__.py", "sparse_syn/functional.py"),
         *("benchmarks/mnist.py", "benchmarks/seeding.py", "exps/experiment.py"),
         *("utils/engines/winners/engine.py", "utils/methods/make.py", "utils/training/loop.py"),
         *("utils/runs/session.py", "utils/system/runtime.py", "utils/optimizers/sgd.py"),

@@ -10,9 +10,9 @@ from torch.autograd import Function
 
 from models.blocks import Block
 from models.dropout import Dropout, draws
-from models.functional import is_coarse
-from models.k_winners import KWinners2d
-from models.sparse_weights import SparseWeightsBase
+from sparse_syn.functional import is_coarse
+from sparse_syn.k_winners import KWinners2d
+from sparse_syn.sparse_weights import SparseWeightsBase
 
 PRECISIONS = torch.float32, torch.bfloat16  # of pictures; others are left to the plain layers
 

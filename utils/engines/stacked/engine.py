@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
 from models.costs import entropies
-from models.k_winners import KWinners
 from models.network import Network
-from models.sparse import update_boost_strength
 from models.synapses import Weights, winner_layers
+from sparse_syn import update_boost_strength
+from sparse_syn.k_winners import KWinners
 from utils.engines.base import Need, Spring, Whole
 from utils.engines.batch import Batch, Loss
 from utils.engines.meter import EpochRecord, Meter

@@ -13,7 +13,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from models.functional import COUNTED
+from sparse_syn.functional import COUNTED
 from utils.engines.stacked.layout import (
     BLOCK_OF_UNITS,
     Counts,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from models.functional import boost_activations, moving_duty_cycle
+from sparse_syn.functional import boost_activations, moving_duty_cycle
 from utils.engines.stacked.layout import (
     Counts,
     Dense,

@@ -18,9 +18,9 @@ from torch import Tensor
 from benchmarks.stream import Pictures, Samples, TaskStream
 from exps.config import Experiment
 from models.blocks import Block
-from models.k_winners import KWinners
 from models.network import Network
 from models.synapses import Weights
+from sparse_syn.k_winners import KWinners
 from utils.engines.cuda_graph import WARM_UP, CudaRecorder
 from utils.engines.stacked import plain
 from utils.engines.stacked.layout import (

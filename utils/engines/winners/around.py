@@ -10,8 +10,8 @@ from torch import Tensor
 
 from benchmarks.stream import Made, Pictures, Samples, TaskStream
 from exps.config import Experiment
-from models.functional import longest_span
-from models.k_winners import KWinners
+from sparse_syn.functional import longest_span
+from sparse_syn.k_winners import KWinners
 from utils.engines.batch import Batch
 from utils.engines.meter import Meter
 from utils.engines.winners.choose import Winners

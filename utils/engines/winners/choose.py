@@ -43,7 +43,7 @@ def largest(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
 
 
 def choose(values: Tensor, boost: Tensor | None, k: int, *, break_ties: bool = False) -> Winners:
-    """k-winners of values [batch, n] as `models.functional.kwinners` defines them, ties included.
+    """k-winners of values [batch, n] as `sparse_syn.functional.kwinners` has them, with ties.
 
     boost: factors [n] that pick the winners and do not change their values; None for all ones.
     """

@@ -21,8 +21,8 @@ from exps.config import Experiment
 from models.costs import entropies
 from models.dropout import dropout_factors
 from models.network import Network
-from models.sparse import update_boost_strength
 from models.synapses import Weights, winner_layers
+from sparse_syn import update_boost_strength
 from utils.engines.base import Need, Spring, Whole
 from utils.engines.batch import Batch, Loss, joined, objective
 from utils.engines.meter import EpochRecord

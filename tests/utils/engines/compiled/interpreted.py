@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from models.dropout import Dropout
-from models.k_winners import KWinners2d
+from sparse_syn.k_winners import KWinners2d
 from utils.engines.compiled.on_gpu import OnGpu, _rectify
 
 

@@ -15,7 +15,7 @@ pytest.importorskip("numba", reason="compiled layers need numba")
 
 from models import make_model
 from models.blocks import Block
-from models.k_winners import KWinners2d
+from sparse_syn.k_winners import KWinners2d
 from utils.engines.batch import Batch
 from utils.engines.choose import make_engine
 from utils.engines.compiled import layers

@@ -1,4 +1,4 @@
-"""Winners by index are the winners of `models.functional.kwinners`, ties included."""
+"""Winners by index are the winners of `sparse_syn.functional.kwinners`, ties included."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models.functional import kwinners
+from sparse_syn.functional import kwinners
 from utils.engines.winners import choose as choices
 from utils.engines.winners import compiled
 from utils.engines.winners.choose import GROUP, Winners, choose, choose_among, largest

@@ -15,9 +15,9 @@ from torch.nn.functional import cross_entropy, linear
 
 from benchmarks.stream import TaskStream
 from models import make_model
-from models.functional import kwinners
-from models.k_winners import KWinners
 from models.synapses import Weights
+from sparse_syn.functional import kwinners
+from sparse_syn.k_winners import KWinners
 from utils.engines.batch import Batch, Part
 from utils.engines.choose import make_engine
 from utils.engines.kept import FunctionCache

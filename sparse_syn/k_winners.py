@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from models.errors import check
-from models.functional import (
+from .arguments import check
+from .functional import (
     binary_entropy,
     kwinners,
     kwinners2d,
@@ -21,8 +21,8 @@ from models.functional import (
     require_pictures,
     require_units,
 )
-from models.kept import KeepsTypes
-from models.recomputation import Passes
+from .kept import KeepsTypes
+from .recomputation import Passes
 
 
 def update_boost_strength(m: nn.Module) -> None:
@@ -174,9 +174,9 @@ class KWinners(KWinnersBase):
     x [..., n] -> the same shape; all but the last dimension count samples, without any it is one.
     k = round(n * percent_on) units win in training and k_inference = int(k * k_inference_factor),
     at most n, in evaluation. boost_strength pulls up units that won seldom in the last
-    duty_cycle_period training samples. break_ties, relu and inplace as in
-    `models.functional.kwinners`. Raises ValueError for an argument that is out of range or leaves
-    no winner, and for x of another shape.
+    duty_cycle_period training samples. break_ties, relu and inplace as in `functional.kwinners`.
+    Raises ValueError for an argument that is out of range or leaves no winner, and for x of another
+    shape.
     """
 
     def __init__(

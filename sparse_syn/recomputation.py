@@ -19,7 +19,8 @@ from torch.autograd.function import BackwardCFunction
 REMEMBERED = 2**22  # numbers in all the states that a layer remembers
 
 
-@torch.library.custom_op("sparse_syn::first_state", mutates_args=())
+# Several copies of this folder may be loaded: each has an operator of its own.
+@torch.library.custom_op(__name__.replace(".", "_") + "::first_state", mutates_args=())
 def _first_state(state: list[Tensor]) -> list[Tensor]:
     """Copies of the state, for compiled passes, which cannot ask what they repeat: RuntimeError in
     a backward pass.

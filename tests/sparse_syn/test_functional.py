@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from models import functional as F
+from sparse_syn import functional as F
 
 NO_DUTY = torch.zeros(3)
 

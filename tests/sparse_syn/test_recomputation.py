@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from models.dropout import Dropout
-from models.sparse import KWinners, KWinners2d, SparseWeights, SparseWeights2d
+from sparse_syn import KWinners, KWinners2d, SparseWeights, SparseWeights2d
 
 Loss = Callable[[nn.Module, Callable[..., Any]], Tensor]
 

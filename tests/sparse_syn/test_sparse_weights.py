@@ -1,4 +1,4 @@
-"""SparseWeights and SparseWeights2d of models.sparse: masks that hold whatever happens."""
+"""SparseWeights and SparseWeights2d of sparse_syn: masks that hold whatever happens."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, linear
 from torch.nn.utils import parametrizations, parametrize, prune, spectral_norm, weight_norm
 
-from models import sparse
-from models.sparse import (
+import sparse_syn
+from sparse_syn import (
     PrunableSparseWeights,
     PrunableSparseWeights2d,
     SparseWeights,
@@ -38,18 +38,18 @@ OPTIMISERS: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
 
 
 @pytest.fixture(params=["linear", "convolution"])
-def layer(request: pytest.FixtureRequest) -> sparse.SparseWeightsBase:
+def layer(request: pytest.FixtureRequest) -> sparse_syn.SparseWeightsBase:
     torch.manual_seed(0)
     if request.param == "linear":
         return SparseWeights(nn.Linear(20, 9), weight_sparsity=0.3)
     return SparseWeights2d(nn.Conv2d(4, 9, 3), weight_sparsity=0.3)
 
 
-def batch(layer: sparse.SparseWeightsBase) -> Tensor:
+def batch(layer: sparse_syn.SparseWeightsBase) -> Tensor:
     return torch.randn((8, 20) if isinstance(layer, SparseWeights) else (8, 4, 5, 5))
 
 
-def masked(layer: sparse.SparseWeightsBase) -> Tensor:
+def masked(layer: sparse_syn.SparseWeightsBase) -> Tensor:
     return layer.module.weight[layer.zero_mask]
 
 
@@ -60,7 +60,7 @@ def test_recorded(recorded: tuple[dict[str, Any], dict[str, Tensor]]) -> None:
         module: nn.Module = nn.Linear(case["in_features"], case["out_features"])
     else:
         module = nn.Conv2d(case["in_channels"], case["out_channels"], case["kernel_size"])
-    layer = getattr(sparse, case["kind"])(module, sparsity=case["sparsity"])
+    layer = getattr(sparse_syn, case["kind"])(module, sparsity=case["sparsity"])
     assert torch.equal((layer.weight != 0).flatten(1).sum(1), arrays["nonzeros_per_row"])
 
 
@@ -77,7 +77,7 @@ def test_every_row_keeps_as_many_weights(inputs: int, rows: int, p: float, conv:
 
 
 @pytest.mark.parametrize("optimiser", OPTIMISERS)
-def test_masked_weights_stay_zero(layer: sparse.SparseWeightsBase, optimiser: str) -> None:
+def test_masked_weights_stay_zero(layer: sparse_syn.SparseWeightsBase, optimiser: str) -> None:
     start = layer.weight.detach().clone()
     steps = OPTIMISERS[optimiser](layer.parameters())
     for _ in range(10):
@@ -104,7 +104,7 @@ def test_the_gradient_is_zero_where_masked_even_when_infinite() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_what_is_written_over_masked_weights_does_not_count(
-    layer: sparse.SparseWeightsBase, training: bool
+    layer: sparse_syn.SparseWeightsBase, training: bool
 ) -> None:
     layer.train(training)
     x = batch(layer)
@@ -129,7 +129,7 @@ def test_masks_come_from_the_seed() -> None:
     assert not torch.equal(masks[0][0], masks[0][1])
 
 
-def test_state_dict_holds_weights_and_mask(layer: sparse.SparseWeightsBase) -> None:
+def test_state_dict_holds_weights_and_mask(layer: sparse_syn.SparseWeightsBase) -> None:
     state = layer.state_dict()
     assert set(state) == {"zero_mask", "module.weight", "module.bias"}
     twin = copy.deepcopy(layer)
@@ -142,14 +142,16 @@ def test_state_dict_holds_weights_and_mask(layer: sparse.SparseWeightsBase) -> N
 
 
 @pytest.mark.parametrize("assign", [True, False])
-def test_loading_dense_weights_masks_them(layer: sparse.SparseWeightsBase, assign: bool) -> None:
+def test_loading_dense_weights_masks_them(
+    layer: sparse_syn.SparseWeightsBase, assign: bool
+) -> None:
     state = layer.state_dict()
     dense = {**state, "module.weight": torch.ones_like(layer.weight)}
     layer.load_state_dict(dense, assign=assign)
     assert torch.equal(layer.weight, (~layer.zero_mask).float())
 
 
-def test_copies_keep_their_masks_in_training(layer: sparse.SparseWeightsBase) -> None:
+def test_copies_keep_their_masks_in_training(layer: sparse_syn.SparseWeightsBase) -> None:
     for other in (copy.deepcopy(layer), pickle.loads(pickle.dumps(layer)), layer.double()):
         optimiser = torch.optim.SGD(other.parameters(), 0.1, momentum=0.9, weight_decay=0.1)
         for _ in range(3):
@@ -159,7 +161,7 @@ def test_copies_keep_their_masks_in_training(layer: sparse.SparseWeightsBase) ->
         assert masked(other).eq(0).all()
 
 
-def test_normalised_weights_are_scaled_to_their_inputs(layer: sparse.SparseWeightsBase) -> None:
+def test_normalised_weights_are_scaled_to_their_inputs(layer: sparse_syn.SparseWeightsBase) -> None:
     layer.apply(normalize_sparse_weights)
     bound = 1 / math.sqrt(int((~layer.zero_mask[0]).sum()))
     assert masked(layer).eq(0).all()
@@ -172,7 +174,7 @@ def test_normalised_weights_are_scaled_to_their_inputs(layer: sparse.SparseWeigh
 def test_functions_for_apply_leave_other_layers_alone() -> None:
     model = nn.Sequential(nn.Linear(3, 3), nn.ReLU())
     before = copy.deepcopy(model.state_dict())
-    for function in (rezero_weights, normalize_sparse_weights, sparse.update_boost_strength):
+    for function in (rezero_weights, normalize_sparse_weights, sparse_syn.update_boost_strength):
         model.apply(function)
     assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
@@ -271,7 +273,7 @@ def test_what_is_made_a_parameter_again_is_masked() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
-def test_casting_leaves_the_mask(layer: sparse.SparseWeightsBase, dtype: torch.dtype) -> None:
+def test_casting_leaves_the_mask(layer: sparse_syn.SparseWeightsBase, dtype: torch.dtype) -> None:
     before = layer.zero_mask.clone()
     for cast in (layer.to(dtype), layer.type(dtype), nn.Sequential(layer).to(dtype)[0]):
         assert torch.equal(cast.zero_mask, before)
@@ -303,7 +305,7 @@ def test_samples_come_as_to_the_layer_inside() -> None:
     torch.testing.assert_close(convolution(x)[1], convolution(x[1]))
 
 
-def test_weights_that_others_keep_for_their_gradient(layer: sparse.SparseWeightsBase) -> None:
+def test_weights_that_others_keep_for_their_gradient(layer: sparse_syn.SparseWeightsBase) -> None:
     """A penalty between two passes, as with gradient accumulation."""
     first = layer(batch(layer)).sum() + layer.weight.square().sum()
     (first + layer(batch(layer)).sum() + layer.weight.abs().sum()).backward()
@@ -314,7 +316,7 @@ def test_weights_that_others_keep_for_their_gradient(layer: sparse.SparseWeights
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bool, torch.uint8, torch.float32])
 @pytest.mark.parametrize("assign", [True, False])
 def test_states_of_nupic_torch(
-    layer: sparse.SparseWeightsBase, dtype: torch.dtype, assign: bool
+    layer: sparse_syn.SparseWeightsBase, dtype: torch.dtype, assign: bool
 ) -> None:
     other = type(layer)(copy.deepcopy(layer.module), sparsity=0.6)
     mask = layer.zero_mask.clone()
@@ -327,7 +329,7 @@ def test_states_of_nupic_torch(
 @pytest.mark.parametrize("flat", [True, False])
 @pytest.mark.parametrize("dtype", [torch.int64, torch.float32])
 def test_states_of_nupic_torch_with_indices(
-    layer: sparse.SparseWeightsBase, flat: bool, dtype: torch.dtype
+    layer: sparse_syn.SparseWeightsBase, flat: bool, dtype: torch.dtype
 ) -> None:
     state = layer.state_dict()
     mask = state.pop("zero_mask").clone()
@@ -364,6 +366,6 @@ def test_masks_that_are_set(
     x = torch.eye(20) if wrap is PrunableSparseWeights else batch(layer)
     plain = linear if wrap is PrunableSparseWeights else conv2d
     torch.testing.assert_close(layer(x), plain(x, kept.masked_fill(mask, 0), layer.bias))
-    assert isinstance(layer, sparse.SparseWeightsBase)
+    assert isinstance(layer, sparse_syn.SparseWeightsBase)
     with pytest.raises(ValueError, match=r"off_mask is .*, choose .*the shape of the weights"):
         layer.off_mask = mask[0]

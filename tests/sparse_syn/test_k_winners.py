@@ -1,4 +1,4 @@
-"""KWinners and KWinners2d of models.sparse: recorded sequences, state, evaluation, errors."""
+"""KWinners and KWinners2d of sparse_syn: recorded sequences, state, evaluation, errors."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from models import sparse
-from models.sparse import KWinners, KWinners2d, update_boost_strength
+import sparse_syn
+from sparse_syn import KWinners, KWinners2d, update_boost_strength
 
-MAKERS: dict[str, Callable[[], sparse.KWinnersBase]] = {
+MAKERS: dict[str, Callable[[], sparse_syn.KWinnersBase]] = {
     "KWinners": lambda: KWinners(12, 0.25, duty_cycle_period=20),
     "local": lambda: KWinners2d(12, 0.25, duty_cycle_period=20, local=True),
     "global": lambda: KWinners2d(12, 0.25, duty_cycle_period=20),
@@ -25,11 +25,11 @@ MAKERS: dict[str, Callable[[], sparse.KWinnersBase]] = {
 
 
 @pytest.fixture(params=MAKERS)
-def make(request: pytest.FixtureRequest) -> Callable[[], sparse.KWinnersBase]:
+def make(request: pytest.FixtureRequest) -> Callable[[], sparse_syn.KWinnersBase]:
     return MAKERS[request.param]
 
 
-def pictures(layer: sparse.KWinnersBase, batch: int = 8, seed: int = 0) -> Tensor:
+def pictures(layer: sparse_syn.KWinnersBase, batch: int = 8, seed: int = 0) -> Tensor:
     shape = (batch, 12) if isinstance(layer, KWinners) else (batch, 12, 3, 2)
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
@@ -37,7 +37,7 @@ def pictures(layer: sparse.KWinnersBase, batch: int = 8, seed: int = 0) -> Tenso
 @pytest.mark.kinds("KWinners", "KWinners2d")
 def test_recorded(recorded: tuple[dict[str, Any], dict[str, Tensor]]) -> None:
     case, arrays = recorded
-    layer = getattr(sparse, case["kind"])(**case["kwargs"])
+    layer = getattr(sparse_syn, case["kind"])(**case["kwargs"])
     for step, x in enumerate(arrays["xs"]):
         assert torch.equal(layer(x), arrays["ys"][step])
         torch.testing.assert_close(layer.duty_cycle, arrays["duty"][step])
@@ -63,7 +63,7 @@ def test_attributes_and_buffers_are_those_of_nupic_torch() -> None:
 
 
 def test_evaluation_uses_k_inference_and_learns_nothing(
-    make: Callable[[], sparse.KWinnersBase],
+    make: Callable[[], sparse_syn.KWinnersBase],
 ) -> None:
     layer = make().eval()
     before = copy.deepcopy(layer.state_dict())
@@ -90,7 +90,7 @@ def test_k_inference_is_at_most_all() -> None:
     st.sampled_from([KWinners, KWinners2d]),
 )
 def test_duty_cycle_and_entropy_stay_in_range(
-    batches: list[int], period: int, boost: float, kind: type[sparse.KWinnersBase]
+    batches: list[int], period: int, boost: float, kind: type[sparse_syn.KWinnersBase]
 ) -> None:
     layer = kind(12, 0.25, boost_strength=boost, duty_cycle_period=period)
     mean, seen = 0.0, 0
@@ -107,7 +107,7 @@ def test_duty_cycle_and_entropy_stay_in_range(
     assert 0 <= layer.entropy() <= layer.max_entropy() + 1e-4
 
 
-def test_a_reloaded_layer_continues_exactly(make: Callable[[], sparse.KWinnersBase]) -> None:
+def test_a_reloaded_layer_continues_exactly(make: Callable[[], sparse_syn.KWinnersBase]) -> None:
     layer = make()
     for seed in range(3):
         layer(pictures(layer, seed=seed))
@@ -124,7 +124,7 @@ def test_a_reloaded_layer_continues_exactly(make: Callable[[], sparse.KWinnersBa
         assert torch.equal(other.duty_cycle, layer.duty_cycle)
 
 
-def test_copies_and_pickles_continue_exactly(make: Callable[[], sparse.KWinnersBase]) -> None:
+def test_copies_and_pickles_continue_exactly(make: Callable[[], sparse_syn.KWinnersBase]) -> None:
     layer = make()
     layer(pictures(layer))
     copies = [copy.deepcopy(layer), pickle.loads(pickle.dumps(layer))]
@@ -135,7 +135,7 @@ def test_copies_and_pickles_continue_exactly(make: Callable[[], sparse.KWinnersB
 
 
 def test_a_state_dict_of_nupic_torch_counts_as_a_full_period(
-    make: Callable[[], sparse.KWinnersBase],
+    make: Callable[[], sparse_syn.KWinnersBase],
 ) -> None:
     layer = nn.Sequential(make())
     duty = torch.rand_like(layer[0].duty_cycle)
@@ -150,7 +150,7 @@ def test_a_state_dict_of_nupic_torch_counts_as_a_full_period(
 
 
 def test_the_duty_cycle_needs_no_value_on_the_host(
-    make: Callable[[], sparse.KWinnersBase],
+    make: Callable[[], sparse_syn.KWinnersBase],
 ) -> None:
     layer = make()
     x = pictures(layer)
@@ -162,7 +162,7 @@ def test_the_duty_cycle_needs_no_value_on_the_host(
 
 @pytest.mark.gpu
 def test_training_on_cuda_never_waits_for_the_device(
-    make: Callable[[], sparse.KWinnersBase],
+    make: Callable[[], sparse_syn.KWinnersBase],
 ) -> None:
     layer, twin = make().cuda(), make()
     batches = [pictures(twin, seed=seed) for seed in range(4)]
@@ -244,7 +244,7 @@ def test_errors_of_2d() -> None:
     ],
 )
 def test_casting_leaves_what_is_counted(
-    make: Callable[[], sparse.KWinnersBase], cast: Callable[[Any], sparse.KWinnersBase]
+    make: Callable[[], sparse_syn.KWinnersBase], cast: Callable[[Any], sparse_syn.KWinnersBase]
 ) -> None:
     layer = make()
     layer(pictures(layer))
@@ -282,7 +282,7 @@ def test_a_default_type_is_not_that_of_the_counts() -> None:
 @pytest.mark.parametrize("assign", [True, False])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_states_of_any_precision_load(
-    make: Callable[[], sparse.KWinnersBase], dtype: torch.dtype, assign: bool
+    make: Callable[[], sparse_syn.KWinnersBase], dtype: torch.dtype, assign: bool
 ) -> None:
     layer = make()
     layer(pictures(layer))
@@ -298,7 +298,7 @@ def test_states_of_any_precision_load(
     assert other[0].duty_cycle.isfinite().all()
 
 
-def as_it_was(layer: sparse.KWinnersBase, x: Tensor, message: str) -> None:
+def as_it_was(layer: sparse_syn.KWinnersBase, x: Tensor, message: str) -> None:
     before = copy.deepcopy(dict(layer.named_buffers())), layer.n, layer.k
     for refuses in (layer, layer.update_duty_cycle):
         with pytest.raises(ValueError, match=message):
@@ -339,7 +339,7 @@ def test_too_small_pictures_leave_the_layer_as_it_was() -> None:
 
 @pytest.mark.parametrize("training", [True, False])
 def test_samples_come_in_any_number_of_dimensions(
-    make: Callable[[], sparse.KWinnersBase], training: bool
+    make: Callable[[], sparse_syn.KWinnersBase], training: bool
 ) -> None:
     """One without a batch is one sample; those of a sequence are as many as a batch of them."""
     one, other = make().train(training), make().train(training)
@@ -361,7 +361,7 @@ def test_one_sample_counts_as_one() -> None:
     assert layer.learning_iterations == 1
 
 
-def test_no_samples_change_nothing(make: Callable[[], sparse.KWinnersBase]) -> None:
+def test_no_samples_change_nothing(make: Callable[[], sparse_syn.KWinnersBase]) -> None:
     for layer in (make(), make()):
         for seed in range(2):
             before = layer.duty_cycle.clone()
@@ -383,7 +383,7 @@ def test_other_numbers_compete_as_well(dtype: torch.dtype) -> None:
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_where_values_are_coarse_exactly_k_win(
-    make: Callable[[], sparse.KWinnersBase], dtype: torch.dtype
+    make: Callable[[], sparse_syn.KWinnersBase], dtype: torch.dtype
 ) -> None:
     layer = make()
     x = 1 + torch.rand(pictures(layer, 50).shape).mul(4).round().div(4)
@@ -397,7 +397,7 @@ def test_where_values_are_coarse_exactly_k_win(
     assert tied.sum() > on.sum()
 
 
-def test_layers_are_exported(make: Callable[[], sparse.KWinnersBase]) -> None:
+def test_layers_are_exported(make: Callable[[], sparse_syn.KWinnersBase]) -> None:
     layer = make()
     x = pictures(layer)
     layer(x)

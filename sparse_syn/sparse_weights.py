@@ -15,8 +15,8 @@ from torch.autograd.grad_mode import _unsafe_preserve_version_counter
 from torch.func import functional_call
 from torch.nn.parameter import UninitializedParameter
 
-from models.errors import check
-from models.kept import KeepsTypes
+from .arguments import check
+from .kept import KeepsTypes
 
 
 def synapses(weight: Tensor, zero_mask: Tensor | None) -> Tensor:
