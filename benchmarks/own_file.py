@@ -74,7 +74,7 @@ def read(where: Where) -> tuple[Arrays, Known]:
                 parts = {key: npz.array(archive, key) for key in _layouts(archive)}
         classes = np.unique(_texts(parts["y" if known.alone else "y_train"]))
         for key, array in parts.items():
-            found = np.searchsorted(classes, _texts(array)) if key[0] == "y" else _held(key, array)
+            found = np.searchsorted(classes, _texts(array)) if key[0] == "y" else held(key, array)
             parts[key] = found
         if known.alone:
             parts = _divided(parts["x"], parts["y"], where.share)
@@ -262,7 +262,7 @@ def _divided(x: Array, y: Array, share: float) -> dict[str, Array]:
     return {**dict(parts), "y_test": y[tested]}
 
 
-def _held(key: str, x: Array) -> Array:
+def held(key: str, x: Array) -> Array:
     """Pictures and features as they are held. Raises ValueError where one is no number."""
     if x.dtype == np.uint8 and x.ndim > 2:
         return x

@@ -72,7 +72,9 @@ def make_tasks(
     kind: what classes are called that are labelled by their numbers. mean, std: what is taken in
     place of the first task's, for all channels or each, () for neither.
     """
-    from benchmarks.split import split_stream, views  # torch comes with it
+    import torch
+
+    from benchmarks.split import split_stream, views
     from benchmarks.views import permuted_stream, rotated_stream
 
     first = arrays.x_train
@@ -81,9 +83,11 @@ def make_tasks(
     found_mean, found_std = moments(first)
     less = np.broadcast_to(mean or found_mean, found_mean.shape)
     unit = np.broadcast_to(std or found_std, found_std.shape)
+    units = None
     if arrays.x_train.ndim == 2:  # a feature may move to the place of another
-        arrays = in_units(arrays, less, unit)
-        less, unit = np.zeros(1), np.ones(1)
+        units = torch.tensor(np.stack([less, unit]))
+        train, test = (in_units(x, less, unit) for x in (arrays.x_train, arrays.x_test))
+        arrays, less, unit = replace(arrays, x_train=train, x_test=test), np.zeros(1), np.ones(1)
     its: dict[str, Any] = {"mean": tuple(less.tolist()), "std": tuple(unit.tolist())}
     if facts.split:
         numbered = labels == tuple(map(str, range(len(labels))))
@@ -93,7 +97,7 @@ def make_tasks(
         stream = permuted_stream(exp, arrays, facts, **its)
     else:
         stream = rotated_stream(exp, arrays, facts, **its)
-    return replace(stream, class_names=labels)
+    return replace(stream, class_names=labels, units=units)
 
 
 def moments(x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -112,13 +116,9 @@ def moments(x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return mean, np.where(std <= CONSTANT * np.abs(mean), 1.0, std)
 
 
-def in_units(arrays: Arrays, mean: NDArray[Any], std: NDArray[Any]) -> Arrays:
-    """Features less the mean, in units of the deviation."""
-
-    def part(x: NDArray[Any]) -> NDArray[np.float32]:
-        found = np.empty_like(x)
-        for at in range(0, len(x), CHUNK):
-            found[at : at + CHUNK] = (x[at : at + CHUNK] - mean) / std
-        return found
-
-    return replace(arrays, x_train=part(arrays.x_train), x_test=part(arrays.x_test))
+def in_units(x: NDArray[Any], mean: NDArray[Any], std: NDArray[Any]) -> NDArray[np.float32]:
+    """Features float32 [n, features] less the mean, in units of the deviation."""
+    found = np.empty_like(x)
+    for at in range(0, len(x), CHUNK):
+        found[at : at + CHUNK] = (x[at : at + CHUNK] - mean) / std
+    return found

@@ -126,7 +126,9 @@ class TaskStream:
     uint8 pictures on the scale of 0 to 1. `scenario` is domain, task or class (van de Ven & Tolias,
     2019, "Three scenarios for continual learning"). `source` says where the pictures came from,
     `warnings` what is to be known of them, `data` is their digest (`benchmarks.digest`),
-    `class_names` what its labels stand for, in their order, where that is known.
+    `class_names` what its labels stand for, in their order, where that is known; units: of features
+    that are held in units of their own, float64 [2, features]: what was taken off those of the data
+    set, and what they were divided by.
     """
 
     train: Pictures
@@ -144,6 +146,7 @@ class TaskStream:
     warnings: tuple[str, ...] = ()
     data: str = ""
     class_names: tuple[str, ...] = ()
+    units: Tensor | None = None
 
     @property
     def input_shape(self) -> tuple[int, int, int]:

@@ -20,7 +20,7 @@ from exps.lineage import places
 from exps.manual import all_keys, explain, markdown_table
 from exps.messages import ConfigError, all_of, did_you_mean, quoted, shown, shown_path
 from exps.reader import Entry, Sections, parse_override, read
-from exps.rules import Finding, contradictions, doubts, never_due, usual_steps
+from exps.rules import Finding, absent, contradictions, doubts, never_due, usual_steps
 
 __all__ = [
     "ABOUT",
@@ -119,13 +119,24 @@ def warnings(found: Sequence[Resolved], *, usual: bool = True) -> list[str]:
     )
 
 
-def from_texts(name: str, texts: Mapping[str, str], overrides: Sequence[str] = ()) -> Experiment:
+def from_texts(
+    name: str,
+    texts: Mapping[str, str],
+    overrides: Sequence[str] = (),
+    *,
+    without_data: bool = False,
+) -> Experiment:
     """The experiment with these values, as `as_text` writes them, checked like those of a file.
 
-    overrides: as for `load`. Raises ConfigError.
+    overrides: as for `load`; without_data: nothing is to be trained, so data that are not there are
+    no fault. Raises ConfigError.
     """
     values = {k: Entry(k, text, f"{shown(k)} = {quoted(text)}") for k, text in texts.items()}
     given = [parse_override(o) for o in overrides]
+    if without_data:
+        exp, errors = _experiment(name, (*values.values(), *given))
+        if exp is not None and absent(exp):
+            return exp
     resolved, errors = _resolve(name, {name: values}, given)
     if resolved is None:
         raise ConfigError(errors[0])

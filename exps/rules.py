@@ -26,7 +26,16 @@ from exps.messages import all_of, either
 from exps.plugins import is_path
 from exps.sizes import too_large
 
-__all__ = ["Finding", "contradictions", "doubts", "misfits", "never_due", "stacks", "usual_steps"]
+__all__ = [
+    "Finding",
+    "absent",
+    "contradictions",
+    "doubts",
+    "misfits",
+    "never_due",
+    "stacks",
+    "usual_steps",
+]
 
 MAX_WEIGHTS = 2_000_000_000  # 8 GB as float32, and again as much for gradients and for momentum
 
@@ -36,7 +45,7 @@ def contradictions(exp: Experiment) -> Findings:
 
     Pictures in a data_dir set by hand may be of any size: `misfits` has the last word on them.
     """
-    missing = list(plugins.findings(exp.plug_ins, "absent", exp.in_effect))
+    missing = absent(exp)
     yield from missing
     if missing:
         return
@@ -58,6 +67,11 @@ def contradictions(exp: Experiment) -> Findings:
     yield from plugins.findings(exp.plug_ins, "contradictions", exp.in_effect)
     yield from _lazy(exp)
     yield from too_large(exp, max(usual_pictures(exp)), usual_tested(exp))
+
+
+def absent(exp: Experiment) -> list[Finding]:
+    """Why there are no data."""
+    return list(plugins.findings(exp.plug_ins, "absent", exp.in_effect))
 
 
 def misfits(exp: Experiment, picture: Shape) -> Findings:

@@ -135,9 +135,16 @@ class Closed(base.Method):
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Continue where `state` was taken."""
-        self.moments = {int(head): Moments.of(its) for head, its in state["moments"].items()}
-        self.linear = {int(head): Linear(*its) for head, its in state["linear"].items()}
+        """Continue where `state` was taken, perhaps with fewer classes."""
+        sizes = self.stream.head_sizes
+        self.moments = {
+            int(head): Moments.of(its).of_more(sizes[int(head)])
+            for head, its in state["moments"].items()
+        }
+        self.linear = {
+            int(head): Linear(*its).of_more(sizes[int(head)])
+            for head, its in state["linear"].items()
+        }
         self.most = state["most"]
 
     def resume(self, engine: Engine) -> None:

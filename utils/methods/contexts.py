@@ -173,3 +173,4 @@ class Method(base.Method):
         """Continue where `state` was taken."""
         for name, value in self.state().items():
             fill(value, state[name])
+        self.tables = ()

@@ -54,7 +54,8 @@ class Gaussians:
     kept = ("outer", "total", "count")
 
     def __init__(self, exp: Experiment, stream: TaskStream) -> None:
-        own = [view[view >= 0].unique() for view in stream.targets]  # the outputs of every task
+        views = stream.targets[: len(stream.tasks)]
+        own = [view[view >= 0].unique() for view in views]  # the outputs of every task
         self.task_of = torch.tensor([task for task, found in enumerate(own) for _ in found])
         self.first = [int((self.task_of < task).sum() - found[0]) for task, found in enumerate(own)]
         inputs, device = _inputs(stream), stream.train.x.device

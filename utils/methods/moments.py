@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
+from torch.nn.functional import one_hot, pad
 
 from exps.messages import Told, three_lines
 
@@ -23,7 +23,12 @@ class Linear(NamedTuple):
 
     def scores(self, features: Tensor) -> Tensor:
         """[n, classes]."""
-        return features @ self.weight + self.bias
+        return features @ self.weight.to(features.device) + self.bias.to(features.device)
+
+    def of_more(self, classes: int) -> Linear:
+        """The same for so many classes, the new ones behind."""
+        more = classes - len(self.bias)
+        return Linear(pad(self.weight, (0, more)), pad(self.bias, (0, more), value=-torch.inf))
 
 
 class Moments:
@@ -56,6 +61,11 @@ class Moments:
         where = torch.device("cpu") if device.type == "mps" else device
         panels = [panel.to(where) for panel in self.panels]
         return Moments(self.counts.to(where), self.sums.to(where), panels)
+
+    def of_more(self, classes: int) -> Moments:
+        """The same with so many classes, the new ones behind and without pictures."""
+        more = classes - len(self.counts)
+        return Moments(pad(self.counts, (0, more)), pad(self.sums, (0, 0, 0, more)), self.panels)
 
     def add(self, features: Tensor, labels: Tensor) -> None:
         """Take in pictures: features float32 [n, units], labels int64 [n]."""

@@ -33,7 +33,8 @@ def parser() -> argparse.ArgumentParser:
         "pictures",
         type=path_of,
         metavar="PICTURES",
-        help="a .npz with x_test (or x) and perhaps y_test (or y), a picture, or a folder of them",
+        help="a .npz with x_test (or x) and perhaps y_test (or y), a picture, or a folder of them, "
+        "or of a folder for every class",
     )
     p.add_argument("--task", type=_number, metavar="N", help="the task that they are of, from 1")
     p.add_argument(
@@ -63,13 +64,13 @@ def main(argv: list[str] | None = None) -> int:
 
     with loading():
         from utils.predict.classify import classify
-        from utils.predict.network import experiment
+        from utils.predict.network import experiment, takes
         from utils.predict.pictures import read
         from utils.results import weights
     try:
         kept = weights.read(args.result)
         exp = experiment(kept, args.set)
-        asked = read(args.pictures, kept.about.input_shape, getattr(exp, "padding", 0))
+        asked = read(args.pictures, takes(kept, exp))
         said = classify(kept, exp, asked, None if args.task is None else args.task - 1)
         lines = _table(asked.names, said)
         if args.csv is not None:

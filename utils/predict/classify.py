@@ -17,7 +17,7 @@ from utils.predict.pictures import Asked
 from utils.results.about import WeightsError
 from utils.results.weights import Kept
 from utils.training.evaluation import answers, restrict
-from utils.training.kept import become, require_same
+from utils.training.kept import become, require_same, views
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ def classify(kept: Kept, exp: Experiment, asked: Asked, task: int | None) -> Sai
     view, chosen = _task(kept, exp, stream, task)
     which = torch.arange(len(y))
     if asked.y is not None:
-        known = y < stream.targets.shape[1]
+        known = (y >= 0) & (y < stream.targets.shape[1])
         right = stream.targets[view, y.where(known, 0)]
         which = which[known & (right >= 0)]
         if not len(which):
@@ -85,10 +85,11 @@ def classify(kept: Kept, exp: Experiment, asked: Asked, task: int | None) -> Sai
 def _task(kept: Kept, exp: Experiment, stream: TaskStream, task: int | None) -> tuple[int, Task]:
     """Through which view the pictures are seen, and the task by whose rule they are classified."""
     count, among = len(stream.tasks), kept.about.tasks[kept.about.trained - 1].among
-    if task is None and count > 1 and (exp.scenario == "task" or stream.permutations is not None):
+    if task is None and count > 1 and (exp.scenario == "task" or views(stream)):
         why = "at test time the task is known, and a class is chosen among its own"
         if exp.scenario != "task":
-            why = "every task sees the pixels in an order of its own"
+            how = "in an order" if stream.blends is None else "turned by an angle"
+            why = f"every task sees the pixels {how} of its own"
         names = "; ".join(f"{i + 1}: {its.name}" for i, its in enumerate(stream.tasks))
         raise WeightsError(
             three_lines(

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from benchmarks.stream import Pictures, Samples, Task, TaskStream
+from benchmarks.own_tasks import in_units
+from benchmarks.stream import Blends, Pictures, Samples, Task, TaskStream
 from exps import config, plugins
 from exps.config import Experiment
 from exps.messages import ConfigError, shown
@@ -19,13 +20,15 @@ from exps.reader import parse_override
 from models import make_model
 from models.network import Network
 from utils.methods.make import make_methods
+from utils.predict.pictures import Takes
 from utils.results import weights
 from utils.results.about import WeightsError
 from utils.results.weights import Kept
 from utils.training.kept import require_same
 
-# Of pictures uint8 [n, channels, height, width], and of a task (from 0) whose order of pixels they
-# are to have, where tasks have such: float32 in the same shape.
+# Of pictures, as the network was trained on them, uint8 or float32 [n, channels, height, width], or
+# features float32 [n, features], and of a task (from 0) as which they are to be seen, where tasks
+# see them differently: float32 [n, channels, height, width].
 Normalise = Callable[..., Tensor]
 
 
@@ -54,8 +57,13 @@ def load_network(
     bare.load_state_dict({name: kept.network[name] for name in bare.state_dict()})
 
     def normalise(x: Tensor, task: int = 0) -> Tensor:
-        if x.dtype != torch.uint8 or x.shape[1:] != torch.Size(kept.about.input_shape):
-            raise ValueError(f"pictures are uint8 [n, {', '.join(map(str, stream.input_shape))}]")
+        wanted = stream.input_shape if stream.units is None else stream.input_shape[2:]
+        if x.dtype != stream.train.x.dtype or tuple(x.shape[1:]) != tuple(wanted):
+            kind = str(stream.train.x.dtype).removeprefix("torch.")
+            raise ValueError(f"this takes {kind} [n, {', '.join(map(str, wanted))}]")
+        if stream.units is not None:
+            x = torch.from_numpy(in_units(x.numpy(), *stream.units.numpy()))
+            x = x.view(-1, *stream.input_shape)
         pictures = Pictures(x, torch.zeros(len(x), dtype=torch.int64))
         return stream.inputs(pictures, Samples(torch.arange(len(x)), task))
 
@@ -72,9 +80,10 @@ def experiment(kept: Kept, overrides: Sequence[str] = ()) -> Experiment:
             "its network is made of a file of its user's, which is not run unasked; ask for it"
             f" with --set {key}={texts[key]}"
         )
-    keys = {key: text for key, text in texts.items() if key != "name"}
+    # What it was trained on need not be there, nor is it looked at.
+    keys = {key: text for key, text in texts.items() if key not in ("name", "data_file")}
     try:
-        return config.from_texts(texts.get("name", "DEFAULT"), keys, overrides)
+        return config.from_texts(texts.get("name", "DEFAULT"), keys, overrides, without_data=True)
     except ConfigError as error:
         raise kept.unfit(f"its configuration is none: {error}") from error
 
@@ -107,8 +116,9 @@ def stream_of(kept: Kept, exp: Experiment, pictures: Pictures | None = None) -> 
         for task in about.tasks:
             if int(targets[task.view].max()) >= about.head_sizes[task.head] or targets.min() < -1:
                 raise kept.unfit(f"labels of task {shown(task.name)!r} have no outputs")
+        blends, units = _blends(kept), _units(kept)
     # One black picture to train on: there are engines that look at the first.
-    black = torch.zeros(1, *about.input_shape, dtype=torch.uint8)
+    black = torch.zeros(1, *about.input_shape, dtype=torch.float32 if about.floats else torch.uint8)
     nothing = Pictures(black, torch.zeros(1, dtype=torch.int64))
     none = Samples(torch.zeros(1, dtype=torch.int64), 0)
     tasks = tuple(
@@ -134,8 +144,45 @@ def stream_of(kept: Kept, exp: Experiment, pictures: Pictures | None = None) -> 
         exp.scenario,
         str(kept.path),
         orders,
+        blends,
         class_names=tuple(about.classes),
+        units=units,
     )
+
+
+def takes(kept: Kept, exp: Experiment) -> Takes:
+    """What the network is asked about."""
+    size = exp.picture_size if exp.counts("picture_size") else 0
+    padding = exp.padding if exp.counts("padding") else 0
+    about = kept.about
+    return Takes(about.input_shape, padding, size, about.floats, _units(kept), about.classes)
+
+
+def _blends(kept: Kept) -> Blends | None:
+    """What pixels are made of in every task. Raises WeightsError where they cannot be that."""
+    places, shares = (kept.tensors.get(weights.STREAM + name) for name in weights.VIEWS[1:])
+    if places is None or shares is None:
+        if places is not shares:
+            raise kept.unfit("it has places without shares, or shares without places")
+        return None
+    pixels = math.prod(kept.about.input_shape[1:])
+    fits = (len(kept.about.tasks), 4, pixels) == places.shape == shares.shape
+    fits = fits and (places.dtype, shares.dtype) == (torch.int64, torch.float32)
+    if not fits or places.min() < 0 or places.max() >= pixels or not shares.isfinite().all():
+        raise kept.unfit("its places and shares are none of the pixels of a picture")
+    return Blends(places, shares)
+
+
+def _units(kept: Kept) -> Tensor | None:
+    """Those of features. Raises WeightsError where they cannot be that."""
+    units, shape = kept.tensors.get(weights.STREAM + weights.UNITS), kept.about.input_shape
+    if units is None:
+        return None
+    fits = kept.about.floats and [1, 1, *units.shape[1:]] == shape and len(units) == 2
+    fits = fits and units.dtype == torch.float64 and bool(units.isfinite().all())
+    if not fits or units[1].min() <= 0:
+        raise kept.unfit("its units are not those of its features")
+    return units
 
 
 def _of_any(targets: Tensor) -> Tensor:

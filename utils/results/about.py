@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin, get_type_hints
@@ -43,7 +43,7 @@ class About:
     the scale of 0 to 1; classes: the names of the labels where they are known; trained: after how
     many tasks the weights are kept; accs, untrained: what was measured until then, None where
     nothing was; memory: what methods remember, with the names of tensors in their place; made: how
-    it came about.
+    it came about; floats: whether pictures are float32, not uint8.
     """
 
     format: int
@@ -59,6 +59,7 @@ class About:
     untrained: list[float | None]
     memory: dict[str, Any]
     made: dict[str, str]
+    floats: bool = False
 
 
 def file_of(run: str, task: int | None = None) -> str:
@@ -147,8 +148,9 @@ def _typed(value: Any, kind: Any, where: str) -> Any:
         return {key: _typed(its, args[1], f"{where}.{key}") for key, its in value.items()}
     if hasattr(kind, "__dataclass_fields__") and isinstance(value, dict):
         names, hints = {field.name for field in fields(kind)}, get_type_hints(kind)
-        if value.keys() != names:
-            raise ValueError(f"its {where} lack or add {sorted(value.keys() ^ names)[:5]}")
+        may_lack = {field.name for field in fields(kind) if field.default is not MISSING}
+        if wrong := (value.keys() ^ names) - (may_lack - value.keys()):
+            raise ValueError(f"its {where} lack or add {sorted(wrong)[:5]}")
         return kind(
             **{key: _typed(its, hints[key], f"{where}.{key}") for key, its in value.items()}
         )

@@ -23,6 +23,8 @@ from utils.results.files import os_errors_explained, temporary_file
 from utils.system.disk import sync_folder
 
 NETWORK, METHODS, STREAM = "network.", "methods.", "stream."
+# Of `STREAM`, as `TaskStream` has them.
+VIEWS, UNITS = ("permutations", "places", "shares"), "units"
 
 
 @dataclass(frozen=True)

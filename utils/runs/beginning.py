@@ -22,7 +22,7 @@ from utils.methods.base import Method
 from utils.results import weights
 from utils.results.about import WeightsError, beside
 from utils.results.weights import Kept
-from utils.training.kept import become
+from utils.training.kept import become, views
 from utils.training.record import Place
 from utils.training.trainer import Trainer
 
@@ -50,7 +50,6 @@ class Beginning:
         if not self.first:
             return
         trainer.place, record = Place(self.first, first=self.first), trainer.record
-        record.curve.done = int((record.curve.tasks < self.first).sum())
         for mine, row in zip(record.accs[: self.first], self.kept.about.accs, strict=True):
             _fill(mine, row)
         _fill(record.untrained, self.kept.about.untrained)
@@ -132,15 +131,20 @@ def _other(exp: Experiment, stream: TaskStream, kept: Kept) -> str:
         return f"its scenario is {about.config.get('scenario')}, that here is {stream.scenario}"
     if len(stream.tasks) < trained:
         return f"it was trained on {trained} tasks, of which there are {len(stream.tasks)} here"
-    orders = kept.tensors.get(f"{weights.STREAM}permutations")
-    if (orders is None) != (stream.permutations is None):
+    units = kept.tensors.get(weights.STREAM + weights.UNITS)
+    same = [stream.mean.tolist(), stream.std.tolist()] == [about.mean, about.std]
+    if not same or not _equal(stream.units, units):
+        return "what is taken off the numbers, or what they are divided by, is another"
+    ours = views(stream)
+    found = {name: kept.tensors.get(weights.STREAM + name) for name in weights.VIEWS}
+    there = {name: its for name, its in found.items() if its is not None}
+    if ours.keys() != there.keys():
         return "pixels are in another order"
     targets = weights.checked(kept, "targets", len(about.tasks))
     for i, (task, its) in enumerate(zip(stream.tasks[:trained], about.tasks, strict=False)):
         same = task.name == its.name and task.head == its.head
         same &= torch.equal(stream.targets[i].cpu(), targets[i])
-        if orders is not None and stream.permutations is not None:
-            same &= torch.equal(stream.permutations[i].cpu(), orders[i])
+        same &= all(_equal(its[i], there[name][i]) for name, its in ours.items())
         if not same:
             return f"task {i + 1} is another one there ({its.name}) than here ({task.name})"
     if len(stream.tasks) == trained:
@@ -150,6 +154,12 @@ def _other(exp: Experiment, stream: TaskStream, kept: Kept) -> str:
             f"ask for more of them with --set num_batch=N (now {trained}), where there are more",
         )
     return ""
+
+
+def _equal(mine: Tensor | None, its: Tensor | None) -> bool:
+    if mine is None or its is None:
+        return mine is its
+    return torch.equal(mine.cpu(), its)
 
 
 def _require_methods(exp: Experiment, methods: Sequence[Method], kept: Kept) -> None:
@@ -164,12 +174,15 @@ def _require_methods(exp: Experiment, methods: Sequence[Method], kept: Kept) -> 
         )
     if "separate" in names:
         raise _refused(kept, "separate shares all units out to the tasks that it was begun with")
+    keys = {key: "contexts" for key in ("context",) if "contexts" in names}
+    keys |= {key: exp.classifier for key in ("features",) if exp.counts(key)}
     for kind, value in exp.plug_ins:
-        for key in plugins.keys(kind, value) if kind is plugins.METHOD else ():
-            before, here = kept.about.config.get(key), as_text(getattr(exp, key))
-            if before != here:
-                why = f"{key} = {before} there, {here} here; {value} goes on with what it remembers"
-                raise _refused(kept, why, f"keep {key} = {before}")
+        keys |= dict.fromkeys(plugins.keys(kind, value), value) if kind is plugins.METHOD else {}
+    for key, name in keys.items():
+        before, here = kept.about.config.get(key), as_text(getattr(exp, key))
+        if before != here:
+            why = f"{key} = {before} there, {here} here; {name} goes on with what it remembers"
+            raise _refused(kept, why, f"keep {key} = {before}")
 
 
 def _require_no_parts(exp: Experiment, kept: Kept) -> None:

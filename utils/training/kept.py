@@ -30,8 +30,9 @@ def about(
     remember; made: how it came about."""
     tensors = {weights.NETWORK + name: its for name, its in engine.weights().items()}
     tensors[f"{weights.STREAM}targets"] = stream.targets
-    if stream.permutations is not None:
-        tensors[f"{weights.STREAM}permutations"] = stream.permutations
+    tensors |= {weights.STREAM + name: its for name, its in views(stream).items()}
+    if stream.units is not None:
+        tensors[weights.STREAM + weights.UNITS] = stream.units
     memory = {
         method.name: weights.flat(method.state(), weights.METHODS + method.name, tensors)
         for method in methods
@@ -55,8 +56,15 @@ def about(
         _numbers(record.untrained),
         memory,
         made,
+        stream.train.x.is_floating_point(),
     )
     return told, tensors
+
+
+def views(stream: TaskStream) -> dict[str, Tensor]:
+    """What pixels are made of in every view, by the names of weights.VIEWS: a row each."""
+    parts = stream.permutations, *(stream.blends or (None, None))
+    return {n: its for n, its in zip(weights.VIEWS, parts, strict=True) if its is not None}
 
 
 def become(

@@ -41,6 +41,8 @@ OLD: dict[str, Any] = {"old_synapse_lr": 0.3, "weight_decay": 0.0}
 GROW: dict[str, Any] = {"dynamic": "grow", "initial_density_fc": 0.2, "grow_per_task": 0.1}
 SMALL_DGR = {"methods": ("dgr",), "dgr_units": 16, "dgr_latent": 4}
 BUFFER = {"buffer_size": 40}
+PATCHES: dict[str, Any] = {"model": "patches", "filters": 12, "percent_on_conv": 0.25}
+FIXED: dict[str, Any] = {"features": "random", "classifier": "ridge"}
 KINDS: dict[str, dict[str, Any]] = {
     **{
         f"{engine}, deep": {"engine": engine, **DEEP} for engine in ("reference", "dense", "sparse")
@@ -76,6 +78,13 @@ KINDS: dict[str, dict[str, Any]] = {
     "gdumb": {"methods": ("gdumb",), **BUFFER},
     "icarl": {**CLASSES, "methods": ("icarl",), **BUFFER},
     "dgr": SMALL_DGR,
+    "ncm, random": {**FIXED, "classifier": "ncm", **CLASSES},
+    "slda, first": {**FIXED, "classifier": "slda", "features": "first", **HEADS},
+    "ridge, patches": {**FIXED, **PATCHES, **CLASSES},
+    "ridge, trained": {**FIXED, "features": "trained", **SPLIT, "scenario": "domain"},
+    "resnet18": {"model": "resnet18", "channels": 4, "percent_on_conv": 0.25, **HEADS},
+    "turned": {"mnist_mode": "rotate"},
+    "gaussians": {**CONTEXTS, "context": "gaussian", "context_shrink": 0.3, **CLASSES},
 }
 Make = Callable[..., Any]
 
