@@ -14,7 +14,10 @@ MAY_IMPORT = {
     "exps": {"exps"},
     "benchmarks": {"benchmarks", "exps"},
     "models": {"models", "exps"},
-    "utils": {"utils", "models", "benchmarks.stream", "benchmarks.digest", "exps"},
+    "utils": {
+        *("utils", "models", "exps", "benchmarks.stream", "benchmarks.digest"),
+        *("benchmarks.own_file", "benchmarks.own_tasks"),
+    },
     "run_exps": {"benchmarks", "exps", "models", "utils"},
 }
 FILES = sorted(
