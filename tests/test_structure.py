@@ -15,7 +15,10 @@ MAY_IMPORT = {
     "benchmarks": {"benchmarks", "exps"},
     "sparse_syn": {"sparse_syn"},
     "models": {"models", "sparse_syn", "exps"},
-    "utils": {"utils", "models", "sparse_syn", "benchmarks.stream", "benchmarks.digest", "exps"},
+    "utils": {
+        *("utils", "models", "sparse_syn", "exps", "benchmarks.stream", "benchmarks.digest"),
+        *("benchmarks.own_file", "benchmarks.own_tasks"),
+    },
     "run_exps": {"benchmarks", "exps", "models", "sparse_syn", "utils"},
 }
 FILES = sorted(

@@ -406,6 +406,8 @@ def values(kind: kinds.Kind) -> st.SearchStrategy[Any]:
         case kinds.Shares():
             some = st.sets(st.floats(0, 1, exclude_min=True, exclude_max=True), min_size=1)
             return some.map(lambda found: tuple(sorted(found)))
+        case kinds.File():
+            return st.sampled_from(["none", "/a b/c.pkl", "/a #2.safetensors"])
         case kinds.Folder():
             return st.sampled_from(["data", "/a b/c", "../data", "C:\\data", "/a #2", "/a ;b"])
         case _:

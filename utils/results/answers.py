@@ -17,17 +17,20 @@ def calibration_error(confidence: np.ndarray, correct: np.ndarray, bins: int = B
     """Expected calibration error: sum_m |B_m| / n |acc(B_m) - conf(B_m)| over bins ((m-1)/M, m/M]
     of the confidence. NaN without pictures.
 
-    confidence: float [n], 0 to 1; correct: bool [n]. Guo et al., On Calibration of Modern Neural
+    confidence: float [n], 0 to 1, NaN for a picture that was not tested, which does not count;
+    correct: bool [n]. Guo et al., On Calibration of Modern Neural
     Networks, 2017, with M = 15.
     """
+    correct = np.asarray(correct, float)[tested := ~np.isnan(confidence)]
+    confidence = confidence[tested]
     place = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    off = np.bincount(place, np.asarray(correct, float) - confidence, minlength=bins)
+    off = np.bincount(place, correct - confidence, minlength=bins)
     return float(np.abs(off).sum() / len(confidence)) if len(confidence) else NAN
 
 
 def recency_bias(confusion: np.ndarray, output_tasks: np.ndarray, latest: int) -> float:
     """Of the wrong predictions for pictures of the tasks up to the latest (from 0), the share that
-    falls on its classes. NaN where none is wrong, or there is one task.
+    falls on its classes. NaN where none is wrong or tested, or there is one task.
 
     confusion: [classes, classes], right by predicted; output_tasks: int [classes]. The bias towards
     the latest classes is that of Wu et al., Large Scale Incremental Learning, 2019, and Masana et

@@ -11,7 +11,7 @@ ORDER = (WithinTested, EpochDone, TaskTested)  # of what belongs to the same epo
 def past(record: RunRecord, place: Place) -> tuple[list[Moment], bool]:
     """Every epoch and all tests before this place, in order, and whether the tests after a task's
     last epoch come next."""
-    moments: list[Moment] = _within(record)
+    moments: list[Moment] = _within(record, place.first)
     number = 0
     for task in range(place.first, min(place.task + 1, len(record.accs))):
         done = task < place.task
@@ -26,12 +26,12 @@ def past(record: RunRecord, place: Place) -> tuple[list[Moment], bool]:
     return moments, place.phase == TESTING and place.epoch > 0
 
 
-def _within(record: RunRecord) -> list[Moment]:
-    """The tests while tasks were trained."""
+def _within(record: RunRecord, first: int) -> list[Moment]:
+    """The tests while tasks were trained, from the first of this run on."""
     curve, found = record.curve, list[Moment]()
     places = zip(curve.tasks.tolist(), curve.at.tolist(), curve.steps.tolist(), strict=True)
     for (task, at, steps), row in zip(list(places)[: curve.done], curve.accs, strict=False):
         epoch, total = record.lengths[task]
-        if at < total:
+        if at < total and task >= first:
             found.append(WithinTested(task + 1, -(-at // epoch), at, steps, row))
     return found

@@ -18,7 +18,7 @@ from utils.methods.make import scores_of
 from utils.training.evaluation import Tested, accuracy, some_of
 from utils.training.listener import Shown
 from utils.training.record import RunRecord
-from utils.training.recorded import Answers
+from utils.training.recorded import Answers, Kept
 
 
 def tests_untrained(exp: Experiment) -> bool:
@@ -82,7 +82,8 @@ class Examiner:
         """What forward transfer is measured against; first: the task that the run begins with,
         behind those of another run: the tasks of which that one knew nothing."""
         if first:
-            self._after(first - 1, "before training")
+            self._after(first - 1, "before training", keep=False)
+            self.record.curve.begin_behind(self.record.accs[:first])
         elif tests_untrained(self.exp):
             self._fill(Rows.of(self.record.untrained), self.stream.tasks, "before training")
 
@@ -91,10 +92,11 @@ class Examiner:
         self._after(done, where)
         self.record.curve.end_task(self.record.accs[done])
 
-    def _after(self, done: int, where: str) -> None:
-        record = self.record
+    def _after(self, done: int, where: str, *, keep: bool = True) -> None:
+        """keep: what `record` asks for, of which there is none of some tasks or of all."""
+        record, kept = self.record, self.record.kept if keep else Kept()
         rows = Rows(*(part[done] for part in (record.accs, record.given, record.context_right)))
-        self._fill(rows, self._tasks(self.stream.tasks, done), where, done)
+        self._fill(rows, self._tasks(self.stream.tasks, done), where, done, kept)
 
     def within(self, task: int, step: int, where: str) -> np.ndarray | None:
         """Those after so many steps of a task, by the logits of the network alone; the accuracies,
@@ -114,8 +116,10 @@ class Examiner:
         tasks: Sequence[Task],
         where: str,
         done: int | None = None,
+        kept: Kept | None = None,
     ) -> None:
-        """Test on these tasks; done: the task that has been trained, if they are those after it."""
+        """Test on these tasks; done: the task that has been trained, if they are those after it,
+        and kept: where the answers go then."""
 
         def seen(pictures: int) -> None:
             self.progress.advance(pictures)
@@ -126,13 +130,15 @@ class Examiner:
             if np.isnan(rows.accs[i]):  # otherwise it was tested before the run was interrupted
                 rows.accs[i], rows.given[i], rows.context_right[i] = (
                     accuracy(self.engine, task, i, seen)
-                    if done is None
-                    else self._test_after(done, i, task, seen)
+                    if done is None or kept is None
+                    else self._test_after(done, i, task, seen, kept)
                 )
 
-    def _test_after(self, done: int, i: int, task: Task, seen: Callable[[int], None]) -> Tested:
+    def _test_after(
+        self, done: int, i: int, task: Task, seen: Callable[[int], None], kept: Kept
+    ) -> Tested:
         """With all that is asked of the tests after a task."""
-        kept, answers = self.record.kept, Answers()
+        answers = Answers()
         own = self.own[i] if self.own else None
         asked = answers if kept.parts else None
         found = accuracy(self.engine, task, i, seen, self.scores, own, asked)

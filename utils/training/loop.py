@@ -130,7 +130,7 @@ class _Run:
             self.engine.restart()
         self.engine.begin_task()
         with self._training():
-            if not place.task:
+            if not place.task and self.exp.begin_with == "none":
                 self._look()
             for method in self.methods:
                 method.begin_task(self.engine, place.task)
@@ -234,7 +234,8 @@ class _Run:
         place, step = self.place, before + self.place.step
         row = self.tests.within(place.task, step, label)
         if row is not None and self.live is not None:
-            self.live.within(place.task, place.epoch + 1, step, self.record.steps, row)
+            steps = sum(length.total for length in self.record.lengths[: place.task]) + step
+            self.live.within(place.task, place.epoch + 1, step, steps, row)
         return row is not None
 
     @contextmanager

@@ -74,6 +74,13 @@ class Curve:
         tests are within tasks."""
         return int(self.at[self.done]) - step if self.done < len(self.at) else sys.maxsize
 
+    def begin_behind(self, accs: np.ndarray) -> None:
+        """These were tested after the first tasks, which another run has trained; whatever was
+        tested within them is not known here."""
+        if len(self.accs):
+            ends = np.flatnonzero(np.diff(self.tasks, append=-1))[: len(accs)]
+            self.accs[ends], self.done = accs, int(ends[-1]) + 1
+
     def end_task(self, accs: np.ndarray) -> None:
         """These were tested after the task."""
         if len(self.accs):

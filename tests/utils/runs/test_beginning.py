@@ -17,12 +17,17 @@ from torch import Tensor
 import run_exps
 from benchmarks import make_stream
 from exps.config import Experiment
+from utils.methods.make import scores_of
 from utils.results import load_results, weights
 from utils.results.about import WeightsError
+from utils.results.answers import calibration_error
+from utils.results.metrics import measure
 from utils.runs.beginning import begin
+from utils.runs.past import past
 from utils.runs.session import Session
 from utils.training.evaluation import accuracy
 from utils.training.kept import about
+from utils.training.listener import WithinTested
 from utils.training.trainer import Trainer
 
 SPLIT: dict[str, Any] = {"mnist_mode": "split"}
@@ -30,6 +35,14 @@ HEADS: dict[str, Any] = {**SPLIT, "scenario": "task"}
 CLASSES: dict[str, Any] = {**SPLIT, "scenario": "class", "outputs": "seen"}
 CONTEXTS: dict[str, Any] = {"context": "prototype", "context_units": 16}
 BUFFER = {"buffer_size": 40}
+FIXED: dict[str, Any] = {"features": "random", "classifier": "ridge"}
+PATCHES: dict[str, Any] = {"model": "patches", "filters": 12, "percent_on_conv": 0.25}
+CLOSED: dict[str, dict[str, Any]] = {
+    "ncm": {**FIXED, "classifier": "ncm", **HEADS},
+    "slda": {**FIXED, "classifier": "slda", **CLASSES},
+    "ridge": {**FIXED, **SPLIT, "scenario": "domain"},
+    "ridge, patches": {**FIXED, **PATCHES, **CLASSES},
+}
 KINDS: dict[str, dict[str, Any]] = {
     "reference": {"engine": "reference", "weight_sparsity_fc": 0.5, "hidden_layers": 2},
     "dense, heads": {"engine": "dense", **HEADS},
@@ -51,6 +64,10 @@ KINDS: dict[str, dict[str, Any]] = {
     "gdumb": {"methods": ("gdumb",), **BUFFER, **HEADS},
     "icarl": {**CLASSES, "methods": ("icarl",), **BUFFER},
     "dgr": {"methods": ("dgr",), "dgr_units": 16, "dgr_latent": 4, **HEADS},
+    "resnet18": {"model": "resnet18", "channels": 4, "percent_on_conv": 0.25, **HEADS},
+    "gaussians": {**CONTEXTS, "context": "gaussian", "context_shrink": 0.3, **CLASSES},
+    "cosine": {"lr_schedule": "cosine", "lr_warmup": 2},
+    **CLOSED,
 }
 Make = Callable[..., Any]
 
@@ -97,7 +114,7 @@ def test_with_further_tasks(keep: Make, begun: Make, kind: str) -> None:
     found, trainer, fresh = begun(path, **KINDS[kind])
     engine, methods, stream = trainer.engine, trainer.methods, trainer.stream
     assert found.first == 2
-    scores = next((m.scores for m in methods if m.name == "icarl"), None)
+    scores = scores_of(methods)
     for i, task in enumerate(stream.tasks[:2]):
         # As after the second task: of its classes, where there are more now.
         among = None if task.among is None else tuple(range(stream.tasks[1].among))
@@ -130,9 +147,53 @@ def test_with_further_tasks(keep: Make, begun: Make, kind: str) -> None:
     trainer.run()
     record = trainer.record
     assert np.array_equal(record.accs[:2, :2], accs) and np.isnan(record.accs[0, 2])
-    assert not np.isnan(record.accs[1:]).any() and len(record.epochs) == 1
+    assert not np.isnan(record.accs[1:]).any() and len(record.epochs) == (kind not in CLOSED)
     chance = record.accs[1, 2]
-    assert record.accs[2, 2] > chance or kind in ("gdumb", "icarl", "cnn"), "it is learned"
+    assert record.accs[2, 2] > chance or kind in ("gdumb", "icarl", "cnn", "resnet18"), (
+        "it is learned"
+    )
+
+
+@pytest.mark.parametrize("kind", CLOSED)
+def test_sums_come_to_those_of_a_whole_run(
+    keep: Make, begun: Make, experiment: Make, stream_of: Make, kind: str
+) -> None:
+    path, _, _ = keep(**CLOSED[kind])
+    found, trainer, _ = begun(path, **CLOSED[kind])
+    found.fill(trainer)
+    trainer.run()
+    exp = experiment(**{"train_ep": 1, "train_ep_inc": 1, "num_batch": 3} | CLOSED[kind])
+    whole = Trainer.of(exp, stream_of(exp, train=200, test=100))
+    whole.run()
+    assert np.array_equal(trainer.record.accs[2], whole.record.accs[2])
+    if kind != "ncm":  # where a head has a task alone, nothing is kept of it but the classifier
+        most = whole.record.method_costs[trainer.methods[-1].name]
+        assert trainer.record.method_costs[trainer.methods[-1].name] == most
+
+
+def test_what_was_not_measured_here(keep: Make, begun: Make) -> None:
+    """Of earlier tasks there are the accuracies after them, and nothing else."""
+    keys = {**CLASSES, "eval_every": 3, "record": ("confidence", "confusion")}
+    path, _, _ = keep(**keys)
+    found, trainer, _ = begun(path, **keys)
+    found.fill(trainer)
+    trainer.run()
+    record, stats = trainer.record, trainer.record.stats()
+    curve = record.curve
+    ends = np.flatnonzero(np.diff(curve.tasks, append=-1))
+    assert curve.tasks.tolist() == [0] * 3 + [1] * 3 + [2] * 3 and curve.done == 9
+    np.testing.assert_array_equal(curve.accs[ends], record.accs)
+    assert np.isnan(np.delete(curve.accs[:6], ends[:2], axis=0)).all()
+    assert not np.isnan(curve.accs[6:]).any()
+    assert np.isnan(record.kept.parts["picture_confidence"][:2]).all()
+    assert record.kept.parts["confusion"].sum((1, 2)).tolist() == [0, 0, 300]
+    within = [its for its in past(record, trainer.place)[0] if isinstance(its, WithinTested)]
+    assert [(its.task, its.step, its.number) for its in within] == [(3, 3, 17), (3, 6, 20)]
+    metrics = measure(stats)
+    assert metrics["average_accuracy"] == record.accs[2].mean()
+    assert np.isnan(metrics["min_accuracy"]) and not np.isnan(metrics["calibration_error"])
+    sure, right = (record.kept.parts[f"picture_{n}"][0] for n in ("confidence", "correct"))
+    assert np.isnan(calibration_error(sure.astype(float), right))
 
 
 def test_what_was_held_is_held(keep: Make, begun: Make) -> None:
@@ -176,6 +237,10 @@ def test_on_another_stream(keep: Make, begun: Make) -> None:
 @pytest.mark.parametrize(
     ("there", "here", "why"),
     [
+        (CONTEXTS, {**CONTEXTS, "context": "gaussian"}, "context = prototype there, gaussian here"),
+        (FIXED, {**FIXED, "features": "first"}, "features = random there, first here"),
+        ({"mnist_mode": "rotate"}, {"mnist_mode": "rotate"}, "task 2 is another one there"),
+        ({}, {"mnist_mode": "rotate"}, "pixels are in another order"),
         ({}, {"num_batch": 2}, "all 2 tasks of this stream have been trained"),
         ({}, {"num_batch": 1}, "of which there are 1 here"),
         ({}, {"methods": ("ewc",)}, "its methods are none, those here ewc"),
