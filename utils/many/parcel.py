@@ -25,6 +25,7 @@ BESIDES = (
     "exps/exps_params.cfg",
     "benchmarks/data/mnist.npz",
     "benchmarks/data/cifar10_sample.npz",
+    "benchmarks/data/digits.npz",
 )
 
 
