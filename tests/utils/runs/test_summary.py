@@ -160,6 +160,13 @@ def test_the_plan_shows_every_key_the_model_and_the_tasks(
     assert "2. digits 2, 3: 100 training, 50 test pictures, head 2" in text
 
 
+def test_the_plan_counts_what_is_trained_in_the_time_of_a_task(experiment: Callable) -> None:
+    keys = {"mnist_mode": "split", "classes_per_task": (7, 3), "scenario": "class"}
+    exp = experiment(**keys, stream="random")
+    text = planned(exp, make_stream(exp))
+    assert text.count(": 30,000 training, ") == 2
+
+
 def test_the_costs_in_the_plan(experiment: Callable, stream_of: Callable) -> None:
     exp = experiment(weight_sparsity_fc=0.5)
     text = planned(exp, stream_of(exp))
