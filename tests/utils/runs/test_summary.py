@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import make_stream
 from models import make_model
 from utils.engines.choose import make_engine
 from utils.engines.meter import EpochRecord
