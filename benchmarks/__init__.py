@@ -15,13 +15,15 @@ __all__ = ["make_stream"]
 
 
 def make_stream(exp: Experiment) -> TaskStream:
-    """The stream that the file of exp.benchmark makes for an experiment, joint if exp.cumul.
+    """The stream that the file of exp.benchmark makes for an experiment, joint if exp.cumul, with
+    the boundaries that exp.stream says.
 
     With exp.validation a part of the training pictures takes the place of the test pictures.
 
     Raises benchmarks.datasets.DataError where its pictures cannot be had, or where nothing can be
     learned from them, and ConfigError for a data_dir that cannot be used.
     """
+    from benchmarks.boundaries import bounded
     from benchmarks.classes import missing_classes
     from benchmarks.digest import of_stream  # torch comes with them, and many runs begin without
     from benchmarks.stream import TaskStream, among_seen, held_out, joint
@@ -35,5 +37,6 @@ def make_stream(exp: Experiment) -> TaskStream:
     stream = replace(stream, warnings=missing_classes(stream))
     if exp.cumul:
         return joint(stream)
+    stream = bounded(stream, exp)
     by_class = exp.outputs == "seen" and exp.scenario == "class"
     return among_seen(stream) if by_class else stream

@@ -29,18 +29,25 @@ BUNDLED_DATA = {
     "cifar10_sample.npz": "a304a560fc5fec4c4a8f8080a7716fbc546e37d1e2b896dd048f2a183aa547f8",
 }
 
-DATASETS = {
-    "mnist": Dataset(
-        name="mnist",
+
+def _like_mnist(name: str, torchvision: str, bundled: str | None = None) -> Dataset:
+    return Dataset(
+        name=name,
         classes=10,
         picture=(1, 28, 28),
         pictures=60_000,
-        torchvision="MNIST",
-        folder="MNIST/raw",
+        torchvision=torchvision,
+        folder=f"{torchvision}/raw",
         train=("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
         test=("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
-        bundled="mnist.npz",
-    ),
+        bundled=bundled,
+    )
+
+
+DATASETS = {
+    "mnist": _like_mnist("mnist", "MNIST", "mnist.npz"),
+    "fashion": _like_mnist("fashion", "FashionMNIST"),
+    "kmnist": _like_mnist("kmnist", "KMNIST"),
     "cifar10": Dataset(
         name="cifar10",
         classes=10,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.formats import Arrays
+from benchmarks.formats import Arrays, Dataset
 from exps.facts import Facts, Shape, shared_out
 from exps.keys import Key, When
 from exps.kinds import Choice, Number
@@ -98,6 +99,16 @@ def make_tasks(
     else:
         stream = rotated_stream(exp, arrays, facts, **its)
     return replace(stream, class_names=labels, units=units)
+
+
+def stream_of(
+    exp: Experiment, dataset: Dataset, facts: Facts, *, kind: str, labels: tuple[str, ...]
+) -> TaskStream:
+    """`make_tasks` of a data set. Raises DataError where the pictures cannot be had."""
+    from benchmarks.digest import load
+
+    arrays, data = load(dataset, Path(exp.data_dir))
+    return replace(make_tasks(exp, arrays, facts, kind=kind, labels=labels), data=data)
 
 
 def moments(x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

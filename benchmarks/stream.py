@@ -7,6 +7,7 @@ permutations of MNIST need no more memory than one.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -333,10 +334,19 @@ def joint(stream: TaskStream) -> TaskStream:
 
 
 def among_seen(stream: TaskStream) -> TaskStream:
-    """The same tasks, each with the outputs of the classes of the tasks up to it alone."""
-    most = [int(stream.targets[: i + 1].max()) + 1 for i in range(len(stream.training))]
-    tasks = tuple(replace(t, among=n) for t, n in zip(stream.training, most, strict=True))
-    return replace(stream, training=tasks, tasks=tasks)
+    """The same tasks, each with the outputs of the classes alone that were trained up to it."""
+    most = [*itertools.accumulate((outputs_of(stream, task) for task in stream.training), max)]
+
+    def limited(tasks: tuple[Task, ...]) -> tuple[Task, ...]:
+        return tuple(replace(t, among=n) for t, n in zip(tasks, most, strict=True))
+
+    return replace(stream, training=limited(stream.training), tasks=limited(stream.tasks))
+
+
+def outputs_of(stream: TaskStream, task: Task) -> int:
+    """How many outputs, from the first on, a task's training pictures are of the classes of."""
+    views = torch.as_tensor(task.train.view, device=stream.targets.device).unique()
+    return int(stream.targets[views].max()) + 1
 
 
 def _blended(x: Tensor, places: Tensor, shares: Tensor) -> Tensor:

@@ -93,11 +93,13 @@ def download(root: Path, dataset: Dataset, source: str) -> Arrays:
     Everything happens in a folder of its own inside `root`, which is moved into place when it is
     complete and right, and is gone otherwise. Raises DataError with the reason of a failure.
     """
-    tv = _torchvision()
+    source_of = getattr(_torchvision(), dataset.torchvision, None)
+    if source_of is None:
+        raise DataError(f"torchvision has no {dataset.torchvision}")
     errors = (OSError, RuntimeError, HTTPException, EOFError, tarfile.TarError, zlib.error)
     try:
         with _folder_inside(root) as scratch, _patience():
-            getattr(tv, dataset.torchvision)(str(scratch), download=True)
+            source_of(str(scratch), download=True)
             arrays = read_copy(scratch / dataset.folder, dataset, source)
             _move(scratch / dataset.folder, root / dataset.folder)
     except errors as err:

@@ -41,6 +41,7 @@ FULL = When(
     lambda e: e.data == "full" and getattr(plugins.load(BENCHMARK, e.benchmark), "DATA_DIR", True),
 )
 SHARED_OUT = When("a benchmark whose tasks share out the classes", lambda e: e.facts.split)
+BETWEEN = When("more than one task, without cumul", lambda e: e.num_batch > 1 and not e.cumul)
 EXPECTING = When("expected_acc", lambda e: e.expected_acc is not None)
 STATIC = When("sparsify and dynamic = none", lambda e: e.sparsify and e.dynamic == "none")
 TRAINED = When("features other than random", lambda e: e.learning != "random")
@@ -136,6 +137,23 @@ class Experiment:
         "with a head over the classes of all tasks: those that are trained and chosen among; all: "
         "all; seen: those of the tasks so far (van de Ven & Tolias, 2019)",
         When("scenario = class and without cumul", lambda e: e.scenario == "class" and not e.cumul),
+    )
+    stream: str = key(
+        "tasks",
+        Choice(("tasks", "blurry", "random")),
+        "what is trained in the time of a task; tasks: its pictures; blurry: these but for blur, "
+        "and as many of its neighbours; random: an equal part of those of all tasks, mixed",
+        BETWEEN,
+    )
+    blur: float = key(
+        0.1,
+        Number(0, 1),
+        "share of a task's training pictures that are exchanged with its neighbours, half with the "
+        "one before and half with the one after; drawn with the seed",
+        When(
+            f"stream = blurry, {BETWEEN.text}",
+            lambda e: e.stream == "blurry" and BETWEEN.holds(e),
+        ),
     )
     class_order: str | tuple[int, ...] = key(
         "sorted",

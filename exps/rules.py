@@ -51,6 +51,7 @@ def contradictions(exp: Experiment) -> Findings:
         return
     yield from _number_of_tasks(exp)
     yield from _class_order(exp)
+    yield from _mixed(exp)
     yield from _data(exp)
     yield from _engine(exp)
     yield from _stacked(exp)
@@ -147,6 +148,8 @@ def usual_pictures(exp: Experiment) -> list[int]:
     facts = exp.in_effect.facts
     each = [facts.pictures * size // facts.classes for size in exp.in_effect.sizes]
     tasks = [sum(each)] if exp.cumul else each
+    if exp.in_effect.stream == "random":
+        tasks = [sum(each) // len(each)] * len(each)
     return [max(round(n * (1 - exp.validation)), 1) for n in tasks]
 
 
@@ -274,6 +277,25 @@ def _class_order(exp: Experiment) -> Findings:
         ("class_order", "benchmark", "mnist_mode"),
         f"class_order must name each class of {exp.benchmark}, 0 to {classes - 1}, once; {fault}",
     )
+
+
+def _mixed(exp: Experiment) -> Findings:
+    """Why the tasks cannot run into each other; a method of which nothing is known may."""
+    stream = exp.in_effect.stream
+    if stream == "tasks":
+        return
+    if exp.scenario == "task":
+        yield (
+            ("stream", "scenario"),
+            f"with stream = {stream} a mini-batch has pictures of several tasks, and with scenario "
+            "= task a head is for those of one; choose scenario = domain or class",
+        )
+    for name in exp.parts:
+        yield (
+            ("stream", "context", "methods"),
+            f"{name} trains the units of one task at a time, and with stream = {stream} pictures "
+            "of others come with them; choose stream = tasks",
+        )
 
 
 def _data(exp: Experiment) -> Findings:

@@ -7,6 +7,7 @@ import pickle
 import socket
 import tarfile
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -293,18 +294,26 @@ def test_a_download_is_read_and_kept(tmp_path, published, same, capfd):
     assert socket.getdefaulttimeout() is None
 
 
-def test_a_download_of_mnist_is_read_and_kept(tmp_path, server, small, same, monkeypatch):
+@pytest.mark.parametrize("name", ["mnist", "fashion", "kmnist"])
+def test_a_download_of_mnist_is_read_and_kept(tmp_path, server, small, same, monkeypatch, name):
     address, folder = server
+    dataset = DATASETS[name]
+    cls = getattr(tv, dataset.torchvision)
     resources = []
     for key, name in IDX.items():
         packed = gzip.compress(idx(small[key]))
         (folder / f"{name}.gz").write_bytes(packed)
         resources.append((f"{name}.gz", md5(packed)))
-    monkeypatch.setattr(tv.MNIST, "mirrors", [f"{address}/nothing/", f"{address}/"])
-    monkeypatch.setattr(tv.MNIST, "resources", resources)
-    assert same(download(tmp_path, MNIST, "test"), small)
-    assert [path.name for path in tmp_path.iterdir()] == ["MNIST"]
-    assert same(read(tmp_path, MNIST), small)
+    monkeypatch.setattr(cls, "mirrors", [f"{address}/nothing/", f"{address}/"])
+    monkeypatch.setattr(cls, "resources", resources)
+    assert same(download(tmp_path, dataset, "test"), small)
+    assert [path.name for path in tmp_path.iterdir()] == [dataset.torchvision]
+    assert same(read(tmp_path, dataset), small)
+
+
+def test_what_torchvision_does_not_know_is_told(tmp_path):
+    dataset = replace(MNIST, torchvision="OracleMNIST", folder="oracle")
+    assert failure(tmp_path, dataset) == "torchvision has no OracleMNIST"
 
 
 def failure(root: Path, dataset: Any) -> str:

@@ -30,10 +30,10 @@ COMMANDS = [
 
 @pytest.fixture
 def place(tmp_path: Path) -> Path:
-    """A folder with all files of the page, and a little Fashion-MNIST as torchvision has it."""
+    """A folder with all files of the page, and a little Oracle-MNIST as it is published."""
     for name, text in FILES.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
-    raw, draw = tmp_path / "data" / "FashionMNIST" / "raw", np.random.default_rng(0)
+    raw, draw = tmp_path / "data" / "oracle", np.random.default_rng(0)
     raw.mkdir(parents=True)
     for part, n in (("train", 40), ("t10k", 20)):
         labels = np.arange(n, dtype=np.uint8) % 10
@@ -307,13 +307,12 @@ def test_beside_others(run: Run, place: Path) -> None:
 
 def test_pictures_that_depend_on_keys_are_other_data(run: Run, place: Path) -> None:
     """What is done is done, although data_dir and benchmark are the same."""
-    text = FILES["fashion.py"].replace("DATASET = D", "CLOTHES = D").replace("DATASET", "CLOTHES")
-    text = text.replace("CLOTHES, Path", "CLOTHES, Path").replace(
-        "def facts", "KEYS = {'shift': Key(0, Whole(0, 9), 'of grey')}\n\n\ndef facts"
+    text = FILES["oracle.py"].replace("DATASET", "SIGNS")
+    text = text.replace("KEYS = {", "KEYS = {'shift': Key(0, Whole(0, 9), 'of grey'), ")
+    text = text.replace("    return make", "    arrays.x_train[:] += exp.shift\n    return make")
+    text = text.replace("DATASET = ", "SIGNS = ").replace(
+        "from pathlib", "from exps.keys import Key\nfrom exps.kinds import Whole\nfrom pathlib"
     )
-    text = text.replace("    return split", "    arrays.x_train[:] += exp.shift\n    return split")
-    text = text.replace("from exps.facts", "from exps.keys import Key\nfrom exps.facts")
-    text = text.replace("from exps.facts", "from exps.kinds import Whole\nfrom exps.facts")
     (place / "grey.py").write_text(text)
     words = ("--set", "benchmark=grey.py", "--set", "data=full", "--grid", "shift=0,5")
     for _ in range(2):

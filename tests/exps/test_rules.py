@@ -19,6 +19,7 @@ from utils.methods.base import Moment
 
 PERM = Experiment(name="a")
 SPLIT = Experiment(name="a", mnist_mode="split", num_batch=5)
+CLASSES = replace(SPLIT, scenario="class")
 CIFAR = Experiment(name="a", benchmark="cifar", num_batch=5)
 CIFAR100 = Experiment(name="a", benchmark="cifar100")
 CONTEXT = {"context": "prototype"}
@@ -108,6 +109,16 @@ def test_number_of_tasks(exp: Experiment, allowed: set[int]) -> None:
         (PERM, GROW | CONTEXT | FEW_FRESH, "grow_per_task", "no fresh"),
         (PERM, GROW | {"initial_density_fc": 0.0006}, "initial_density_fc", "no weight"),
         (CNN, CONTEXT, "context", "contexts are for MLPs"),
+        (SPLIT, {"stream": "random"}, "stream", "choose scenario = domain or class"),
+        (PERM, CONTEXT | {"stream": "blurry"}, "stream", "contexts trains the units of one task"),
+        (PERM, {"stream": "blurry", "methods": ("lwf",)}, "stream", "several views at a time"),
+        (CLASSES, {"stream": "blurry", "methods": ("icarl",)}, "stream", "a class when its task"),
+        (
+            PERM,
+            {"stream": "random", "methods": ("er",), "er_weight": "tasks"},
+            "er_weight",
+            "choose er_weight = pictures",
+        ),
     ],
 )
 def test_contradictions(exp: Experiment, change: dict[str, Any], key: str, reason: str) -> None:
@@ -116,6 +127,15 @@ def test_contradictions(exp: Experiment, change: dict[str, Any], key: str, reaso
     assert keys[0] == key
     assert reason in why
     assert set(keys) <= set(all_keys())
+
+
+def test_mixed_pictures_come_in_equal_parts() -> None:
+    uneven = replace(CIFAR, scenario="class", classes_per_task=(6, 3, 1))
+    assert rules.usual_pictures(uneven) == [30_000, 15_000, 5_000]
+    assert rules.usual_pictures(replace(uneven, stream="blurry")) == [30_000, 15_000, 5_000]
+    assert rules.usual_pictures(replace(uneven, stream="random")) == [16_666] * 3
+    one = replace(CIFAR, num_batch=1, stream="random")  # with nothing to be mixed with
+    assert list(rules.contradictions(one)) == [] and rules.usual_pictures(one) == [50_000]
 
 
 def test_pictures_of_ones_own_have_their_own_sizes() -> None:

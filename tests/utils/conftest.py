@@ -57,14 +57,15 @@ def stream_of() -> Callable[..., TaskStream]:
 
     def make(exp: Experiment, train: int = 256, test: int = 100) -> TaskStream:
         keys = ("benchmark", "mnist_mode", "num_batch", "scenario", "outputs", "data", "seed")
+        keys += ("stream", "blur")
         whole = _whole_stream(**{key: getattr(exp, key) for key in keys if key in exp.keys})
 
         def cut(task: Task) -> Task:
             start, end = slice(train), slice(test)
             return replace(task, train=task.train.take(start), test=task.test.take(end))
 
-        tasks = tuple(map(cut, whole.tasks))
-        stream = replace(whole, training=tasks, tasks=tasks)
+        training, tasks = (tuple(map(cut, its)) for its in (whole.training, whole.tasks))
+        stream = replace(whole, training=training, tasks=tasks)
         return joint(stream) if exp.cumul else stream
 
     return make

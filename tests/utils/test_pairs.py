@@ -23,6 +23,7 @@ CONTEXTS: dict[str, Any] = {"context": "prototype", "context_units": 16}
 OLD: dict[str, Any] = {"old_synapse_lr": 0.3, "weight_decay": 0.0}
 HEADS: dict[str, Any] = {"mnist_mode": "split", "scenario": "task"}
 CLASSES: dict[str, Any] = {"mnist_mode": "split", "scenario": "class", "outputs": "seen"}
+BLURRY: dict[str, Any] = {"stream": "blurry", "blur": 0.5}
 MASKED = {"initial_density_fc": 0.2}
 SMALL_DGR = {"dgr_units": 16, "dgr_latent": 4}
 SET = {"dynamic": "set", "train_ep": 2, "train_ep_inc": 2, **MASKED}
@@ -88,6 +89,20 @@ METHODS: dict[str, dict[str, Any]] = {
     "ridge": {**CLASSES, "methods": ("ridge",)},
     "ridge, domains, set": {"methods": ("ridge",), **SET},
     "ridge and si": {**CLASSES, "methods": ("ridge", "si")},
+    "none, blurry": {**CLASSES, **BLURRY},
+    "none, random": {"stream": "random"},
+    "er by class, blurry": {
+        **{**CLASSES, **BLURRY, "methods": ("er",), "buffer": "class"},
+        **{"buffer_size": 40, "er_batch": 8},
+    },
+    "agem, blurry": {**BLURRY, "methods": ("agem",), "buffer_size": 40, "agem_batch": 8},
+    "gdumb, blurry": {**CLASSES, **BLURRY, "methods": ("gdumb",), "buffer_size": 40},
+    "lwf and dgr, blurry": {**CLASSES, **BLURRY, "methods": ("lwf", "dgr"), **SMALL_DGR},
+    "derpp and ewc, random": {
+        **{"stream": "random", "methods": ("derpp", "ewc")},
+        **{"buffer_size": 40, "der_batch": 8},
+    },
+    "ridge, random": {**CLASSES, "stream": "random", "methods": ("ridge",)},
 }
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"lr": 0.05},
@@ -97,9 +112,10 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 # Of those that are refused, what the message has to name.
 REFUSED = {
     **dict.fromkeys(("ewc", "ewc, online", "contexts and ewc", "xdg and ewc"), "ewc"),
+    "derpp and ewc, random": "ewc",
     **dict.fromkeys(("si", "contexts and si", "ridge and si"), "si"),
     **dict.fromkeys(("mas",), "mas"),
-    **dict.fromkeys(("agem", "agem, heads"), "agem"),
+    **dict.fromkeys(("agem", "agem, heads", "agem, blurry"), "agem"),
     "old_synapses by importance": "importance",
     **{f"{name}, moved": "augment" for name in ("er", "xdg", "lwf and si", "old_synapses")},
 }

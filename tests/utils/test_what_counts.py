@@ -49,14 +49,14 @@ def own_files() -> list[str]:
 
 
 TASKS = {"cifar": [1, 2, 5], "cifar100": [2, 5], "split": [1, 2], "perm": [1, 2, 3]}
-TASKS |= {"rotate": [1, 2, 3], "arrays": [1, 2]}
+TASKS |= {"rotate": [1, 2, 3], "arrays": [1, 2], "fashion": [1, 2]}
 KEYS = all_keys()
 NAMED = {key: list(k.kind.names) for key, k in KEYS.items() if isinstance(k.kind, Choice | One)}
 SWITCHES = {key: [False, True] for key, k in KEYS.items() if isinstance(k.kind, Switch)}
 CHOICES: dict[str, list[Any]] = {
     **NAMED,
     **SWITCHES,
-    "benchmark": ["mnist", "mnist", "mnist", "cifar", "cifar100", "arrays", "arrays"],
+    "benchmark": ["mnist", "mnist", "mnist", "cifar", "cifar100", "fashion", "arrays", "arrays"],
     "data_file": own_files(),
     "rotation_max": [180.0, 20.0],
     "test_share": [0.2, 0.5],
@@ -64,6 +64,7 @@ CHOICES: dict[str, list[Any]] = {
     "data_mean": [(), (0.4,)],
     "data_std": [(), (0.4,)],
     "classes_per_task": [(), (), (), (3, 1), (2, 2)],
+    "blur": [0.0, 0.6],
     "cumul": [False, False, True],
     "class_order": ["sorted", "random"],
     "padding": [0, 2],
@@ -156,6 +157,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path, draw = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
     for name, shape, classes, each in (
         ("mnist", (12, 12), 10, 4),
+        ("fashion", (12, 12), 10, 4),
         ("cifar10", (12, 12, 3), 10, 4),
         ("cifar100", (12, 12, 3), 100, 2),
     ):

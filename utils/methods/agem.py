@@ -52,6 +52,7 @@ class Method(er.Method):
     def before_step(self, engine: Engine, batch: Batch, now: Moment) -> Batch:
         """The mini-batch, and pictures of the memory."""
         self.first = now.step < now.epoch
-        places = self.memory.draw(self.size, now.task)
+        sharp = isinstance(batch.current.samples.view, int)  # else guard all that came before
+        places = self.memory.draw(self.size, now.task if sharp else None)
         guards = self.memory.parts(places, 1.0, batch.current)
         return Batch((*batch.parts, *(part._replace(guard=True) for part in guards)))

@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmarks.stream import Samples, TaskStream
+from benchmarks.stream import Samples, TaskStream, outputs_of
 from utils.engines.base import Engine
 
 TEMPERATURE = 2.0  # of Li & Hoiem (2016), and of van de Ven & Tolias (2019)
@@ -42,7 +42,6 @@ def table(engine: Engine, stream: TaskStream, samples: Samples, head: int, outpu
 def earlier_heads(stream: TaskStream, task: int) -> dict[int, int]:
     """The heads of the tasks before this one, and how many of the outputs of each were used."""
     found: dict[int, int] = {}
-    for number, earlier in enumerate(stream.training[:task]):
-        most = int(stream.targets[number].max()) + 1
-        found[earlier.head] = max(found.get(earlier.head, 0), most)
+    for earlier in stream.training[:task]:
+        found[earlier.head] = max(found.get(earlier.head, 0), outputs_of(stream, earlier))
     return found

@@ -41,6 +41,12 @@ def contradictions(exp: Experiment) -> Findings:
     """Why pictures of earlier tasks cannot be trained on."""
     yield from memory.no_parts(exp, "er")
     yield from memory.too_few(exp)
+    if exp.stream != "tasks" and exp.er_weight == "tasks":
+        yield (
+            ("er_weight", "stream"),
+            f"with stream = {exp.stream} the current pictures are not of one task, which could "
+            "count as all others do; choose er_weight = pictures",
+        )
 
 
 class Method(base.Method):

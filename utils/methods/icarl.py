@@ -51,6 +51,12 @@ def contradictions(exp: Experiment) -> Findings:
             f"icarl puts exemplars among the pictures of a task, which {others[0]} would take for "
             f"new ones; choose icarl or {others[0]}",
         )
+    if exp.stream != "tasks":
+        yield (
+            ("stream", "methods"),
+            "icarl herds the exemplars of a class when its task ends, and learns nothing of its "
+            f"label after that, but with stream = {exp.stream} it goes on; choose stream = tasks",
+        )
     if exp.scenario != "class":
         yield (
             ("methods", "scenario"),

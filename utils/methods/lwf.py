@@ -50,6 +50,12 @@ KEYS = {
 def contradictions(exp: Experiment) -> Findings:
     """Why there is nothing to be kept."""
     yield from memory.no_parts(exp, "lwf")
+    if exp.stream != "tasks" and not exp.facts.split:
+        yield (
+            ("stream", "methods", "benchmark"),
+            "lwf notes what was said of a picture, which with all classes in every task, and "
+            f"stream = {exp.stream}, comes in several views at a time; choose stream = tasks",
+        )
 
 
 class Method(base.Method):

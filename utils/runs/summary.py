@@ -189,15 +189,16 @@ def _part_lines(exp: Experiment) -> list[str]:
 
 
 def _task_lines(stream: TaskStream) -> list[str]:
-    lines = []
+    lines, joint = [], len(stream.training) < len(stream.tasks)
     for i, t in enumerate(stream.tasks):
+        trained = t.train if joint else stream.training[i].train
         head = f", head {t.head + 1}" if len(stream.head_sizes) > 1 else ""
         if i < 10 or i == len(stream.tasks) - 1:
-            size = f"{len(t.train):,} training, {len(t.test):,} test pictures"
+            size = f"{len(trained):,} training, {len(t.test):,} test pictures"
             lines.append(f"  {i + 1}. {t.name}: {size}{head}")
         elif i == 10:
             lines.append("  ...")
-    if len(stream.training) == 1 < len(stream.tasks):
+    if joint:
         lines.append(f"  trained once on all of them: {len(stream.training[0].train):,} pictures")
     return lines
 

@@ -132,3 +132,16 @@ def test_der_compares_the_outputs_that_counted_when_pictures_came(
 def test_contexts_are_refused(name: str) -> None:
     with pytest.raises(ConfigError, match=f"choose {name} or contexts"):
         from_texts("Test", {"methods": f"contexts, {name}"})
+
+
+@pytest.mark.parametrize(("soft", "known"), [("tasks", 2), ("blurry", 4), ("random", 6)])
+def test_lwf_keeps_what_was_said_of_all_classes_that_came(
+    experiment: Callable, stream_of: Callable, built: Callable, soft: str, known: int
+) -> None:
+    exp = experiment(**CLASSES, methods=("lwf",), stream=soft, blur=0.5)
+    stream = stream_of(exp)
+    engine, [method], _ = built(exp, stream)
+    method.begin_task(engine, 1)
+    train = stream.training[1].train
+    logits, _ = engine.logits(train, 0, training=True)
+    torch.testing.assert_close(method.said[0][train.rows], logits[:, :known])

@@ -71,6 +71,23 @@ def test_a_step_does_not_raise_the_loss_that_is_guarded(
     assert [part.guard for part in batch.parts] == [False, True]
 
 
+@pytest.mark.parametrize("soft", ["blurry", "random"])
+def test_without_boundaries_all_that_came_is_guarded(
+    experiment: Callable, stream_of: Callable, built: Callable, soft: str
+) -> None:
+    exp = experiment(**CLASSES, methods=("agem",), stream=soft, agem_batch=9, buffer_size=9)
+    stream = stream_of(exp)
+    made, [method], _ = built(exp, stream)
+    came = stream.training[0].train.take(slice(9))
+    method.memory.offer(came)
+    for task in (0, 2):
+        batch = method.before_step(made, Batch.of(came, 0), NOW._replace(task=task))
+        assert [part.guard for part in batch.parts] == [False, True]
+        guarded = batch.parts[1].samples
+        pairs = {*zip(guarded.rows.tolist(), guarded.view.tolist(), strict=True)}
+        assert pairs == {*zip(came.rows.tolist(), came.view.tolist(), strict=True)}
+
+
 def test_herding_takes_what_brings_the_mean_nearest() -> None:
     torch.manual_seed(0)
     features = normalize(torch.randn(30, 5) + 1)

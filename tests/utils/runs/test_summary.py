@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks import make_stream
 from models import make_model
 from utils.engines.choose import make_engine
 from utils.engines.meter import EpochRecord
@@ -158,6 +159,13 @@ def test_the_plan_shows_every_key_the_model_and_the_tasks(
     assert "SparseWeights" in text
     assert "KWinners" in text
     assert "2. digits 2, 3: 100 training, 50 test pictures, head 2" in text
+
+
+def test_the_plan_counts_what_is_trained_in_the_time_of_a_task(experiment: Callable) -> None:
+    keys = {"mnist_mode": "split", "classes_per_task": (7, 3), "scenario": "class"}
+    exp = experiment(**keys, stream="random")
+    text = planned(exp, make_stream(exp))
+    assert text.count(": 30,000 training, ") == 2
 
 
 def test_the_costs_in_the_plan(experiment: Callable, stream_of: Callable) -> None:
