@@ -343,6 +343,7 @@ class Experiment:
         Choice(("constant", "cosine", "step")),
         "how it goes on; constant: the same in every step; cosine: down to 0 (Loshchilov & Hutter, "
         "2017); step: lr_gamma times as much from each of lr_steps on",
+        TRAINED,
     )
     lr_steps: tuple[float, ...] = key(
         (0.5, 0.75), Shares(), "after which shares of the steps lr falls", STEPPING
@@ -354,6 +355,7 @@ class Experiment:
         0,
         Whole(0, 1_000_000_000, "steps"),
         "so many steps in which lr grows in even strides, before lr_schedule begins",
+        TRAINED,
     )
     lr_restart: str = key(
         "task",
@@ -366,11 +368,13 @@ class Experiment:
         Number(0, 1e9),
         "the largest norm of the gradient of all parameters together, to which it is shortened; 0: "
         "any",
+        TRAINED,
     )
     label_smoothing: float = key(
         0.0,
         Number(0, 1, below=True),
         "share of the label that is spread over all classes, evenly (Szegedy et al., 2016)",
+        TRAINED,
     )
     weight_decay: float = key(1e-4, Number(0, 10), "weight decay (L2 penalty)", TRAINED)
     augment: str = key(
@@ -379,6 +383,7 @@ class Experiment:
         "what is done to training pictures, anew whenever they are seen, replayed or not; crop: "
         "moved by up to 4 pixels each way, with zeros where nothing is; crop_flip: and half of "
         "them mirrored",
+        TRAINED,
     )
     mb_size: int = key(128, Whole(1, 1_000_000, "samples"), "size of a mini-batch")
     train_ep: int = key(

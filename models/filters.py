@@ -23,6 +23,7 @@ AT_ONCE = 2**25  # responses that are held at a time
 class Filters(nn.Module):
     """weight [filters, inputs] and bias [filters] of normalised patches: never trained."""
 
+    casts = True
     weight: Tensor
     bias: Tensor
 
@@ -45,6 +46,7 @@ class Pooled(nn.Module):
     position counts in a cell.
     """
 
+    casts = True
     share: Tensor
 
     def __init__(self, filters: int, k: int, rows: int, columns: int, grid: int) -> None:

@@ -29,10 +29,10 @@ class Network(KeepsTypes):
         self.heads = nn.ModuleList(nn.Linear(units, size) for size in head_sizes)
 
     def kept(self) -> dict[str, Tensor]:
-        """The buffers that keep their types: all, also what methods attach, but the statistics of
-        batch norm, which have the type of what it normalises."""
-        norms = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d)]
-        own = {id(b) for m in norms for b in (m.running_mean, m.running_var)}
+        """The buffers that keep their types: all, also what methods attach, but those that pictures
+        are computed with: of batch norm, and of modules that say `casts`."""
+        computing = [m for m in self.modules() if isinstance(m, nn.BatchNorm2d) or casts(m)]
+        own = {id(b) for m in computing for b in m.buffers() if b.is_floating_point()}
         return {name: b for name, b in self.named_buffers() if id(b) not in own}
 
     def features(self, x: Tensor) -> Tensor:
@@ -61,3 +61,8 @@ class Network(KeepsTypes):
     def all_blocks(self) -> list[Block]:
         """All hidden layers in the order of computation, convolutions too."""
         return self.blocks
+
+
+def casts(module: nn.Module) -> bool:
+    """Whether a module's buffers have the type of what is computed with them."""
+    return getattr(module, "casts", False)

@@ -258,7 +258,7 @@ def interrupted_while(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
 def test_a_second_ctrl_c_does_not_cost_the_result(
     run: Run, tmp_path: Path, interrupted_while: Callable[[str], None]
 ) -> None:
-    interrupted_while("utils.training.loop.accuracy")
+    interrupted_while("utils.training.examiner.accuracy")
     interrupted_while("utils.results.files.save_results")
     status, _, err = run(*TINY)
     assert status == 130

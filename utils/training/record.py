@@ -231,10 +231,10 @@ class Place:
     task: int = 0
     epoch: int = 0
     step: int = 0
-    read: int = 0
     phase: str = BEFORE
     order: Tensor | None = None
     unit_on: np.ndarray | None = None
+    read: int = 0
     first: int = 0
 
     @property

@@ -44,6 +44,7 @@ from exps.kinds import (
     Whole,
 )
 from exps.manual import all_keys
+from exps.messages import Told
 from exps.plugins import IMPLIED, One, Some
 from exps.rules import contradictions
 from models import make_model
@@ -72,6 +73,7 @@ LARGEST = {
     "hidden_units": 128,
     "hidden_layers": 8,
     "channels": 8,
+    "filters": 64,
     "buffer_size": 1000,
     "buffer_per_class": 30,
     "dgr_units": 128,
@@ -126,7 +128,8 @@ def values(name: str, kind: Kind, default: Any) -> list[Any]:
         case Switch():
             return [False, True]
         case Choice() | One():
-            return list(kind.names)
+            # Patches look at more pictures than there are here; test_patches.py has them.
+            return [n for n in kind.names if n != "patches"]
         case ClassOrder():
             return ["sorted", "random", tuple(range(10))[::-1]]
         case Some():
@@ -250,7 +253,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A few real pictures under the name of every data set: four of a class, two for testing."""
     folder = tmp_path_factory.mktemp("data")
     for name, source, classes in (
-        ("mnist", "mnist.npz", 10),
+        *((name, "mnist.npz", 10) for name in ("mnist", "fashion", "kmnist")),
         ("cifar10", "cifar10_sample.npz", 10),
         ("cifar100", "cifar10_sample.npz", 100),
     ):
@@ -270,7 +273,8 @@ def small_stream(exp: Experiment) -> TaskStream:
         return replace(task, train=task.train.take(slice(train)), test=task.test.take(slice(test)))
 
     whole = make_stream(exp)
-    training, tasks = tuple(map(cut, whole.training[:2])), tuple(map(cut, whole.tasks[:2]))
+    count = 2 if exp.in_effect.stream == "tasks" else None  # else pictures are of any task
+    training, tasks = tuple(map(cut, whole.training[:count])), tuple(map(cut, whole.tasks[:count]))
     return replace(whole, training=training, tasks=tasks)
 
 
@@ -442,6 +446,8 @@ def engines_agree(exp: Experiment, stream: TaskStream) -> None:
             for what, value in one.items() if finite else ():
                 distance = difference(value, two[what])
                 assert distance < 1e-7, f"{name}, task {task + 1}, {what}: {distance:.1e}"
+    if not expected:
+        return  # nothing is trained
     first = expected[0]["losses"][:1]
     if exp.precision == "bf16" and (first > 10).any():
         return  # logits in the hundreds, of which bf16 keeps whole numbers
@@ -517,6 +523,8 @@ def test_two_steps_of_any_experiment(
         assert exp.engine in ("sparse", "stacked")
         reasons = "lazy updates", "own k-winners", "without more rules"
         assert any(reason in str(error) for reason in reasons)
+    except Told as error:
+        assert "the classifier cannot be computed" in str(error)  # features that are sums of others
     except Exception as error:
         changes = {k: v for k, v in drawn.items() if v != USUAL[k]}
         raise AssertionError(f"{error} ({changes})") from error

@@ -95,6 +95,7 @@ def test_gaussians_are_those_of_scipy(seed: int, known: int, domain: bool) -> No
         targets[task, 2 * task : 2 * task + 2] = torch.tensor(found)
     stream = SimpleNamespace(
         training=[None] * 3,
+        tasks=[None] * 3,
         input_shape=(1, 2, 2),
         targets=targets,
         train=SimpleNamespace(x=torch.zeros(0)),

@@ -108,7 +108,7 @@ def test_the_first_task_has_its_own_number_of_epochs(experiment: Callable, noted
 
 def test_later_tasks_need_not_be_trained_on(experiment: Callable, noted: Callable) -> None:
     engine, record = noted(experiment(train_ep=1, train_ep_inc=0))
-    assert len(engine.epochs) == 1
+    assert len(list(filter(None, engine.epochs))) == 1
     assert not np.isnan(record.accs).any()
 
 
