@@ -580,8 +580,8 @@ class Experiment:
     def unusual(self) -> str:
         """The first of the keys that engines know alone which compute whole gradients of whole
         pictures, and that is set; '' where none is."""
-        exp = self.in_effect
-        return next((k for k in UNUSUAL if getattr(exp, k) != KEYS[k].default), "")
+        changed = (k for k in UNUSUAL if getattr(self, k) != KEYS[k].default)
+        return next((k for k in changed if self.counts(k)), "")
 
     def steps(self, task: int, epoch: int) -> int:
         """For how many steps a task (from 0) is trained, `epoch` of them an epoch."""

@@ -69,7 +69,7 @@ CHOICES: dict[str, list[Any]] = {
     "class_order": ["sorted", "random"],
     "padding": [0, 2],
     "validation": [0.0, 0.3],
-    "model": ["mlp", "mlp", "mlp", "cnn"],  # of resnet18 keys still count that do nothing
+    "model": ["mlp", "mlp", "mlp", "cnn", "resnet18"],
     "channels": [10, 12],
     "filters": [8, 12],
     "patch_size": [3, 5],
@@ -172,7 +172,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 class Seen(Experiment):
     """An experiment whose values the code sees as they are, whether they count or not; it notes
-    which are read, but by what copies it. Mechanisms that a dense network lacks stay out of it."""
+    which are read, but by what copies it. Mechanisms that its network lacks stay out of it."""
 
     noted: ClassVar[set[str]] = set()
 
@@ -183,7 +183,10 @@ class Seen(Experiment):
 
     @property
     def in_effect(self) -> Experiment:
-        return self if self.sparsify else replace(self, context="none", dynamic="none")
+        if not self.sparsify:
+            return replace(self, context="none", dynamic="none")
+        idle = "dynamic" in self.lacks and self.dynamic != "none"
+        return replace(self, dynamic="none") if idle else self
 
 
 @st.composite
