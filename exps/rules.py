@@ -67,7 +67,7 @@ def contradictions(exp: Experiment) -> Findings:
         yield ("methods", "context"), f"{names} each give a task a part of the network; choose one"
     yield from plugins.findings(exp.plug_ins, "contradictions", exp.in_effect)
     yield from _lazy(exp)
-    yield from too_large(exp, max(usual_pictures(exp)), usual_tested(exp))
+    yield from too_large(exp, usual_pictures(exp), usual_tested(exp))
 
 
 def absent(exp: Experiment) -> list[Finding]:
@@ -153,11 +153,11 @@ def usual_pictures(exp: Experiment) -> list[int]:
     return [max(round(n * (1 - exp.validation)), 1) for n in tasks]
 
 
-def usual_tested(exp: Experiment) -> int:
-    """How many pictures of a task are tested on, in the same case."""
+def usual_tested(exp: Experiment) -> list[int]:
+    """How many pictures of the tasks are tested on, in the same case."""
     facts = exp.in_effect.facts
     of = facts.pictures * exp.validation if exp.validation else facts.tested
-    return max(round(of * facts.task_classes / facts.classes), 1)
+    return [max(round(of * size / facts.classes), 1) for size in exp.in_effect.sizes]
 
 
 def _nothing_masked(exp: Experiment, picture: Shape | None = None) -> Findings:
@@ -187,7 +187,7 @@ def _nothing_later(exp: Experiment) -> Findings:
 
 
 def _all_pictures(exp: Experiment) -> Findings:
-    tested = usual_tested(exp)
+    tested = max(usual_tested(exp))
     if exp.in_effect.eval_pictures >= tested and exp.data_dir == KEYS["data_dir"].default:
         yield (
             ("eval_pictures",),

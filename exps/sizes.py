@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from operator import mul
+
 from exps.experiment import Experiment
 from exps.facts import Findings
 
@@ -35,27 +38,27 @@ GROWS = {
 }
 
 
-def result_bytes(exp: Experiment, pictures: int, tested: int) -> dict[str, int]:
+def result_bytes(exp: Experiment, pictures: Sequence[int], tested: Sequence[int]) -> dict[str, int]:
     """The bytes of a result by its parts, each with what is like it; `costs` takes in the rest.
 
-    pictures: of a task, to train on; tested: to test on.
+    pictures: of each task that is trained, to train on; tested: of each task, to test on.
     """
     exp = exp.in_effect
-    tasks, trained = exp.num_batch, 1 if exp.cumul else exp.num_batch
-    epoch = max(-(-pictures // exp.mb_size), 1)
-    steps = [exp.steps(task, epoch) for task in (0, 1)]
-    each = [-(-total // epoch) for total in steps]  # epochs
+    tasks, trained = len(tested), len(pictures)
+    lengths = [max(-(-n // exp.mb_size), 1) for n in pictures]  # of an epoch, in steps
+    steps = [exp.steps(task, epoch) for task, epoch in enumerate(lengths)]
+    each = [-(-total // epoch) for total, epoch in zip(steps, lengths, strict=True)]  # epochs
     tests = [1 + max(total - 1, 0) // exp.eval_every if exp.eval_every else 0 for total in steps]
-    epochs = each[0] + (trained - 1) * each[1]
+    epochs = sum(each)
     hidden = exp.hidden_layers if exp.uses("hidden_layers") else int(exp.has_hidden)
     units, winners = _units(exp)
     layers = hidden + (tasks if exp.scenario == "task" and not exp.cumul else 1)
     contexts, old = (name in exp.all_methods for name in ("contexts", "old_synapses"))
-    count = 4 if pictures * max(each) < 2**31 else 8
+    count = 4 if max(map(mul, pictures, each)) < 2**31 else 8
     numbers = {
         "accs": trained * tasks * (1 + contexts + (exp.scenario == "class")) + tasks,
         "entropy": epochs * (4 + winners) + winners,
-        "curve": (tests[0] + (trained - 1) * tests[1]) * (2 + tasks),
+        "curve": sum(tests) * (2 + tasks),
         "synapses_by_birth": layers + trained * (layers * (tasks + 5 + 6 * old) + hidden),
     }
     if "ridge" in exp.all_methods:
@@ -65,7 +68,7 @@ def result_bytes(exp: Experiment, pictures: int, tested: int) -> dict[str, int]:
     outputs = max(exp.sizes) if exp.scenario == "domain" else sum(exp.sizes)
     each_picture, confusion = (part in exp.record for part in ("confidence", "confusion"))
     return {
-        "picture_confidence": tasks * tested * (3 * trained + 2) * each_picture,
+        "picture_confidence": sum(tested) * (3 * trained + 2) * each_picture,
         "confusion": outputs * (4 * trained * outputs + 2 * (exp.scenario == "class")) * confusion,
         "on_idxs": count * trained * units * (exp.record_stats and any(each)),
         **{part: 8 * n for part, n in numbers.items()},
@@ -85,7 +88,7 @@ def _units(exp: Experiment) -> tuple[int, int]:
     return layers[-1].units, exp.sparsify * sum(layer.winners for layer in layers)
 
 
-def too_large(exp: Experiment, pictures: int, tested: int) -> Findings:
+def too_large(exp: Experiment, pictures: Sequence[int], tested: Sequence[int]) -> Findings:
     """The keys that make a result larger than it may be, and why, if they do."""
     parts = result_bytes(exp, pictures, tested)
     size = sum(parts.values())
