@@ -65,7 +65,12 @@ CHOICES: dict[str, list[Any]] = {
     "data_std": [(), (0.4,)],
     "classes_per_task": [(), (), (), (3, 1), (2, 2)],
     "blur": [0.0, 0.6],
-    "cumul": [False, False, True],
+    # What most others go with comes more often, or few draws could be run.
+    "cumul": [False, False, False, True],
+    "engine": [*("auto", "reference", "dense") * 3, "sparse", "stacked"],
+    "stream": [*["tasks"] * 4, "blurry", "random"],
+    "augment": [*["none"] * 4, "crop", "crop_flip"],
+    "lr_schedule": [*["constant"] * 3, "cosine", "step"],
     "class_order": ["sorted", "random"],
     "padding": [0, 2],
     "validation": [0.0, 0.3],
