@@ -23,9 +23,10 @@ from utils.engines.choose import make_engine
 from utils.live.progress import Progress
 from utils.methods.base import Method, Moment
 from utils.methods.make import make_methods
+from utils.runs import checkpoint
 from utils.system.runtime import seed_everything
 from utils.training.loop import run_stream
-from utils.training.record import RunRecord, empty_record, lengths
+from utils.training.record import TRAINING, Place, RunRecord, empty_record, lengths
 
 SMALL = {"hidden_units": 64, "percent_on_fc": 0.125, "num_batch": 2, "mb_size": 32, "device": "cpu"}
 Save = Callable[..., Path]
@@ -160,6 +161,38 @@ def trained(
         with Progress(len(stream.training), quiet=True) as progress:
             run_stream(exp, stream, engine, methods, order, record, progress)
         return record, engine
+
+    return run
+
+
+class Enough(Exception):
+    """The run has come to where it is to be stopped."""
+
+
+@pytest.fixture(scope="session")
+def run_to(built: Callable) -> Callable[..., tuple[RunRecord, Engine, list[Method], Any]]:
+    """A run to its end, or to a checkpoint in the last task after `stop` of its steps, or on from
+    such a one (`tree`): its record, engine and methods, and the checkpoint, None at the end."""
+
+    def run(
+        exp: Experiment, stream: TaskStream, stop: int = -1, tree: Any = None
+    ) -> tuple[RunRecord, Engine, list[Method], Any]:
+        engine, methods, order = built(exp, stream)
+        record = empty_record(exp, stream, engine.model)
+        place = Place() if tree is None else checkpoint.put_back(tree, engine, methods, record)
+
+        def keep(_: bool) -> None:
+            at = (len(stream.training) - 1, TRAINING, stop)
+            if (place.task, place.phase, place.step) == at:
+                raise Enough
+
+        parts = exp, stream, engine, methods, order, record
+        try:
+            with Progress(len(stream.training), quiet=True) as progress:
+                run_stream(*parts, progress, place, keep)
+        except Enough:
+            return record, engine, methods, checkpoint.take(engine, methods, record, place)
+        return record, engine, methods, None
 
     return run
 

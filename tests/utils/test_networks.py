@@ -9,14 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.stream import TaskStream
-from exps.config import Experiment
 from utils.engines.batch import Batch, Part
 from utils.engines.choose import EngineError
-from utils.live.progress import Progress
-from utils.runs import checkpoint
-from utils.training.loop import run_stream
-from utils.training.record import TRAINING, Place, empty_record
 
 SMALL = {
     **{"model": "resnet18", "channels": 4, "mb_size": 16, "train_ep": 1, "train_ep_inc": 1},
@@ -57,48 +51,23 @@ CASES: dict[str, dict[str, Any]] = {
 }
 
 
-class Enough(Exception):
-    """The run has come to where it is to be stopped."""
-
-
-def run(
-    built: Callable, exp: Experiment, stream: TaskStream, stop: int = -1, tree: Any = None
-) -> Any:
-    """A run, from a checkpoint or to one in the last task after `stop` of its steps: what it
-    measured, and the network."""
-    engine, methods, order = built(exp, stream)
-    record = empty_record(exp, stream, engine.model)
-    place = Place() if tree is None else checkpoint.put_back(tree, engine, methods, record)
-
-    def keep(_: bool) -> None:
-        at = (len(stream.training) - 1, TRAINING, stop)
-        if (place.task, place.phase, place.step) == at:
-            raise Enough
-
-    parts = exp, stream, engine, methods, order, record
-    try:
-        with Progress(len(stream.training), quiet=True) as progress:
-            run_stream(*parts, progress, place, keep)
-    except Enough:
-        return checkpoint.take(engine, methods, record, place)
-    return record.stats(), engine.model.state_dict()
-
-
 @pytest.mark.parametrize("engine", ["reference", "dense"])
 @pytest.mark.parametrize("case", CASES)
 def test_it_goes_on_to_the_bit(
-    experiment: Callable, stream_of: Callable, built: Callable, case: str, engine: str
+    experiment: Callable, stream_of: Callable, run_to: Callable, case: str, engine: str
 ) -> None:
     exp = experiment(**{**SMALL, **CASES[case], "engine": engine})
     stream = stream_of(exp, train=48, test=10)
-    whole, model = run(built, exp, stream)
-    tree = run(built, exp, stream, stop=2)
+    whole, trained, *_ = run_to(exp, stream)
+    model = trained.model.state_dict()
+    *_, tree = run_to(exp, stream, stop=2)
     torch.manual_seed(1234)  # another process would have drawn other numbers
-    stats, found = run(built, exp, stream, tree=tree)
+    record, again, *_ = run_to(exp, stream, tree=tree)
+    stats, found = record.stats(), again.model.state_dict()
     for name, value in model.items():
         assert torch.equal(found[name], value), name
     for name in stats.keys() - {"elapsed", "train_seconds"}:
-        assert str(stats[name]) == str(whole[name]), name
+        assert str(stats[name]) == str(whole.stats()[name]), name
     if exp.norm == "batch" and "gdumb" not in exp.methods:
         steps = {int(n) for name, n in model.items() if name.endswith("num_batches_tracked")}
         assert steps == {3 * len(stream.training) if not exp.cumul else 6}

@@ -10,13 +10,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from benchmarks.stream import TaskStream
-from exps.config import KEYS, ConfigError, Experiment, as_text, from_texts
+from exps.config import KEYS, ConfigError, as_text, from_texts
+from utils.engines.base import Engine
 from utils.engines.choose import EngineError
-from utils.live.progress import Progress
-from utils.runs import checkpoint
-from utils.training.loop import run_stream
-from utils.training.record import TRAINING, Place, RunRecord, empty_record
+from utils.methods.base import Method
 
 ENGINES = ("reference", "dense", "sparse")
 CONTEXTS: dict[str, Any] = {"context": "prototype", "context_units": 16}
@@ -121,10 +118,6 @@ REFUSED = {
 }
 
 
-class Enough(Exception):
-    """The run has come to where it is to be stopped."""
-
-
 def refusal(engine: str, methods: str, optimizer: str) -> str:
     """What says no, by what is known of the sparse engine; '' where the pair runs."""
     if engine != "sparse":
@@ -132,27 +125,10 @@ def refusal(engine: str, methods: str, optimizer: str) -> str:
     return REFUSED.get(methods, "" if optimizer == "sgd" else optimizer)
 
 
-def run(
-    built: Callable, exp: Experiment, stream: TaskStream, stop: int = -1, tree: Any = None
-) -> tuple[RunRecord, Any, Any]:
-    """A run, from a checkpoint or to one in the second task after `stop` of its steps; with what
-    the methods remember in the end."""
-    engine, methods, order = built(exp, stream)
-    record = empty_record(exp, stream, engine.model)
-    place = Place() if tree is None else checkpoint.put_back(tree, engine, methods, record)
-
-    def keep(_: bool) -> None:
-        if (place.task, place.phase, place.step) == (1, TRAINING, stop):
-            raise Enough
-
-    parts = exp, stream, engine, methods, order, record
-    try:
-        with Progress(len(stream.training), quiet=True) as progress:
-            run_stream(*parts, progress, place, keep)
-    except Enough:
-        return record, None, checkpoint.take(engine, methods, record, place)
+def remembered(engine: Engine, methods: list[Method]) -> dict[str, Any]:
+    """The network, and what the methods remember, in the end."""
     state = {method.name: method.state() for method in methods}
-    return record, {"model": engine.model.state_dict(), "methods": state}, None
+    return {"model": engine.model.state_dict(), "methods": state}
 
 
 def bits(value: Any) -> Any:
@@ -174,6 +150,7 @@ def test_it_runs_and_goes_on_to_the_bit_or_says_why_not(
     experiment: Callable,
     stream_of: Callable,
     built: Callable,
+    run_to: Callable,
     engine: str,
     methods: str,
     optimizer: str,
@@ -198,13 +175,14 @@ def test_it_runs_and_goes_on_to_the_bit_or_says_why_not(
         with pytest.raises(EngineError, match=rf"(?s)engine = sparse does not fit.*{first}"):
             built(made, stream)
         return
-    whole, expected, _ = run(built, made, stream)
+    whole, *parts, _ = run_to(made, stream)
+    expected = remembered(*parts)
     step = 110 if methods == "rigl" else 2
-    _, ended, tree = run(built, made, stream, stop=step)
-    assert ended is None and tree["place"]["task"] == 1 and tree["place"]["step"] == step
+    *_, tree = run_to(made, stream, stop=step)
+    assert tree["place"]["task"] == 1 and tree["place"]["step"] == step
     torch.manual_seed(1234)  # another process would have drawn other numbers
-    record, found, _ = run(built, made, stream, tree=tree)
-    assert bits(found) == bits(expected)
+    record, *parts, _ = run_to(made, stream, tree=tree)
+    assert bits(remembered(*parts)) == bits(expected)
     assert bits(record.stats()) == bits(whole.stats())
     assert np.isfinite(record.stats()["loss"]).all() and not np.isnan(record.accs).any()
 
