@@ -106,7 +106,7 @@ RULES: dict[str, type[Prototypes | Gaussians]] = {"prototype": Prototypes, "gaus
 def contradictions(exp: Experiment) -> Findings:
     """Why sums cannot be kept."""
     channels, height, width = exp.facts.picture
-    classes, inputs = exp.num_batch * exp.facts.task_classes, channels * height * width
+    classes, inputs = sum(exp.sizes), channels * height * width
     size = 8 * classes * inputs**2
     if exp.context == "gaussian" and size > MOST:
         yield (
