@@ -14,6 +14,8 @@ import run_exps
 # Examples are timed by the wall clock, which says nothing on a busy machine.
 settings.register_profile("project", deadline=None)
 settings.load_profile("project")
+# Small products gain nothing from more, which wait for each other where others compute too.
+torch.set_num_threads(1)
 
 # Files that start the program again and again, or try thousands of cases: `make test-fast` leaves
 # them out.
@@ -44,6 +46,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.slow)
 
 
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Sums depend on the number, and a run that is gone on with takes that of its beginning."""
+    yield
+    torch.set_num_threads(1)
+
+
 @pytest.fixture
 def call(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., tuple[int, str, str]]:
     """The program in this process: status, output, errors. Results go into tmp_path / r."""
@@ -54,12 +63,3 @@ def call(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Callable[..., tup
         return status, *capfd.readouterr()
 
     return call
-
-
-@pytest.fixture
-def threads() -> Iterator[None]:
-    """One thread; a run that is gone on with takes the number that it was begun with."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

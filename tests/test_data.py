@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-pytestmark = pytest.mark.usefixtures("threads")
-
 FEW = ("hidden_units=30", "percent_on_fc=0.1", "num_batch=2", "train_ep=1", "train_ep_inc=1")
 SMALL = [word for text in (*FEW, "mb_size=16", "expected_acc=none") for word in ("--set", text)]
 

@@ -31,8 +31,6 @@ from utils.runs import folder as runs
 from utils.runs.identity import uses
 from utils.system import runtime
 
-pytestmark = pytest.mark.usefixtures("threads")
-
 ROOT = Path(__file__).parents[2]
 PROGRAM = [sys.executable, str(ROOT / "run_exps.py")]
 SMALL = ["--name", "Smoke", "--set", "hidden_units=20", "--set", "train_ep_inc=1"]

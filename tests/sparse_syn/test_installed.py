@@ -53,7 +53,8 @@ def project(tmp_path: Path) -> Path:
 def run(source: str, folder: Path, installed: Path) -> str:
     """What a script prints in a folder, in a new process that finds what is installed."""
     (folder / "script.py").write_text(source, encoding="utf-8")
-    environ = {**os.environ, "PYTHONPATH": str(installed)}
+    threads = str(torch.get_num_threads())
+    environ = {**os.environ, "PYTHONPATH": str(installed), "OMP_NUM_THREADS": threads}
     words = [sys.executable, "script.py"]
     done = subprocess.run(
         words, cwd=folder, env=environ, capture_output=True, text=True, check=False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -30,15 +30,6 @@ from utils.training.record import TRAINING, Place, RunRecord, empty_record, leng
 
 SMALL = {"hidden_units": 64, "percent_on_fc": 0.125, "num_batch": 2, "mb_size": 32, "device": "cpu"}
 Save = Callable[..., Path]
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    """Small products gain nothing from more, which wait for each other where others compute too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

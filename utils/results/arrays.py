@@ -81,7 +81,7 @@ def synapses(stats: Mapping[str, Any], tasks: int) -> Synapses | None:
         by_age = _part(stats, "synapses_by_age", (trained, layers, len(AGES)))
     found = Synapses(weights, by_birth, by_age, frozen, rates, fresh)
     count, hidden = found.counts, fresh.shape[1]
-    if trained > tasks or by_birth.shape[2] != tasks + 1 or not 0 <= hidden < layers:
+    if trained > tasks or by_birth.shape[2] != tasks + 1 or hidden >= layers:
         raise ValueError(f"synapses_by_birth is {list(by_birth.shape)} for {tasks} task(s)")
     counted = np.all(by_birth >= 0) and np.all(count <= weights) and np.all(count.sum(1) > 0)
     if not counted or max(frozen.max(), rates.max()) > 1:

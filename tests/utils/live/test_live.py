@@ -24,8 +24,6 @@ from utils.results.files import load_results
 from utils.runs import folder as runs
 from utils.training.listener import Listener, Moment
 
-pytestmark = pytest.mark.usefixtures("threads")
-
 ROOT = Path(__file__).parents[3]
 SMALL = ["--name", "Smoke", "--set", "hidden_units=20", "--set", "num_batch=2"]
 SMALL += ["--set", "train_ep=2", "--set", "train_ep_inc=1", "--set", "engine=sparse"]

@@ -143,7 +143,6 @@ def test_metrics_of_change(save: Save) -> None:
         ("frozen_synapses", np.full((3, 2), np.nan)),
         ("learning_rate_factor", np.zeros((2, 2))),
         ("fresh_units", np.zeros((3, 2))),
-        ("fresh_units", np.zeros((3, 0))),
         ("synapses_by_age", np.zeros((3, 2, 5))),
         ("context_right", np.full((3, 3), 2.0)),
         ("context_right", np.zeros((2, 2))),

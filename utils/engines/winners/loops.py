@@ -1,9 +1,11 @@
 """The loops of the sparse engine, compiled by numba: what torch does in many small operations.
 
 Imported only where numba is (see `compiled`). Every loop runs in one thread and in one order, so
-the same input gives the same bits. Arrays are NumPy's views of torch's memory, float32 unless said
-otherwise. Loops that choose say False where they leave the choice to the plain way: where more than
-k units reach the k-th largest value, and where a value is not finite.
+the same input gives the same bits. For that, a loop that sums in whichever order writes no floats:
+where arrays are near each other in memory, what is compiled would take another order. Arrays are
+NumPy's views of torch's memory, float32 unless said otherwise. Loops that choose say False where
+they leave the choice to the plain way: where more than k units reach the k-th largest value, and
+where a value is not finite.
 """
 
 from __future__ import annotations
@@ -558,6 +560,7 @@ def cross_entropy(
         total, top = row[0] * ZERO, row.max()
         for c in range(outputs):
             error[b, c] = np.exp(row[c] - top)
+        for c in range(outputs):
             total += error[b, c]
         loss[0] += share * (np.log(total) + top - row[right])
         for c in range(outputs):
@@ -585,5 +588,6 @@ def classify_back(
             total, j = error[b, 0] * ZERO, unit[b, i]
             for c in range(error.shape[1]):
                 total += error[b, c] * weight[c, j]
-                gradients[0][c, j] += value[b, i] * error[b, c]
             found[b, i] = total
+            for c in range(error.shape[1]):
+                gradients[0][c, j] += value[b, i] * error[b, c]
