@@ -18,7 +18,8 @@ def make_stream(exp: Experiment) -> TaskStream:
     """The stream that the file of exp.benchmark makes for an experiment, joint if exp.cumul, with
     the boundaries that exp.stream says.
 
-    With exp.validation a part of the training pictures takes the place of the test pictures.
+    With exp.validation a part of the training pictures takes the place of the test pictures; with
+    exp.patience another part is watched in the tasks that the network learns.
 
     Raises benchmarks.datasets.DataError where its pictures cannot be had, or where nothing can be
     learned from them, and ConfigError for a data_dir that cannot be used.
@@ -26,7 +27,7 @@ def make_stream(exp: Experiment) -> TaskStream:
     from benchmarks.boundaries import bounded
     from benchmarks.classes import missing_classes
     from benchmarks.digest import of_stream  # torch comes with them, and many runs begin without
-    from benchmarks.stream import TaskStream, among_seen, held_out, joint
+    from benchmarks.stream import TaskStream, among_seen, held_out, joint, watching
 
     exp = exp.in_effect
     stream = plugins.call(plugins.BENCHMARK, exp.benchmark, "make_stream", exp)
@@ -35,8 +36,8 @@ def make_stream(exp: Experiment) -> TaskStream:
     stream = stream if stream.data else replace(stream, data=of_stream(stream))
     stream = held_out(stream, exp.validation, exp.seed) if exp.validation else stream
     stream = replace(stream, warnings=missing_classes(stream))
-    if exp.cumul:
-        return joint(stream)
-    stream = bounded(stream, exp)
-    by_class = exp.outputs == "seen" and exp.scenario == "class"
-    return among_seen(stream) if by_class else stream
+    stream = joint(stream) if exp.cumul else bounded(stream, exp)
+    if exp.outputs == "seen" and exp.scenario == "class" and not exp.cumul:
+        stream = among_seen(stream)
+    learning = [i for i in range(len(stream.training)) if exp.patience and exp.steps(i, 1)]
+    return watching(stream, exp.watched, exp.seed, learning) if learning else stream

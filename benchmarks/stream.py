@@ -16,7 +16,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from benchmarks.formats import DataError
 from benchmarks.seeding import generator
+from exps.messages import three_lines
 
 Move = Callable[[Tensor], Tensor]
 
@@ -106,7 +108,9 @@ class Task:
     `head` is the classifier that it uses. `outputs` are the output units among which a prediction
     is chosen when the task is known at test time; None means all of the head's. `among`: while it
     is trained, and in the tests after it, only the first so many of the head's outputs count, those
-    of the classes seen so far; None means all.
+    of the classes seen so far; None means all. `watched` are training pictures that it does not
+    train on, by which it is decided when it has been trained enough; None where they decide
+    nothing.
     """
 
     name: str
@@ -115,6 +119,13 @@ class Task:
     head: int = 0
     outputs: tuple[int, ...] | None = None
     among: int | None = None
+    watched: Samples | None = None
+
+    def through(self, send: Callable[[Tensor], Tensor]) -> Task:
+        """The same task with `send` applied to its tensors."""
+        train, test = self.train.through(send), self.test.through(send)
+        watched = None if self.watched is None else self.watched.through(send)
+        return replace(self, train=train, test=test, watched=watched)
 
 
 @dataclass(frozen=True)
@@ -201,18 +212,14 @@ class TaskStream:
     def to(self, device: torch.device) -> TaskStream:
         """The same stream with all its tensors on a device; what tasks share stays shared."""
         send = cache(lambda tensor: tensor.to(device))
-
-        def move(task: Task) -> Task:
-            return replace(task, train=task.train.through(send), test=task.test.through(send))
-
         moved = None if self.permutations is None else self.permutations.to(device)
         blends = None if self.blends is None else Blends(*map(send, self.blends))
         return replace(
             self,
             train=self.train.through(send),
             test=self.test.through(send),  # with `validation` these are the same
-            training=tuple(move(t) for t in self.training),
-            tasks=tuple(move(t) for t in self.tasks),
+            training=tuple(task.through(send) for task in self.training),
+            tasks=tuple(task.through(send) for task in self.tasks),
             targets=self.targets.to(device),
             mean=self.mean.to(device),
             std=self.std.to(device),
@@ -270,26 +277,12 @@ def build_stream(
 
 
 def held_out(stream: TaskStream, share: float, seed: int) -> TaskStream:
-    """The same tasks, tested on a share of their training pictures; trained on the others.
-
-    The share is that of every class of a task: at least one picture of it goes each way, or into
-    training where there is but one. The seed draws the pictures, in whatever order they are.
-    """
-    rank = _drawn(stream.train, seed)
-
-    @cache
-    def parts(rows: Tensor) -> tuple[Tensor, Tensor]:
-        held = torch.zeros(len(rank), dtype=torch.bool)
-        in_order = rows[rank[rows].argsort()]
-        labels = stream.train.y[in_order]
-        for label in labels.unique():
-            mine = in_order[labels == label]
-            count = min(max(round(len(mine) * share), 1), len(mine) - 1)
-            held[mine[:count]] = True
-        return rows[~held[rows]], rows[held[rows]]
+    """The same tasks, tested on a share of their training pictures (see `_parts`); trained on the
+    others."""
+    parts = _parts(stream.train, share, seed, "validation")
 
     def split(task: Task) -> Task:
-        train, test = (Samples(rows, task.train.view) for rows in parts(task.train.rows))
+        train, test = parts(task.train)
         return replace(task, train=train, test=test)
 
     tasks = tuple(map(split, stream.tasks))
@@ -297,7 +290,55 @@ def held_out(stream: TaskStream, share: float, seed: int) -> TaskStream:
     return replace(stream, test=stream.train, training=tasks, tasks=tasks, source=source)
 
 
-def _drawn(pictures: Pictures, seed: int) -> Tensor:
+def watching(stream: TaskStream, share: float, seed: int, which: Sequence[int]) -> TaskStream:
+    """The same tasks, of which these, by number, watch a share of their training pictures (see
+    `_parts`) and train on the others. Raises DataError where one has none to be watched."""
+    parts = _parts(stream.train, share, seed, "watched")
+
+    def split(task: Task) -> Task:
+        train, watched = parts(task.train)
+        if not len(watched):
+            why = "no class of it has two training pictures, one of which could be watched"
+            raise DataError(three_lines(f"patience: nothing of {task.name}", why, "set it to 0"))
+        return replace(task, train=train, watched=watched)
+
+    training = [split(t) if i in which else t for i, t in enumerate(stream.training)]
+    return replace(stream, training=tuple(training))
+
+
+def _parts(
+    pictures: Pictures, share: float, seed: int, purpose: str
+) -> Callable[[Samples], tuple[Samples, Samples]]:
+    """What parts samples into those that are left and those that are held out.
+
+    The share is that of every class: at least one picture of it goes each way, or is left where
+    there is but one. The seed draws the pictures, in whatever order they are.
+    """
+    rank = _drawn(pictures, seed, purpose)
+
+    @cache  # tasks share their rows
+    def rows_of(rows: Tensor) -> list[tuple[Tensor, Tensor]]:
+        held = torch.zeros(len(rank), dtype=torch.bool)
+        in_order = rows[rank[rows].argsort()]
+        labels = pictures.y[in_order]
+        for label in labels.unique():
+            mine = in_order[labels == label]
+            count = min(max(round(len(mine) * share), 1), len(mine) - 1)
+            held[mine[:count]] = True
+        return [(which, rows[which]) for which in (~held[rows], held[rows])]
+
+    def parts(samples: Samples) -> tuple[Samples, Samples]:
+        view = samples.view
+        left, held = (
+            Samples(rows, view if isinstance(view, int) else view[which])
+            for which, rows in rows_of(samples.rows)
+        )
+        return left, held
+
+    return parts
+
+
+def _drawn(pictures: Pictures, seed: int, purpose: str) -> Tensor:
     """int64 [n], the place of every picture in a random order of all.
 
     The same pictures in another order have the same places: they are sorted by what they are first.
@@ -307,7 +348,7 @@ def _drawn(pictures: Pictures, seed: int) -> Tensor:
     contents = whole.view(f"V{whole.shape[1]}").ravel()
     rank = torch.empty(len(x), dtype=torch.int64)
     order = torch.from_numpy(contents.argsort(kind="stable"))
-    rank[order] = torch.randperm(len(x), generator=generator(seed, "validation"))
+    rank[order] = torch.randperm(len(x), generator=generator(seed, purpose))
     return rank
 
 

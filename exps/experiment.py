@@ -408,6 +408,22 @@ class Experiment:
         LATER,
     )
 
+    patience: int = key(
+        0,
+        Whole(0, 100_000, "epochs"),
+        "a task ends early after so many epochs in a row in which the accuracy on watched pictures "
+        "was not above the best, and in any case the network is that of its best epoch; 0: it is "
+        "trained to the end",
+        TRAINED,
+    )
+    watched: float = key(
+        0.1,
+        Number(0, 1, above=True, below=True),
+        "share of the training pictures of every class of a task, drawn with the seed, that are "
+        "watched in place of being trained on",
+        When("patience above 0", lambda e: e.patience > 0),
+    )
+
     eval_tasks: str = key(
         "all",
         Choice(("all", "seen")),

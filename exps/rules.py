@@ -59,6 +59,9 @@ def contradictions(exp: Experiment) -> Findings:
         yield from misfits(exp, exp.facts.picture)
     yield from _no_winner(exp)
     yield from _no_tolerance(exp)
+    if exp.counts("patience") and exp.patience and exp.eval_every:
+        why = "tests after so many steps are planned, and patience may leave steps out"
+        yield ("patience", "eval_every"), f"{why}; set one of them to 0"
     yield from _one_name_each(exp)
     for name in exp.methods if exp.cumul else ():
         yield ("methods", "cumul"), f"with cumul there is no earlier task for {name}"
@@ -129,6 +132,13 @@ def never_due(exp: Experiment, steps: Sequence[int], picture: Shape | None = Non
             f"has {longest} steps: all tests are those after tasks",
         )
     yield from _warmup(exp, tasks)
+    epochs = max((-(-total // epoch) for epoch, total in tasks if total), default=0)
+    if exp.patience >= epochs > 0:
+        yield (
+            ("patience",),
+            f"patience = {exp.patience}: no task is trained for more than {epochs} epoch(s), so "
+            "none ends early",
+        )
     layers = _layers(exp, picture)
     if layers is not None:
         args = exp, tasks, trained(exp, layers)
@@ -150,7 +160,10 @@ def usual_pictures(exp: Experiment) -> list[int]:
     tasks = [sum(each)] if exp.cumul else each
     if exp.in_effect.stream == "random":
         tasks = [sum(each) // len(each)] * len(each)
-    return [max(round(n * (1 - exp.validation)), 1) for n in tasks]
+    left = [n * (1 - exp.validation) for n in tasks]
+    if exp.counts("watched"):
+        left = [n * (1 - exp.watched * (exp.steps(i, 1) > 0)) for i, n in enumerate(left)]
+    return [max(round(n), 1) for n in left]
 
 
 def usual_tested(exp: Experiment) -> list[int]:

@@ -61,6 +61,8 @@ def result_bytes(exp: Experiment, pictures: Sequence[int], tested: Sequence[int]
         "curve": sum(tests) * (2 + tasks),
         "synapses_by_birth": layers + trained * (layers * (tasks + 5 + 6 * old) + hidden),
     }
+    if exp.patience and any(each):
+        numbers["best_epochs"] = 2 * trained
     if "ridge" in exp.all_methods:
         numbers["ridge_strength"] = 1
     if "census" not in exp.all_methods:

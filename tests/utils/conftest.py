@@ -173,9 +173,10 @@ def run_to(built: Callable) -> Callable[..., tuple[RunRecord, Engine, list[Metho
         place = Place() if tree is None else checkpoint.put_back(tree, engine, methods, record)
 
         def keep(_: bool) -> None:
-            at = (len(stream.training) - 1, TRAINING, stop)
-            if (place.task, place.phase, place.step) == at:
-                raise Enough
+            if place.task < len(stream.training) and place.phase == TRAINING:
+                done = place.epoch * record.lengths[place.task].epoch + place.step
+                if (place.task, done) == (len(stream.training) - 1, stop):
+                    raise Enough
 
         parts = exp, stream, engine, methods, order, record
         try:

@@ -151,6 +151,8 @@ CHOICES: dict[str, list[Any]] = {
     "train_steps_inc": [0, 0, 2],
     "record": [(), ("confidence",), ("confidence", "confusion")],
     "eval_every": [0, 0, 1, 2],
+    "patience": [0, 0, 0, 2],  # of two epochs none ends early
+    "watched": [0.1, 0.5],
     "eval_pictures": [0, 3],
     "seed": [0, 1],
 }
@@ -202,6 +204,8 @@ def experiments(draw: st.DrawFn) -> Experiment:
     values["num_batch"] = draw(st.sampled_from(TASKS[kind]))
     if values["benchmark"] != "cifar" or values["data"] == "sample":
         values["data"] = "full"
+    if kind in ("cifar100", "arrays"):  # there are too few pictures of a class
+        values["patience"] = 0
     if values["old_synapse_lr"] < 1:
         values["weight_decay"] = 0.0
     if values["classifier"] != "softmax" and values["features"] != "trained":  # nothing may act

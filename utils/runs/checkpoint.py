@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from exps.messages import Told, three_lines
 from exps.sizes import MAX_RESULT
 from models.costs import LayerCost
 from utils.engines.base import Engine
 from utils.engines.meter import EpochRecord
 from utils.methods.base import Costs, Method
 from utils.runs.checkpoint_file import CheckpointError
+from utils.training import state
 from utils.training.record import BEFORE, NOT_KEPT, TESTING, TRAINING, Place, RunRecord
 
 # Bytes that a checkpoint may have for what was measured: counts that a result has in 32 bits have
@@ -33,39 +32,9 @@ def take(
     """
     tree: dict[str, Any] = {"engine": None, "generators": None, "methods": None}
     if place.begun:
-        tree["engine"] = _through(engine.state_dict(), _copied)
-        tree["generators"] = _generators(engine.device)
-        tree["methods"] = {method.name: _state(method) for method in methods}
-    tree["place"] = _through(vars(place), lambda part: np.asarray(part).copy())
+        tree |= state.take(engine, methods) | {"generators": _generators(engine.device)}
+    tree["place"] = state.through(vars(place), lambda part: np.asarray(part).copy())
     return tree | {"record": _record_tree(record)}
-
-
-def _state(method: Method) -> dict[str, Any]:
-    """A copy of what a method remembers. Told for what would come back as something else."""
-    state = method.state()
-
-    def check(value: Any, where: str) -> None:
-        if isinstance(value, dict) and all(isinstance(key, str) for key in value):
-            for key, item in value.items():
-                check(item, f"{where}[{key!r}]")
-        elif isinstance(value, list):
-            for item in value:
-                check(item, f"{where}[...]")
-        elif not (value is None or isinstance(value, Tensor | bool | int | float | str)):
-            raise Told(
-                three_lines(
-                    f"methods = {method.name}: {where} cannot be kept in a checkpoint",
-                    f"it is a {type(value).__name__}; kept are tensors, numbers, texts, lists, and "
-                    "dicts whose keys are texts",
-                    "let state return these, and restore make of them what you need",
-                )
-            )
-
-    check(state, "its state")
-    if not isinstance(state, dict):
-        raise Told(f"methods = {method.name}: its state is no dict, but a {type(state).__name__}")
-    kept: dict[str, Any] = _through(state, _copied)
-    return kept
 
 
 def put_back(tree: Any, engine: Engine, methods: Sequence[Method], record: RunRecord) -> Place:
@@ -77,15 +46,11 @@ def put_back(tree: Any, engine: Engine, methods: Sequence[Method], record: RunRe
         place = _place(tree["place"])
         restored = _restored_record(tree["record"], record)
         if tree["engine"] is not None:
-            for method in methods:  # before the engine, which asks a router of them
-                method.restore(_through(tree["methods"][method.name], torch.from_numpy))
-            engine.begin_epoch(len(tree["engine"]["meter"]["losses"]))
-            _check_shapes(tree["engine"], engine.state_dict(), "engine")
-            engine.load_state_dict(_through(tree["engine"], torch.from_numpy))
-            if place.phase != BEFORE:
-                for method in methods:
-                    method.resume(engine)
+            state.put_back(tree, engine, methods, resume=place.phase != BEFORE)
             _put_generators_back(tree["generators"], engine.device)
+            if place.best is not None:
+                model = engine.state_dict()["model"]
+                state.check_shapes(place.best["engine"]["model"], model, "best")
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RuntimeError) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise CheckpointError(f"it does not fit this experiment ({reason})"[:300]) from error
@@ -94,24 +59,10 @@ def put_back(tree: Any, engine: Engine, methods: Sequence[Method], record: RunRe
 
 
 def size_limit(engine: Engine) -> int:
-    """More bytes than a checkpoint of this engine can have."""
+    """More bytes than a checkpoint of this engine can have, which may be there as it is and as it
+    was in the best epoch, each with a momentum."""
     tensors = [*engine.model.parameters(), *engine.model.buffers()]
-    return ROOM + 8 * sum(t.numel() * t.element_size() for t in tensors)
-
-
-def _check_shapes(found: Any, expected: Any, where: str) -> None:
-    """Raise ValueError unless `found` has at least what a fresh engine has, in the same shapes."""
-    if isinstance(expected, dict):
-        for key, value in expected.items():
-            _check_shapes(found[key], value, f"{where}.{key}")
-    elif isinstance(expected, list):
-        for i, (one, other) in enumerate(zip(found, expected, strict=True)):
-            _check_shapes(one, other, f"{where}.{i}")
-    elif isinstance(expected, Tensor):
-        if tuple(found.shape) != tuple(expected.shape):
-            raise ValueError(f"{where} has the shape {found.shape}, not {tuple(expected.shape)}")
-    elif type(found) is not type(expected):
-        raise ValueError(f"{where} is a {type(found).__name__}")
+    return ROOM + 16 * sum(t.numel() * t.element_size() for t in tensors)
 
 
 def _generators(device: torch.device) -> dict[str, np.ndarray]:
@@ -134,8 +85,8 @@ def _put_generators_back(states: Any, device: torch.device) -> None:
 
 
 def _place(tree: Any) -> Place:
-    numbers = {name: tree[name] for name in ("task", "epoch", "step", "read")}
-    numbers["first"] = tree.get("first", 0)
+    names = "task", "epoch", "step", "read", "since"
+    numbers = {name: tree[name] for name in names} | {"first": tree.get("first", 0)}
     if not all(type(n) is int and n >= 0 for n in numbers.values()):
         raise ValueError("an impossible place in the run")
     order, unit_on = tree["order"], tree["unit_on"]
@@ -145,7 +96,8 @@ def _place(tree: Any) -> Place:
     units = None if unit_on is None else _numbers(unit_on, np.int64, 1)
     if tree["phase"] not in (BEFORE, TRAINING, TESTING):
         raise ValueError("an impossible phase of a task")
-    return Place(**numbers, phase=tree["phase"], order=order, unit_on=units)
+    its = {"phase": tree["phase"], "accuracy": float(tree["accuracy"]), "best": tree["best"]}
+    return Place(**numbers, **its, order=order, unit_on=units)
 
 
 def _record_tree(record: RunRecord) -> dict[str, Any]:
@@ -155,7 +107,7 @@ def _record_tree(record: RunRecord) -> dict[str, Any]:
     tree["entropy"] = record.entropy()
     tree["kept"] = record.kept.parts
     tree["curve"] = {"accs": record.curve.accs, "done": record.curve.done}
-    return _through({k: v for k, v in tree.items() if k not in ("layers", "lengths")}, np.copy)
+    return state.through({k: v for k, v in tree.items() if k not in ("layers", "lengths")}, np.copy)
 
 
 def _restored_record(tree: Any, fresh: RunRecord) -> RunRecord:
@@ -191,6 +143,7 @@ def _restored_record(tree: Any, fresh: RunRecord) -> RunRecord:
         given=given,
         kept=replace(fresh.kept, parts=_kept(tree["kept"], fresh.kept.parts)),
         curve=curve,
+        **{name: _of_tasks(tree[name], accs) for name in ("trained", "best")},
         measured={str(name): _array(value) for name, value in tree["measured"].items()},
         method_costs={
             str(name): Costs(**{k: int(n) for k, n in costs.items()})._asdict()
@@ -218,20 +171,14 @@ def _numbers(array: Any, dtype: Any, dimensions: int) -> np.ndarray:
     return array.copy()
 
 
+def _of_tasks(found: Any, accs: np.ndarray) -> np.ndarray:
+    counts = _numbers(found, np.int64, 1)
+    if len(counts) != len(accs) or (counts < 0).any():
+        raise ValueError(f"epochs of {len(counts)} tasks, not {len(accs)}")
+    return counts
+
+
 def _array(value: Any) -> np.ndarray:
     if type(value) is not np.ndarray or value.dtype not in (np.int64, np.float64):
         raise ValueError("something other than numbers")
     return value.copy()
-
-
-def _copied(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().to("cpu", copy=True).numpy()
-
-
-def _through(value: Any, change: Callable[[Any], Any]) -> Any:
-    """The same dicts and lists with every tensor or array changed."""
-    if isinstance(value, dict):
-        return {key: _through(item, change) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_through(item, change) for item in value]
-    return change(value) if isinstance(value, Tensor | np.ndarray) else value

@@ -15,7 +15,7 @@ def past(record: RunRecord, place: Place) -> tuple[list[Moment], bool]:
     number = 0
     for task in range(place.first, min(place.task + 1, len(record.accs))):
         done = task < place.task
-        epochs = record.lengths[task].epochs if done else place.epoch
+        epochs = int(record.trained[task]) if done else place.epoch
         for epoch in range(1, epochs + 1):
             e = record.epochs[number]
             number += 1

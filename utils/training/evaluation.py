@@ -65,6 +65,18 @@ def answers(
         yield logits, labels, engine.found()
 
 
+def watched_accuracy(engine: Engine, task: Task) -> float:
+    """Which part of the pictures that a task watches is classified correctly, as it is trained:
+    among the outputs that count then."""
+    assert task.watched is not None
+    right = torch.zeros((), dtype=torch.int64, device=engine.device)
+    batch = engine.test_batch if isinstance(engine, Ahead) else BATCH[engine.device.type]
+    for samples in task.watched.split(batch):
+        logits, labels = engine.logits(samples, task.head, training=True)
+        right += (logits[:, : task.among].argmax(1) == labels).sum()
+    return int(right) / len(task.watched)
+
+
 class Tested(NamedTuple):
     """Of the test pictures of a task, which part is classified correctly; the same where the
     prediction is chosen among the outputs of the task alone; and of which the context was found.

@@ -17,6 +17,8 @@ from models.costs import layer_costs, max_entropies, weight_density
 from utils.engines.base import Ahead, Engine, Need
 from utils.engines.batch import Batch, Part
 from utils.methods.base import Method, Moment, draws
+from utils.training import state
+from utils.training.evaluation import watched_accuracy
 from utils.training.examiner import Examiner
 from utils.training.listener import Audience, Shown
 from utils.training.record import BEFORE, NOT_KEPT, TESTING, TRAINING, Length, Place, RunRecord
@@ -109,16 +111,21 @@ class _Run:
             if place.phase == BEFORE:
                 self._begin()
             length = self.record.lengths[place.task]
-            while place.epoch < length.epochs:
+            while place.epoch < length.epochs and not self._enough():
                 self._train_epoch(task, length, f"{where}, epoch {place.epoch + 1}/{length.epochs}")
+                if task.watched is not None:
+                    self._watch(task)
             if place.phase == TRAINING:
                 self._read(task, where)
                 self._end()
             self.tests.after(place.task, where)
-            self.progress.task_done(f"{where} ({task.name}): {_summary(self.record, place.task)}")
+            self.progress.task_done(
+                f"{where} ({task.name}): {self._ended()}{_summary(self.record, place.task)}"
+            )
             if self.live is not None:
                 self.live.tested(place.task, place.epoch, self.record.accs)
             place.task, place.epoch, place.read, place.unit_on = place.task + 1, 0, 0, None
+            place.accuracy, place.best, place.since = 0.0, None, 0
             place.phase = BEFORE
             self.note(place.task < count)  # after the last the result is written at once
 
@@ -169,6 +176,12 @@ class _Run:
         """The task has been trained: for the methods, and for what is counted once a task."""
         place, record = self.place, self.record
         assert place.unit_on is not None
+        record.trained[place.task] = place.epoch
+        record.best[place.task] = place.epoch - place.since if place.best is not None else 0
+        if place.since:
+            with self._training():
+                state.put_back(place.best, self.engine, self.methods, resume=True)
+        place.best = None
         record.unit_on[place.task :] = [place.unit_on]
         self._count()
         with self._training():
@@ -223,6 +236,31 @@ class _Run:
         self.progress.detail(f"{label}: {text}", on_bars=loss)
         if self.live is not None:
             self.live.epoch(place.task, place.epoch, done)
+
+    def _enough(self) -> bool:
+        """Whether the task has been trained enough, by what was watched."""
+        return 0 < self.exp.patience <= self.place.since
+
+    def _watch(self, task: Task) -> None:
+        """After an epoch: keep its state if it is the best of the task until now. Methods are a
+        part of it: they end the task as if that epoch had been the last."""
+        place, accuracy = self.place, watched_accuracy(self.engine, task)
+        text = f"{100 * accuracy:.1f} %"
+        self.progress.detail(f"accuracy on watched pictures {text}", on_bars=f"watched {text}")
+        if place.best is None or accuracy > place.accuracy:
+            with self._training():
+                self.engine.begin_epoch(0)
+                place.best = state.take(self.engine, self.methods)
+            place.accuracy, place.since = accuracy, 0
+        else:
+            place.since += 1
+
+    def _ended(self) -> str:
+        """How training has ended where pictures are watched."""
+        trained, best = (
+            int(its[self.place.task]) for its in (self.record.trained, self.record.best)
+        )
+        return f"the network after epoch {best} of {trained}, " if best else ""
 
     def _show(self, label: str, steps: int) -> None:
         """So many steps, from where training is."""

@@ -114,14 +114,15 @@ class RunRecord:
     """Everything measured so far; complete or not, `stats()` is what a result holds.
 
     accs: [tasks trained, tasks tested], NaN where nothing was tested (yet); untrained: the same of
-    the network before any training [tasks]; layers: the names of the k-winner activations;
-    lengths: of each task; epochs: what each looked like, but how often units were on, which is
-    added up by task in unit_on; context_right: for how large a part of the pictures the context was
-    found, in the shape of accs, NaN without contexts; given: accs where the task is known, NaN
-    where that is no other question; kept: what `record` asks for; curve: tests while tasks are
-    trained; measured: what methods have to say, see `Method.result`; method_costs: of the methods
-    that cost anything, as `Costs` names them, after the last task trained; train_seconds: for so
-    many steps, and what methods do around tasks.
+    the network before any training [tasks]; layers: the names of the k-winner activations; lengths:
+    of each task; epochs: what each looked like, but how often units were on, which is added up by
+    task in unit_on; context_right: for how large a part of the pictures the context was found, in
+    the shape of accs, NaN without contexts; given: accs where the task is known, NaN where that is
+    no other question; kept: what `record` asks for; curve: tests while tasks are trained; trained,
+    best: int64 [tasks trained], for how many epochs each was, and after how many it was best;
+    measured: what methods have to say, see `Method.result`; method_costs: of the methods that cost
+    anything, as `Costs` names them, after the last task trained; train_seconds: for so many steps,
+    and what methods do around tasks.
     """
 
     accs: np.ndarray
@@ -137,6 +138,8 @@ class RunRecord:
     given: np.ndarray = field(default_factory=lambda: np.zeros((0, 0)))
     kept: Kept = field(default_factory=Kept)
     curve: Curve = field(default_factory=lambda: empty_curve(0, [], 0))
+    trained: np.ndarray = field(default_factory=lambda: NOT_KEPT)
+    best: np.ndarray = field(default_factory=lambda: NOT_KEPT)
     measured: dict[str, np.ndarray] = field(default_factory=dict)
     method_costs: dict[str, dict[str, int]] = field(default_factory=dict)
     steps: int = 0
@@ -193,6 +196,7 @@ class RunRecord:
             **({} if np.isnan(self.given).all() else {"accs_given_task": self.given}),
             **self.kept.parts,
             **self.curve.stats(),
+            **({"epochs": self.trained, "best_epochs": self.best} if self.best.any() else {}),
             **self.measured,
         }
 
@@ -214,6 +218,8 @@ def empty_record(exp: Experiment, stream: TaskStream, model: Network) -> RunReco
         given=accs.copy(),
         kept=nothing_kept(exp, stream),
         curve=curve,
+        trained=np.zeros(len(accs), np.int64),
+        best=np.zeros(len(accs), np.int64),
     )
 
 
@@ -222,7 +228,8 @@ class Place:
     """Where in a run training is: so many tasks are done, so many epochs of the task after them,
     and so many steps of the epoch after those. first: the task with which the run begins; phase: of
     the task: before, training or testing; read: how many of its pictures methods have read after
-    the last epoch.
+    the last epoch. Where pictures are watched, the largest accuracy on them after an epoch of the
+    task, the state after that epoch, and how many epochs have been trained since.
 
     order: uint8, the state of the order's generator before the shuffle of that epoch (None: as the
     generator is); unit_on: int64 [units], in how many samples of the task each unit was on.
@@ -236,6 +243,9 @@ class Place:
     unit_on: np.ndarray | None = None
     read: int = 0
     first: int = 0
+    accuracy: float = 0.0
+    best: Any = None
+    since: int = 0
 
     @property
     def begun(self) -> bool:
