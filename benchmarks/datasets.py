@@ -97,7 +97,7 @@ def load_arrays(
         return read_npz(npz, wanted, source=str(npz))
     copy = find_copy(data_dir, wanted)
     if copy is not None:
-        return read_copy(copy, wanted, source=f"{copy} (torchvision's copy)")
+        return read_copy(copy, wanted, source=f"{copy}{_whose(wanted)}")
     if wanted.bundled and is_there(BUNDLED / wanted.bundled):
         if data_dir != DEFAULT_DIR:
             raise ConfigError(_not_there(wanted, data_dir))
@@ -153,9 +153,14 @@ def _checked_folder(data_dir: Path) -> Path:
     return data_dir
 
 
+def _whose(dataset: Dataset) -> str:
+    return " (torchvision's copy)" if dataset.torchvision else ""
+
+
 def _places(dataset: Dataset, data_dir: Path) -> str:
     """What is looked for in data_dir, for people."""
-    places = [f"{data_dir / dataset.name}.npz", f"{data_dir / dataset.folder} (torchvision's copy)"]
+    folder = f"{data_dir / dataset.folder}{_whose(dataset)}"
+    places = [f"{data_dir / dataset.name}.npz", folder]
     names = dataset.train + dataset.test
     places.append(f"{names[0]}, ..., {names[-1]} in {data_dir}")
     if dataset.archive:

@@ -26,8 +26,7 @@ DATA_DIR = False  # nothing is looked for there
 
 def facts(exp: Experiment) -> Facts:
     """Ten digits, in all tasks or shared out."""
-    found = facts_of(exp, (1, 8, 8), CLASSES, PICTURES, TESTED)
-    return replace(found, mirrored=False)
+    return facts_of(exp, (1, 8, 8), CLASSES, PICTURES, TESTED, mirrored=False)
 
 
 def _where() -> own_file.Where:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,11 @@ from exps.messages import Told, three_lines
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
-# Full CIFAR takes 176 MiB. Anything far beyond is a wrong file or a zip bomb, and is not read.
+# Full CIFAR takes 176 MiB. Anything far beyond, or twice what there is to train on where that is
+# more, is a wrong file or a zip bomb, and is not read.
 MAX_BYTES = 512 * 2**20
+
+STEP = 4096  # pictures at a time
 
 REPLACE = "replace it, or remove it to use the next place in the order"
 
@@ -33,9 +36,11 @@ class Dataset:
 
     `picture` is the usual shape of one, (channels, height, width): 1 channel for arrays [n, height,
     width], 3 for [n, height, width, 3]; `pictures` is how many there are to train on. `torchvision`
-    is the name of torchvision's class, `folder` where that class keeps its copy, `train` and `test`
-    the files there, `archive` what it unpacks to get them. `bundled` (all of the data set) and
-    `sample` (a few pictures) are in benchmarks/data.
+    is the name of torchvision's class ('': it has none), `folder` where that class keeps its copy,
+    `train` and `test` the files there, `archive` what it unpacks to get them. `bundled` (all of the
+    data set) and `sample` (a few pictures) are in benchmarks/data. `read` makes the four arrays of
+    that folder or archive, where its files are not as MNIST's or CIFAR's; `web` has address and MD5
+    sum of every file to download into `folder`, where that is not left to torchvision's class.
     """
 
     name: str
@@ -49,6 +54,13 @@ class Dataset:
     archive: str | None = None
     bundled: str | None = None
     sample: str | None = None
+    read: Callable[[Path, Dataset], dict[str, NDArray[Any]]] | None = None
+    web: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def most(self) -> int:
+        """The bytes that its arrays may take."""
+        return max(MAX_BYTES, 2 * self.pictures * math.prod(self.picture))
 
 
 @dataclass(frozen=True)
@@ -78,6 +90,14 @@ def channels_first(x: NDArray[Any]) -> NDArray[Any]:
     return x[:, np.newaxis] if x.ndim == 3 else x[:, np.newaxis, np.newaxis]
 
 
+def swapped(x: NDArray[Any]) -> NDArray[Any]:
+    """Square pictures [n, ..., side, side] with rows for columns, in the memory that they have."""
+    for at in range(0, len(x), STEP):
+        part = x[at : at + STEP]
+        part[...] = part.swapaxes(-2, -1).copy()
+    return x
+
+
 def check_layouts(layouts: Mapping[str, Layout], dataset: Dataset) -> None:
     """Raise ValueError unless types, shapes and total size are such as `dataset` can have."""
     for key in KEYS:
@@ -90,8 +110,8 @@ def check_layouts(layouts: Mapping[str, Layout], dataset: Dataset) -> None:
     if train != test:
         raise ValueError(f"the pictures of x_train are {train}, those of x_test {test}")
     size = sum(math.prod(layouts[key].shape) for key in KEYS)
-    if size > MAX_BYTES:
-        raise ValueError(f"its arrays take {size} bytes, more than the {MAX_BYTES} allowed")
+    if size > dataset.most:
+        raise ValueError(f"its arrays take {size} bytes, more than the {dataset.most} allowed")
 
 
 def check_arrays(arrays: Arrays, dataset: Dataset) -> None:
@@ -129,7 +149,7 @@ def one_line(err: BaseException) -> str:
     return (line if len(line) <= 400 else f"{line[:400]}...") or type(err).__name__
 
 
-def require_file(path: Path, most: int = MAX_BYTES) -> None:
+def require_file(path: Path, most: float = MAX_BYTES) -> None:
     """Raise ValueError unless `path` is a regular file of at most so many bytes."""
     if not path.exists():
         raise ValueError("the file is missing")

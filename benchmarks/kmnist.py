@@ -3,7 +3,6 @@ al., 2018, "Deep learning for classical Japanese literature")."""
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from benchmarks.datasets import DATASETS
@@ -21,8 +20,8 @@ KEYS = {"tasks": TASKS, "rotation_max": ROTATION_MAX}
 
 def facts(exp: Experiment) -> Facts:
     """Ten signs, in all tasks or shared out."""
-    found = facts_of(exp, DATASET.picture, DATASET.classes, DATASET.pictures, TESTED)
-    return replace(found, mirrored=False)
+    its = DATASET.picture, DATASET.classes, DATASET.pictures
+    return facts_of(exp, *its, TESTED, mirrored=False)
 
 
 def make_stream(exp: Experiment) -> TaskStream:

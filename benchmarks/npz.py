@@ -32,7 +32,7 @@ def read_npz(path: Path, dataset: Dataset, source: str) -> Arrays:
     right. Raises DataError for a file that is damaged or is not this data set.
     """
     with faults_of(path):
-        require_file(path)
+        require_file(path, dataset.most)
         with ZipFile(path) as archive:
             _require_keys(archive)
             check_layouts({key: layout(archive, key) for key in KEYS}, dataset)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from exps.config import Experiment
 
 CHUNK = 4096  # pictures at a time
+NUMBERS = 2**24  # at a time, of pictures so large that this is fewer
 CONSTANT = 1e-7  # a deviation of so little of the mean is rounding: the numbers are all the same
 
 TASKS = Key(
@@ -49,13 +51,14 @@ def facts_of(
     tested: int,
     *,
     floats: bool = False,
+    mirrored: bool = True,
 ) -> Facts:
     """Classes that tasks share out, or that all of them have, as exp.tasks says."""
     if exp.tasks == "split":
         found = shared_out(picture, classes, pictures, exp.num_batch)
     else:
         found = Facts(picture, classes, pictures)
-    return replace(found, tested=tested, floats=floats)
+    return replace(found, tested=tested, floats=floats, mirrored=mirrored)
 
 
 def make_tasks(
@@ -79,8 +82,8 @@ def make_tasks(
     from benchmarks.views import permuted_stream, rotated_stream
 
     first = arrays.x_train
-    if facts.split:
-        first = first[np.isin(arrays.y_train, views(exp, facts)[0])]
+    if facts.split and len(seen := views(exp, facts)[0]) < facts.classes:
+        first = first[np.isin(arrays.y_train, seen)]
     found_mean, found_std = moments(first)
     less = np.broadcast_to(mean or found_mean, found_mean.shape)
     unit = np.broadcast_to(std or found_std, found_std.shape)
@@ -117,9 +120,10 @@ def moments(x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     x = x[..., np.newaxis] if x.ndim == 3 else x
     top, count = (255 if x.dtype == np.uint8 else 1), x[..., 0].size
     axes = tuple(range(x.ndim - 1))
+    step = max(1, min(CHUNK, NUMBERS // math.prod(x.shape[1:])))
 
     def total(power: int, mean: Any) -> NDArray[np.float64]:
-        parts = (x[at : at + CHUNK] / np.float64(top) - mean for at in range(0, len(x), CHUNK))
+        parts = (x[at : at + step] / np.float64(top) - mean for at in range(0, len(x), step))
         return np.sum([(part**power).sum(axes) for part in parts], axis=0) / count
 
     mean = total(1, 0.0)

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,21 +101,31 @@ def _litter(name: str) -> bool:
 
 
 @contextmanager
+def opened(file: IO[bytes]) -> Iterator[Image.Image]:
+    """A picture of which the header alone has been read. Raises ValueError for what is none, and
+    nearly anything for a damaged one."""
+    try:
+        image = Image.open(file, formats=("PNG", "JPEG"))
+    except UnidentifiedImageError:
+        raise ValueError("it is no PNG or JPEG") from None
+    with image:
+        if image.width * image.height > MOST_PIXELS:
+            raise ValueError(f"it has {image.width} × {image.height} pixels")
+        if image.mode not in GREY + COLOUR or "transparency" in image.info:
+            kind = "with transparency" if image.mode in GREY + COLOUR else f"mode {image.mode}"
+            raise ValueError(f"it is of {kind}; grey or RGB, of 8 bits, can be used")
+        yield image
+
+
+@contextmanager
 def _opened(top: Path, path: Path) -> Iterator[Image.Image]:
-    """A picture of which the header alone has been read. Raises ValueError for what is none."""
     try:
         if not path.is_file():
             raise ValueError("this is not a file")
-        with path.open("rb") as file, Image.open(file, formats=("PNG", "JPEG")) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise ValueError(f"it has {image.width} × {image.height} pixels")
-            if image.mode not in GREY + COLOUR or "transparency" in image.info:
-                kind = "with transparency" if image.mode in GREY + COLOUR else f"mode {image.mode}"
-                raise ValueError(f"it is of {kind}; grey or RGB, of 8 bits, can be used")
+        with path.open("rb") as file, opened(file) as image:
             yield image
-    except Exception as error:  # Pillow raises nearly anything for a damaged file
-        why = "it is no PNG or JPEG" if isinstance(error, UnidentifiedImageError) else error
-        raise ValueError(f"{_name(top, path)} cannot be used: {why}") from error
+    except Exception as error:
+        raise ValueError(f"{_name(top, path)} cannot be used: {error}") from error
 
 
 def _pixels(top: Path, path: Path, shape: tuple[int, int, int], size: int) -> NDArray[Any]:

@@ -1,7 +1,8 @@
 """The copy of a data set that torchvision keeps in a folder, and its download into that folder.
 
 MNIST's files are read here, packed or not; CIFAR's are pickles, of which torchvision knows the
-sums. It is imported only for these and for a download: that would double the time to start.
+sums; how others are read, the data set says. torchvision is imported only for the pickles and for a
+download: that would double the time to start.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import pickle
 import socket
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.client import HTTPException
 from importlib import import_module
@@ -48,43 +49,59 @@ def find_copy(root: Path, dataset: Dataset) -> Path | None:
     torchvision keeps its copy counts: what is damaged is not passed over.
     """
     folder = root / dataset.folder
-    if is_there(folder):
-        return folder
+
+    def files(place: Path) -> int:
+        return sum(_file(place, name) is not None for name in dataset.train + dataset.test)
+
+    def archive(*places: Path) -> Path | None:
+        paths = (path for place in filter(Path.is_dir, places) for path in archives(place, dataset))
+        return next(filter(exists, paths), None)
+
     with faults_of(root):
-        for near in (root / folder.name, root):
-            if sum(_file(near, name) is not None for name in dataset.train + dataset.test) > 1:
-                return near
-        return next((path for path in archives(root, dataset) if exists(path)), None)
+        if is_there(folder):
+            return folder if files(folder) else archive(folder) or folder
+        above = (root / folder.name, root)
+        return next((near for near in above if files(near) > 1), None) or archive(*above)
 
 
 def archives(root: Path, dataset: Dataset) -> list[Path]:
     """The names that an archive of the data set may have."""
     if dataset.archive is None:
         return []
-    ends = (".tar.gz", ".tgz", ".tar")
+    ends = (".zip",) if dataset.archive.endswith(".zip") else (".tar.gz", ".tgz", ".tar")
     stems = (dataset.archive.removesuffix(ends[0]), dataset.folder)
     return [root / f"{stem}{end}" for stem in stems for end in ends]
 
 
 def read_copy(place: Path, dataset: Dataset, source: str) -> Arrays:
     """The arrays of a folder or an archive. Raises DataError for a damaged one."""
-    names = dataset.train + dataset.test
-    files: Files = {}
+    read = dataset.read or (read_mnist if dataset.torchvision.endswith("MNIST") else _read_cifar)
+    with faults_of(place):
+        arrays = Arrays(**read(place, dataset), source=source)
+        check_arrays(arrays, dataset)
+    return arrays
+
+
+def files_of(place: Path, dataset: Dataset) -> Files:
+    """The data set's files in a folder or an archive. Raises DataError, ValueError, OSError."""
+    names, files = dataset.train + dataset.test, Files()
     if place.is_dir():
         for name in names:
             read = sum(len(content) for _, content in files.values())
             files[name] = _in_folder(place, name, MAX_BYTES - read)
-    else:
-        with faults_of(place):
-            packed = members(place, names)
-            if missing := [name for name in names if name not in packed]:
-                raise ValueError(f"there is no {', '.join(missing)} in it")
-        files = {name: (place, content) for name, content in packed.items()}
-    parse = _mnist if dataset.torchvision.endswith("MNIST") else _cifar
-    arrays = Arrays(**parse(files, dataset), source=source)
-    with faults_of(place):
-        check_arrays(arrays, dataset)
-    return arrays
+        return files
+    packed = members(place, names)
+    if missing := [name for name in names if name not in packed]:
+        raise ValueError(f"there is no {', '.join(missing)} in it")
+    return {name: (place, content) for name, content in packed.items()}
+
+
+def check_sums(files: Files, sums: Mapping[str, str]) -> None:
+    """Raise DataError unless the MD5 sums of all files are these, by name."""
+    for name, (path, content) in files.items():
+        with faults_of(path):
+            if hashlib.md5(content, usedforsecurity=False).hexdigest() != sums[name]:
+                raise ValueError(f"{name} is damaged: its MD5 sum is not {sums[name]}")
 
 
 def download(root: Path, dataset: Dataset, source: str) -> Arrays:
@@ -93,15 +110,20 @@ def download(root: Path, dataset: Dataset, source: str) -> Arrays:
     Everything happens in a folder of its own inside `root`, which is moved into place when it is
     complete and right, and is gone otherwise. Raises DataError with the reason of a failure.
     """
-    source_of = getattr(_torchvision(), dataset.torchvision, None)
-    if source_of is None:
+    torchvision = _torchvision()
+    source_of = getattr(torchvision, dataset.torchvision, None)
+    if source_of is None and not dataset.web:
         raise DataError(f"torchvision has no {dataset.torchvision}")
     errors = (OSError, RuntimeError, HTTPException, EOFError, tarfile.TarError, zlib.error)
     try:
         with _folder_inside(root) as scratch, _patience():
-            source_of(str(scratch), download=True)
-            arrays = read_copy(scratch / dataset.folder, dataset, source)
-            _move(scratch / dataset.folder, root / dataset.folder)
+            folder = scratch / dataset.folder
+            if source_of and not dataset.web:
+                source_of(str(scratch), download=True)
+            for url, md5 in dataset.web:
+                torchvision.utils.download_url(url, str(folder), md5=md5)
+            arrays = read_copy(find_copy(scratch, dataset) or folder, dataset, source)
+            _move(folder, root / dataset.folder)
     except errors as err:
         raise DataError(f"{type(err).__name__}: {one_line(err)}") from err
     return arrays
@@ -168,8 +190,9 @@ def _in_folder(folder: Path, name: str, room: int) -> tuple[Path, bytes]:
         return path, contents(path, room)
 
 
-def _mnist(files: Files, dataset: Dataset) -> dict[str, NDArray[np.uint8]]:
-    arrays = {}
+def read_mnist(place: Path, dataset: Dataset) -> dict[str, NDArray[Any]]:
+    """The four arrays of IDX files. Raises DataError, ValueError, OSError."""
+    arrays, files = {}, files_of(place, dataset)
     for part, names in (("train", dataset.train), ("test", dataset.test)):
         for key, name in zip("xy", names, strict=True):
             path, content = files[name]
@@ -190,15 +213,11 @@ def _idx(content: bytes) -> NDArray[np.uint8]:
     return numbers.reshape(shape).copy()
 
 
-def _cifar(files: Files, dataset: Dataset) -> dict[str, NDArray[np.uint8]]:
+def _read_cifar(place: Path, dataset: Dataset) -> dict[str, NDArray[Any]]:
+    arrays, files = {}, files_of(place, dataset)
     cls = getattr(_torchvision(), dataset.torchvision)
-    sums = dict((*cls.train_list, *cls.test_list))
     # The files are pickles: none is opened before the sums of all are right.
-    for name, (path, content) in files.items():
-        with faults_of(path):
-            if hashlib.md5(content, usedforsecurity=False).hexdigest() != sums[name]:
-                raise ValueError(f"{name} is damaged: its MD5 sum is not {sums[name]}")
-    arrays = {}
+    check_sums(files, dict((*cls.train_list, *cls.test_list)))
     for part, names in (("train", dataset.train), ("test", dataset.test)):
         parts = [pickle.loads(files[name][1], encoding="latin1") for name in names]
         x = np.vstack([p["data"] for p in parts]).reshape(-1, 3, 32, 32)

@@ -640,8 +640,9 @@ class Experiment:
     @property
     def dataset(self) -> Any:
         """The data set (`benchmarks.formats.Dataset`) whose pictures its benchmark takes as they
-        are; None where it has others."""
-        return getattr(plugins.load(BENCHMARK, self.benchmark), "DATASET", None)
+        are, which one of several `dataset_of` says there; None where it has others."""
+        found = plugins.said(BENCHMARK, self.benchmark, "dataset_of", self)
+        return found or getattr(plugins.load(BENCHMARK, self.benchmark), "DATASET", None)
 
     def uses(self, key: str) -> bool:
         """Whether its network uses one of the keys that some networks have; one that does not say

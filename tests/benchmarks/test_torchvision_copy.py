@@ -6,12 +6,8 @@ import io
 import pickle
 import socket
 import tarfile
-from collections.abc import Iterator
 from dataclasses import replace
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -253,22 +249,6 @@ def test_a_bomb_is_given_up(mnist, name, monkeypatch):
     path.write_bytes(gzip.compress(path.read_bytes() + bytes(10**7)))
     monkeypatch.setattr(torchvision_copy, "MAX_BYTES", 10**6)
     assert f"{path} cannot be used\n  why: it holds more than the " in refusal(mnist, MNIST)
-
-
-@pytest.fixture
-def server(tmp_path_factory, monkeypatch) -> Iterator[tuple[str, Path]]:
-    """A web server on this machine: its address, and the folder that it serves."""
-    folder = tmp_path_factory.mktemp("served")
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    monkeypatch.setenv("no_proxy", "*")
-    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as running:
-        Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
-        yield f"http://127.0.0.1:{running.server_port}", folder
-        running.shutdown()
 
 
 @pytest.fixture

@@ -46,7 +46,10 @@ def mine(tmp_path: Path) -> str:
 
 def test_what_the_project_has() -> None:
     names = {kind: set(kind.names) for kind in KINDS}
-    own = {"arrays", "cifar", "cifar100", "digits", "fashion", "kmnist", "mnist"}
+    own = {
+        *("arrays", "cifar", "cifar100", "digits", "emnist", "fashion", "kmnist", "mnist"),
+        *("svhn", "tinyimagenet"),
+    }
     assert names[BENCHMARK] == own
     assert names[MODEL] == {"mlp", "cnn", "patches", "resnet18"}
     assert names[METHOD] >= {"contexts", "grow", "rewire", "old_synapses", "census", "ewc", "er"}

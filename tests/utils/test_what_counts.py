@@ -49,14 +49,16 @@ def own_files() -> list[str]:
 
 
 TASKS = {"cifar": [1, 2, 5], "cifar100": [2, 5], "split": [1, 2], "perm": [1, 2, 3]}
-TASKS |= {"rotate": [1, 2, 3], "arrays": [1, 2], "fashion": [1, 2]}
+TASKS |= {"rotate": [1, 2, 3], "arrays": [1, 2], "fashion": [1, 2], "emnist": [1, 2]}
 KEYS = all_keys()
 NAMED = {key: list(k.kind.names) for key, k in KEYS.items() if isinstance(k.kind, Choice | One)}
 SWITCHES = {key: [False, True] for key, k in KEYS.items() if isinstance(k.kind, Switch)}
 CHOICES: dict[str, list[Any]] = {
     **NAMED,
     **SWITCHES,
-    "benchmark": ["mnist", "mnist", "mnist", "cifar", "cifar100", "fashion", "arrays", "arrays"],
+    "benchmark": [
+        *("mnist", "mnist", "mnist", "cifar", "cifar100", "fashion", "emnist", "arrays", "arrays")
+    ],
     "data_file": own_files(),
     "rotation_max": [180.0, 20.0],
     "test_share": [0.2, 0.5],
@@ -165,6 +167,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, shape, classes, each in (
         ("mnist", (12, 12), 10, 4),
         ("fashion", (12, 12), 10, 4),
+        ("emnist-balanced", (12, 12), 47, 2),
+        ("emnist-letters", (12, 12), 26, 2),
         ("cifar10", (12, 12, 3), 10, 4),
         ("cifar100", (12, 12, 3), 100, 2),
     ):

@@ -111,10 +111,10 @@ def find_jobs(args: Namespace) -> list[Job]:
 def _wanted(planned: list[Planned], *, trust: bool) -> list[Wanted]:
     """What each run must be to count as done or begun: code and data are read once each."""
     code_of = cache(code_digest)
-    data: dict[tuple[str, ...], str] = {}
+    data: dict[tuple[object, ...], str] = {}
     found = []
     for exp in (one.exp for one in planned):
-        of = exp.benchmark, exp.data, exp.data_dir
+        of = exp.benchmark, exp.dataset, exp.data, exp.data_dir
         if of not in data or exp.dataset is None:  # else its pictures may depend on any key
             data[of] = digest.of_experiment(exp)
         found.append(Wanted(fingerprint(configuration(exp)), code_of(uses(exp)), data[of], trust))

@@ -19,7 +19,7 @@ from utils.runs.meanings import Meanings
 ROOT = Path(__file__).parents[2]
 # Parts that only look at runs, talk of them, or start them: no result depends on them.
 APART = (
-    *("exps.cli", "exps.manual", "exps.messages", "exps.plan"),
+    *("exps.cli", "exps.manual", "exps.messages", "exps.plan", "exps.progress"),
     *("utils.live", "utils.many", "utils.report", "utils.runs.summary"),
     *("utils.results.metrics", "utils.results.expected", "utils.system.log", "utils.system.talk"),
 )

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
+from exps import progress
 from exps.messages import printable, shown
 
 LOG = logging.getLogger("sparse_syn")
@@ -223,3 +224,6 @@ class Bar:
             worked = True
         if not worked:
             self.bar = None
+
+
+progress.bars.append(Bar)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from exps.progress import watched
 from utils.report.write import show
 from utils.results.files import load_results
 from utils.system import talk
@@ -273,6 +274,17 @@ def test_a_bar_that_fails_is_gone(monkeypatch: Any) -> None:
     assert text.count("warning: no progress is shown any more") == 1
     assert "\\x1b[31m" in text
     assert Bar.all_shown == []
+
+
+def test_work_that_takes_long_has_a_bar_while_it_lasts(monkeypatch: Any) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    with talking():
+        with contextlib.suppress(ZeroDivisionError), watched("abc", "letters") as those:
+            for number, _ in enumerate(those):
+                assert [bar.bar.n for bar in Bar.all_shown] == [number]
+                1 / (2 - number)
+        assert number == 2 and Bar.all_shown == []
+        assert "letters:" in sys.stderr.stream.getvalue()
 
 
 def test_harmless_warns_once(capsys: pytest.CaptureFixture[str]) -> None:
