@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, normalize, unfold
+from torch.nn.functional import avg_pool2d, conv2d, normalize, unfold
 
 from exps.messages import Told, three_lines
 from models.network import Network
@@ -27,35 +27,64 @@ class Filters(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, inputs: int, filters: int) -> None:
+    def __init__(
+        self, channels: int, size: int, stride: int, filters: int, *, mirrored: bool
+    ) -> None:
         super().__init__()
-        self.register_buffer("weight", torch.zeros(filters, inputs))
+        self.shape, self.stride, self.mirrored = (filters, channels, size, size), stride, mirrored
+        self.register_buffer("weight", torch.zeros(filters, channels * size**2))
         self.register_buffer("bias", torch.zeros(filters))
 
-    def forward(self, patches: Tensor) -> Tensor:
-        """[n, positions, inputs] -> [n, filters, positions], of which those of a position lie side
-        by side."""
-        return linear(patches, self.weight, self.bias).transpose(1, 2)
+    def forward(self, x: Tensor) -> Tensor:
+        """[n, channels, height, width] -> [n, filters, positions], of which those of a position lie
+        side by side; mirrored: behind them the positions of mirror images. Always in float32.
+
+        A patch is normalised after the product: w · (p - mean p) / s = (w - mean w) · p / s.
+        """
+        n, size, together = len(x), self.shape[2], {"memory_format": torch.channels_last}
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.float()
+            x = torch.stack([x, x.flip(3)], 1).flatten(0, 1) if self.mirrored else x
+            parts = torch.cat([some.mean(1, keepdim=True) for some in (x, x.square())], 1)
+            mean, square = avg_pool2d(parts, size, self.stride).split(1, 1)
+            scale = (square.addcmul(mean, mean, value=-1).clamp(min=0) + CONTRAST).rsqrt()
+            weight = (self.weight - self.weight.mean(1, keepdim=True)).view(self.shape)
+            r = conv2d(x.contiguous(**together), weight.contiguous(**together), stride=self.stride)
+            r = torch.addcmul(self.bias.view(-1, 1, 1), r, scale)
+        return r.permute(0, 2, 3, 1).reshape(n, -1, len(self.bias)).transpose(1, 2)
 
 
 class Pooled(nn.Module):
     """Of responses [n, filters, positions], by how much each of the k winners of a position is
-    above the best that does not win, the others 0, on average in every cell: [n, cells · filters].
+    above the best that does not win, the others 0, on average in every cell: [n, cells · channels].
 
-    k = 0: all that are above 0 win, and count from there. share [cells, positions]: what a
-    position counts in a cell.
+    k = 0: all that are above 0 win, and count from there. signs: the channels are the responses and
+    their negatives; else the responses. share [cells, positions]: what a position counts in a cell;
+    views: how many pictures of the same positions, one after the other, count alike.
     """
 
     casts = True
     share: Tensor
 
-    def __init__(self, filters: int, k: int, rows: int, columns: int, grid: int) -> None:
+    def __init__(
+        self,
+        filters: int,
+        k: int,
+        rows: int,
+        columns: int,
+        grid: int,
+        *,
+        signs: bool = False,
+        views: int = 1,
+    ) -> None:
         super().__init__()
-        self.channels, self.k = filters, k
-        self.register_buffer("share", shares(rows, columns, grid), persistent=False)
+        self.channels, self.k, self.signs = filters * (1 + signs), k, signs
+        share = shares(rows, columns, grid).repeat(1, views) / views
+        self.register_buffer("share", share, persistent=False)
 
     def forward(self, responses: Tensor) -> Tensor:
         r = responses.transpose(1, 2).float()  # [n, positions, filters]
+        r = torch.cat([r, -r], 2) if self.signs else r
         least = r.new_zeros(1)
         if self.k:
             least = r.topk(min(self.k + 1, r.shape[2])).values[..., -1:]
@@ -78,15 +107,19 @@ class Patches(Network):
     ) -> None:
         super().__init__()
         self.size, self.stride, self.ridge = exp.patch_size, exp.patch_stride, exp.patch_whitening
-        self.filters = Filters(picture[0] * self.size**2, exp.filters)
-        self.pooled = Pooled(exp.filters, k, *positions, exp.patch_grid)
-        self.at_once = max(AT_ONCE // (exp.filters * positions[0] * positions[1]), 1)
-        self.add_heads(exp.filters * exp.patch_grid**2, head_sizes)
+        self.power, mirrored = exp.patch_power, exp.patch_mirrored
+        shape = picture[0], self.size, self.stride, exp.filters
+        self.filters = Filters(*shape, mirrored=mirrored)
+        kind = {"signs": exp.patch_signs, "views": 1 + mirrored}
+        self.pooled = Pooled(exp.filters, k, *positions, exp.patch_grid, **kind)
+        responses = exp.filters * positions[0] * positions[1] * (1 + mirrored)
+        self.at_once = max(AT_ONCE // responses, 1)
+        self.add_heads(self.pooled.channels * exp.patch_grid**2, head_sizes)
 
     def features(self, x: Tensor) -> Tensor:
-        """The input of the classifiers [batch, cells · filters]."""
-        parts = [self._patches(some) for some in x.split(self.at_once)]
-        return torch.cat([self.pooled(self.filters(normalised(patches))) for patches in parts])
+        """The input of the classifiers [batch, cells · channels]."""
+        found = torch.cat([self.pooled(self.filters(some)) for some in x.split(self.at_once)])
+        return found if self.power == 1 else found.pow(self.power)
 
     def _patches(self, x: Tensor) -> Tensor:
         """[batch, positions, inputs]."""

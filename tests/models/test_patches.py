@@ -32,10 +32,15 @@ def network(picture: tuple[int, int, int] = (2, 9, 8), **keys: Any) -> tuple[Pat
 
 @pytest.mark.parametrize(("grid", "stride"), [(1, 1), (2, 1), (3, 1), (2, 2)])
 @pytest.mark.parametrize("sparsify", [True, False])
-def test_features_by_the_words_of_the_definition(grid: int, stride: int, sparsify: bool) -> None:
-    model, x = network(patch_grid=grid, patch_stride=stride, sparsify=sparsify)
+@pytest.mark.parametrize("signs", [True, False])
+def test_features_by_the_words_of_the_definition(
+    grid: int, stride: int, sparsify: bool, signs: bool
+) -> None:
+    keys = {"patch_grid": grid, "patch_stride": stride, "patch_signs": signs}
+    model, x = network(**keys, sparsify=sparsify)
+    k, channels = (6, 24) if signs else (3, 12)
     rows, columns = (9 - 3) // stride + 1, (8 - 3) // stride + 1
-    total = torch.zeros(5, grid, grid, 12, dtype=torch.float64)
+    total = torch.zeros(5, grid, grid, channels, dtype=torch.float64)
     count = torch.zeros(grid, grid, 1)
     for n in range(5):
         count.zero_()
@@ -45,13 +50,24 @@ def test_features_by_the_words_of_the_definition(grid: int, stride: int, sparsif
                 p = x[n, :, at[0] : at[0] + 3, at[1] : at[1] + 3].flatten().double()
                 p = (p - p.mean()) / (p.var(correction=0) + CONTRAST).sqrt()
                 said = model.filters.weight.double() @ p + model.filters.bias
-                least = said.sort(descending=True).values[3] if sparsify else 0
+                said = torch.cat([said, -said]) if signs else said
+                least = said.sort(descending=True).values[k] if sparsify else 0
                 cell = r * grid // rows, c * grid // columns
                 total[n][cell] += (said - least).clamp(min=0)
                 count[cell] += 1
     expected = (total / count).flatten(1).float()
     torch.testing.assert_close(model.features(x), expected, rtol=1e-4, atol=1e-5)
     assert model(x, 1).shape == (5, 4) and model.units == expected.shape[1]
+
+
+def test_mirror_images_and_powers() -> None:
+    plain, x = network()
+    model, _ = network(patch_mirrored=True, patch_power=0.5)
+    expected = (plain.features(x) + plain.features(x.flip(3))) / 2
+    torch.testing.assert_close(model.features(x), expected.sqrt(), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(model.features(x), model.features(x.flip(3)))
+    model.at_once = 2
+    torch.testing.assert_close(model.features(x), expected.sqrt(), rtol=1e-4, atol=1e-4)
 
 
 def test_a_filter_is_the_product_with_a_whitened_patch() -> None:
@@ -121,6 +137,7 @@ def test_costs_are_those_of_the_filters_at_every_position() -> None:
     model, _ = network()
     cost = layer_costs(model, (2, 9, 8))[0]
     assert (cost.params, cost.macs) == (12 * 18 + 12, 12 * 18 * 7 * 6)
+    assert layer_costs(network(patch_mirrored=True)[0], (2, 9, 8))[0].macs == 2 * cost.macs
     assert Pooled(12, 3, 7, 6, 2).channels == 12 and model.pooled.k == 3
 
 

@@ -83,6 +83,7 @@ CHOICES: dict[str, list[Any]] = {
     "patch_stride": [1, 2],
     "patch_grid": [1, 2],
     "patch_whitening": [0.1, 1.0],
+    "patch_power": [1.0, 0.5],
     "cnn": [False, False, False, True],
     "hidden_units": [16, 24],
     "hidden_layers": [1, 2],

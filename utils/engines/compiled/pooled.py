@@ -84,20 +84,25 @@ def threshold(row: Any, k: int, guess: Any, found: Any) -> Any:
 @_kernel
 def pool(part: int, r: Any, k: int, share: Any, out: Any) -> None:
     """The pictures of a part: r [n, positions, filters], share [cells, positions] -> out, zeros
-    [n, cells, filters]; k below 0: all that are above 0 win."""
-    n, positions, filters = r.shape
-    found = np.empty(filters + 1, np.float32)
+    [n, cells, channels], of twice as many channels with the negatives of r; k below 0: all that are
+    above 0 win."""
+    (n, positions, filters), channels = r.shape, out.shape[2]
+    found, both = np.empty(channels + 1, np.float32), np.empty(channels, np.float32)
     for b in range(n * part // PARTS, n * (part + 1) // PARTS):
         guess = LOWEST
         for p in range(positions):
-            least = ZERO
+            row, least = r[b, p], ZERO
+            if channels > filters:
+                for i in range(filters):
+                    both[i], both[filters + i] = row[i], -row[i]
+                row = both
             if k >= 0:
-                least = threshold(r[b, p], k, guess, found)
+                least = threshold(row, k, guess, found)
                 guess = least - SLACK * abs(least)
             for c in range(len(share)):
                 if share[c, p] != ZERO:
-                    for i in range(filters):
-                        out[b, c, i] += share[c, p] * max(r[b, p, i] - least, ZERO)
+                    for i in range(channels):
+                        out[b, c, i] += share[c, p] * max(row[i] - least, ZERO)
 
 
 class PooledLoops(nn.Module):
@@ -108,9 +113,9 @@ class PooledLoops(nn.Module):
         self.layer = layer
 
     def forward(self, responses: Tensor) -> Tensor:
-        """[n, filters, positions] -> [n, cells · filters]."""
+        """[n, filters, positions] -> [n, cells · channels]."""
         r, layer = responses.transpose(1, 2).float().contiguous(), self.layer
-        out = torch.zeros(len(r), len(layer.share), r.shape[2])
-        k = min(layer.k, r.shape[2] - 1) if layer.k else -1
+        out = torch.zeros(len(r), len(layer.share), layer.channels)
+        k = min(layer.k, layer.channels - 1) if layer.k else -1
         in_parts(pool, *(array(r), k, array(layer.share), array(out)))
         return out.flatten(1)

@@ -34,11 +34,19 @@ def test_a_guess_changes_no_threshold(values: list[int], data: st.DataObject, gu
 @pytest.mark.parametrize(("filters", "k"), [(1, 1), (20, 0), (20, 20), (33, 4), (300, 12)])
 @pytest.mark.parametrize(("rows", "columns", "grid"), [(1, 1, 1), (5, 7, 2), (9, 9, 4)])
 @pytest.mark.parametrize("ties", [False, True])
+@pytest.mark.parametrize("signs", [False, True])
 def test_loops_are_what_torch_computes(
-    dtype: torch.dtype, filters: int, k: int, rows: int, columns: int, grid: int, ties: bool
+    dtype: torch.dtype,
+    filters: int,
+    k: int,
+    rows: int,
+    columns: int,
+    grid: int,
+    ties: bool,
+    signs: bool,
 ) -> None:
     torch.manual_seed(filters + k)
-    plain = Pooled(filters, k, rows, columns, grid)
-    r = torch.randn(17, rows * columns, filters)
+    plain = Pooled(filters, k, rows, columns, grid, signs=signs, views=2)
+    r = torch.randn(17, 2 * rows * columns, filters)
     r = (r.mul(2).round() if ties else r).to(dtype).transpose(1, 2)
     torch.testing.assert_close(PooledLoops(plain)(r), plain(r), rtol=1e-5, atol=1e-6)
