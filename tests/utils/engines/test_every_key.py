@@ -531,7 +531,8 @@ def test_two_steps_of_any_experiment(
     try:
         stream = small_stream(exp)
     except DataError as error:
-        assert "no test pictures" in str(error)  # one picture a class, and a share held out
+        # One picture a class, and a share held out.
+        assert any(why in str(error) for why in ("no test pictures", "two training pictures"))
         return
     try:
         engines_agree(exp, stream)
