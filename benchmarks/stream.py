@@ -318,8 +318,8 @@ def _parts(
 
     @cache  # tasks share their rows
     def rows_of(rows: Tensor) -> list[tuple[Tensor, Tensor]]:
-        held = torch.zeros(len(rank), dtype=torch.bool)
-        in_order = rows[rank[rows].argsort()]
+        held, distinct = torch.zeros(len(rank), dtype=torch.bool), rows.unique()
+        in_order = distinct[rank[distinct].argsort()]
         labels = pictures.y[in_order]
         for label in labels.unique():
             mine = in_order[labels == label]

@@ -134,9 +134,12 @@ PATCHES = {
 PATCHES_OF_CIFAR = {name: value for name, value in PATCHES.items() if name != "mnist_mode"} | {
     "benchmark": "cifar",
     "data": "full",
-    "filters": 1000,
-    "patch_whitening": 0.1,
-    "ridge_strength": 1000.0,
+    "filters": 800,
+    "patch_whitening": 0.05,
+    "patch_signs": True,
+    "patch_mirrored": True,
+    "patch_power": 0.5,
+    "ridge_strength": 3000.0,
 }
 
 EXPECTED: dict[str, dict[str, Any]] = {

@@ -224,8 +224,9 @@ def in_pairs() -> Iterator[Values]:
 
 
 def seldom() -> Iterator[Values]:
-    """XdG and the sparse engine, which ask for more at once than chance finds soon."""
-    source, few = random.Random(0), ({"methods": ("xdg",)}, {"engine": "sparse"})
+    """What asks for more at once than chance finds soon."""
+    source = random.Random(0)
+    few = {"methods": ("xdg",)}, {"methods": ("icarl",)}, {"engine": "sparse"}
     for given in few:
         tries = (made(given, lambda n: source.choice(POOL[n]), source) for _ in repeat(None))
         yield next(filter(None, tries))

@@ -103,6 +103,9 @@ def test_what_is_watched_is_not_trained_on() -> None:
     assert rows(again.training[0].watched) != rows(stream.training[0].watched)
     first = make_stream(replace(exp, patience=1, classifier="ridge", features="first"))
     assert [task.watched is None for task in first.training] == [False, True, True, True, True]
+    views = Experiment(name="x", num_batch=3, cumul=True, patience=1, watched=0.999999)
+    [union] = make_stream(views).training  # a picture in several views is held out in all of them
+    assert rows(union.train) and not rows(union.train) & rows(union.watched)
     joint = make_stream(replace(exp, patience=1, watched=0.2, cumul=True))
     assert rows(joint.training[0].watched) == set().union(
         *(rows(task.watched) for task in stream.training)
