@@ -103,7 +103,13 @@ class TorchOptimizer:
         numbers = [n for group in whole["param_groups"] for n in group["params"]]
         order = [p for group in self.optimizer.param_groups for p in group["params"]]
         place = next(n for n, p in zip(numbers, order, strict=True) if p is parameter)
-        whole["state"][place] = {name: value.clone() for name, value in state.items()}
+        # torch's fused steps take for granted that what is beside a parameter lies as it does.
+        whole["state"][place] = {
+            name: torch.empty_like(parameter, dtype=value.dtype).copy_(value)
+            if value.shape == parameter.shape
+            else value.clone()
+            for name, value in state.items()
+        }
         self.optimizer.load_state_dict(whole)
 
 

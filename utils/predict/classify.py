@@ -70,6 +70,8 @@ def classify(kept: Kept, exp: Experiment, asked: Asked, task: int | None) -> Sai
     with kept.fitted():
         found = list(answers(engine, test, scores_of(methods)))
     logits = restrict(torch.cat([logits for logits, _, _ in found]), test.outputs)
+    if logits.isnan().any():
+        raise WeightsError(f"{shown_path(kept.path)}: with these weights it says nothing but NaN")
     confidence, output = logits.softmax(1).max(1)
     contexts = [context for _, _, context in found if context is not None]
     return Said(

@@ -104,7 +104,10 @@ def _of_npz(path: Path, takes: Takes) -> Asked:
     except OSError as error:
         raise PicturesError(f"{shown_path(path)}: {error.strerror or error}") from error
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile, MemoryError) as error:
-        raise PicturesError(f"{shown_path(path)}: no pictures can be read: {error}") from error
+        why = (
+            "it holds objects of Python, which may do anything" if "pickle" in str(error) else error
+        )
+        raise PicturesError(f"{shown_path(path)}: no pictures can be read: {why}") from error
     _require_kind(x_name, x, takes, path)
     if y is not None and (y.shape != (len(x),) or y.dtype.kind not in "uiUS"):
         raise PicturesError(f"{shown_path(path)}: {y_name} has no label a picture")
@@ -123,7 +126,7 @@ def _require_kind(name: str, x: Any, takes: Takes, path: Path) -> None:
     features = takes.units is not None
     fits = x.dtype.kind == "f" if takes.floats else x.dtype == np.uint8
     fits |= features and x.dtype == np.uint8
-    if fits and len(x) and x.ndim in ((2,) if features else (3, 4)):
+    if fits and x.ndim in ((2,) if features else (3, 4)) and len(x):
         return
     kind = "floats" if takes.floats else "uint8"
     wanted = f"pictures are {kind} [n, height, width] or [n, height, width, channels]"

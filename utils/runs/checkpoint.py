@@ -32,7 +32,7 @@ def take(
     """
     tree: dict[str, Any] = {"engine": None, "generators": None, "methods": None}
     if place.begun:
-        tree |= state.take(engine, methods) | {"generators": _generators(engine.device)}
+        tree |= state.take(engine, methods)
     tree["place"] = state.through(vars(place), lambda part: np.asarray(part).copy())
     return tree | {"record": _record_tree(record)}
 
@@ -47,7 +47,6 @@ def put_back(tree: Any, engine: Engine, methods: Sequence[Method], record: RunRe
         restored = _restored_record(tree["record"], record)
         if tree["engine"] is not None:
             state.put_back(tree, engine, methods, resume=place.phase != BEFORE)
-            _put_generators_back(tree["generators"], engine.device)
             if place.best is not None:
                 model = engine.state_dict()["model"]
                 state.check_shapes(place.best["engine"]["model"], model, "best")
@@ -63,25 +62,6 @@ def size_limit(engine: Engine) -> int:
     was in the best epoch, each with a momentum."""
     tensors = [*engine.model.parameters(), *engine.model.buffers()]
     return ROOM + 16 * sum(t.numel() * t.element_size() for t in tensors)
-
-
-def _generators(device: torch.device) -> dict[str, np.ndarray]:
-    """The states of the generators that dropout is drawn from."""
-    states = {"cpu": torch.get_rng_state()}
-    if device.type == "cuda":
-        states["cuda"] = torch.cuda.get_rng_state(device)
-    elif device.type == "mps":
-        states["mps"] = torch.mps.get_rng_state()
-    return {name: state.numpy().copy() for name, state in states.items()}
-
-
-def _put_generators_back(states: Any, device: torch.device) -> None:
-    """What was begun on a device of another type draws from here on as the seed has it."""
-    torch.set_rng_state(torch.from_numpy(states["cpu"]))
-    if device.type == "cuda" and "cuda" in states:
-        torch.cuda.set_rng_state(torch.from_numpy(states["cuda"]), device)
-    elif device.type == "mps" and "mps" in states:
-        torch.mps.set_rng_state(torch.from_numpy(states["mps"]))
 
 
 def _place(tree: Any) -> Place:

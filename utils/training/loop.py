@@ -181,6 +181,7 @@ class _Run:
         if place.since:
             with self._training():
                 state.put_back(place.best, self.engine, self.methods, resume=True)
+            place.order = torch.as_tensor(place.best["order"])
         place.best = None
         record.unit_on[place.task :] = [place.unit_on]
         self._count()
@@ -250,7 +251,7 @@ class _Run:
         if place.best is None or accuracy > place.accuracy:
             with self._training():
                 self.engine.begin_epoch(0)
-                place.best = state.take(self.engine, self.methods)
+                place.best = state.take(self.engine, self.methods) | {"order": place.order}
             place.accuracy, place.since = accuracy, 0
         else:
             place.since += 1

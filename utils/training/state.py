@@ -1,5 +1,5 @@
-"""What the rest of training depends on, of an engine and the methods, as a tree of arrays and plain
-values."""
+"""What the rest of training depends on, of an engine, the methods and torch's generators, as a tree
+of arrays and plain values."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ def take(engine: Engine, methods: Sequence[Method]) -> dict[str, Any]:
     return {
         "engine": through(engine.state_dict(), _copied),
         "methods": {method.name: _state(method) for method in methods},
+        "generators": _generators(engine.device),
     }
 
 
@@ -36,6 +37,26 @@ def put_back(tree: Any, engine: Engine, methods: Sequence[Method], *, resume: bo
     engine.load_state_dict(through(tree["engine"], torch.from_numpy))
     for method in methods if resume else ():
         method.resume(engine)
+    _put_generators_back(tree["generators"], engine.device)
+
+
+def _generators(device: torch.device) -> dict[str, np.ndarray]:
+    """The states of the generators that dropout is drawn from."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    elif device.type == "mps":
+        states["mps"] = torch.mps.get_rng_state()
+    return {name: state.numpy().copy() for name, state in states.items()}
+
+
+def _put_generators_back(states: Any, device: torch.device) -> None:
+    """What was begun on a device of another type draws from here on as the seed has it."""
+    torch.set_rng_state(torch.from_numpy(states["cpu"]))
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(torch.from_numpy(states["cuda"]), device)
+    elif device.type == "mps" and "mps" in states:
+        torch.mps.set_rng_state(torch.from_numpy(states["mps"]))
 
 
 def _state(method: Method) -> dict[str, Any]:

@@ -94,3 +94,26 @@ def test_both_engines_take_the_same_steps(
         ends.append([p.detach().clone() for p in trainer.model.parameters()])
     for one, two in zip(*ends, strict=True):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("fused", [False, True])
+@pytest.mark.parametrize("optimizer", [adam, adamw])
+def test_it_goes_on_wherever_channels_lie(
+    experiment: Callable, optimizer: Any, fused: bool
+) -> None:
+    """What a checkpoint holds is in the order of its indices, a convolution's weight may not be."""
+    exp = experiment(optimizer="adam", lr=0.01)
+    start = torch.randn(6, 4, 3, 3).contiguous(memory_format=torch.channels_last)
+    gradients = [torch.randn_like(start) for _ in range(4)]
+    w = torch.nn.Parameter(start.clone())
+    one = optimizer.make(exp, [w], fused=fused)
+    for g in gradients[:2]:
+        one.apply([(w, g.clone())])
+    second = torch.nn.Parameter(w.detach().clone())
+    other = optimizer.make(exp, [second], fused=fused)
+    held = {k: torch.from_numpy(v.numpy().copy("C")) for k, v in one.state(w).items()}
+    other.restore(second, held)
+    for g in gradients[2:]:
+        one.apply([(w, g.clone())])
+        other.apply([(second, g.clone())])
+    assert w.stride() == second.stride() and torch.equal(w, second)

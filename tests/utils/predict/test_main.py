@@ -96,6 +96,7 @@ def test_pictures_as_files(ask: Ask, result: Path, pictures: Path, tmp_path: Pat
             "x is float64 [2, 32, 32, 3]",
         ),
         (lambda f: np.savez(f / "x.npz", x=np.zeros((0, 9, 9), np.uint8)), "x is uint8 [0, 9, 9]"),
+        (lambda f: np.savez(f / "x.npz", x=np.float32(3)), "x is float32 []"),
         (
             lambda f: np.savez(f / "x.npz", x=np.zeros((2, 9, 9), np.uint8)),
             "of 1 × 9 × 9 (channels, height, width); the network takes 3 × 32 × 32",
@@ -112,7 +113,7 @@ def test_pictures_as_files(ask: Ask, result: Path, pictures: Path, tmp_path: Pat
         ),
         (
             lambda f: np.savez(f / "x.npz", x=np.array([{}], dtype=object)),
-            "no pictures can be read: Object arrays cannot be loaded",
+            "no pictures can be read: it holds objects of Python",
         ),
         (lambda f: (f / "x.npz").write_bytes(b"PK\x03\x04 nothing"), "no pictures can be read"),
         (lambda f: (f / "x.npz").mkdir(), "Is a directory"),
@@ -206,9 +207,14 @@ def _heads(tensors: dict[str, Any], about: dict[str, Any]) -> None:
     about["head_sizes"] = [5, 5, 5]
 
 
+def _no_numbers(tensors: dict[str, Any], about: dict[str, Any]) -> None:
+    tensors[HEAD].fill_(float("nan"))
+
+
 @pytest.mark.parametrize(
     ("change", "told"),
     [
+        (_no_numbers, "says nothing but NaN"),
         (_gone, "has other tensors: it lacks heads.0.weight"),
         (_more, "has other tensors: it adds zz"),
         (_shape, "heads.0.weight has the shape (5, 21), its configuration (5, 20)"),

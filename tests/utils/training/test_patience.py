@@ -72,6 +72,22 @@ def test_a_task_ends_as_if_its_best_epoch_had_been_the_last(
 
 
 @pytest.mark.parametrize("keys", METHODS, ids=str)
+def test_what_comes_after_is_as_if_too(
+    experiment: Callable, watched_stream: Callable, run_to: Callable, keys: dict[str, Any]
+) -> None:
+    """The pictures of the next task come in the same order, and dropout is the same."""
+    exp = experiment(**KEYS, **keys)
+    stream = watched_stream(exp)
+    record, engine, _, _ = run_to(exp, stream)
+    first, second = map(int, record.best)
+    assert min(first, second) < 10
+    same = replace(exp, train_ep=first, train_ep_inc=second)
+    short, other, _, _ = run_to(same, stream)
+    assert short.best.tolist() == [first, second] == short.trained.tolist()
+    assert all(torch.equal(weights(other)[k], some) for k, some in weights(engine).items())
+
+
+@pytest.mark.parametrize("keys", METHODS, ids=str)
 def test_it_resumes_to_the_bit(
     experiment: Callable, watched_stream: Callable, run_to: Callable, keys: dict[str, Any]
 ) -> None:
