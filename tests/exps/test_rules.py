@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from exps import rules
+from exps.config import never
 from exps.experiment import Experiment
 from exps.manual import all_keys
 from sparse_syn import SparseWeights
@@ -274,3 +275,10 @@ def test_what_never_happens_is_what_the_run_never_does(
         assert found == ["grow_every"] * (every > 0 and grown < 2)
     else:
         assert found == ["dynamic"] * (moved == 0)
+
+
+def test_a_value_is_told_once() -> None:
+    exp = Experiment(name="x", patience=3, eval_every=500, lr_warmup=900)
+    told = never(exp, [100] * 10, (1, 28, 28))
+    for key, text in zip(("eval_every", "lr_warmup", "patience"), told, strict=True):
+        assert text.startswith(f"[x] {key} = ") and text.count(key) == 1
