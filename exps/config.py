@@ -58,13 +58,10 @@ def load(
 def never(exp: Experiment, steps: Sequence[int], picture: tuple[int, int, int]) -> list[str]:
     """What will not happen in a run whose tasks, one after the other, have so many steps an epoch,
     with pictures of this shape; `warnings` tell it of the usual pictures, this of those at hand."""
-
-    def told(key: str, reason: str) -> str:
-        value = f"{key} = {as_text(getattr(exp, key, None))}"
-        return reason if reason.startswith(value) else f"{value}: {reason}"
-
-    found = never_due(exp, steps, picture)
-    return [f"[{shown(exp.name)}] {told(keys[0], reason)}" for keys, reason in found]
+    return [
+        f"[{shown(exp.name)}] {keys[0]} = {as_text(getattr(exp, keys[0], None))}: {reason}"
+        for keys, reason in never_due(exp, steps, picture)
+    ]
 
 
 @dataclass(frozen=True)

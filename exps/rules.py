@@ -128,7 +128,7 @@ def never_due(exp: Experiment, steps: Sequence[int], picture: Shape | None = Non
     if exp.eval_every >= longest > 0:
         yield (
             ("eval_every",),
-            f"eval_every = {exp.eval_every} is never reached within a task, of which the longest "
+            "so many steps are never reached within a task, of which the longest "
             f"has {longest} steps: all tests are those after tasks",
         )
     yield from _warmup(exp, tasks)
@@ -136,8 +136,7 @@ def never_due(exp: Experiment, steps: Sequence[int], picture: Shape | None = Non
     if exp.patience >= epochs > 0:
         yield (
             ("patience",),
-            f"patience = {exp.patience}: no task is trained for more than {epochs} epoch(s), so "
-            "none ends early",
+            f"no task is trained for more than {epochs} epoch(s), so none ends early",
         )
     layers = _layers(exp, picture)
     if layers is not None:
@@ -244,7 +243,7 @@ def _warmup(exp: Experiment, tasks: Sequence[tuple[int, int]]) -> Findings:
     if exp.lr_warmup and exp.lr_warmup >= least:
         yield (
             ("lr_warmup", "lr_restart"),
-            f"lr_warmup = {exp.lr_warmup} leaves none of {least} steps at the full lr",
+            f"none of {least} steps is at the full lr",
         )
 
 

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.stream import Task, TaskStream
+from benchmarks.stream import Samples, Task, TaskStream
 from utils.engines.base import Ahead, Engine
 from utils.methods.base import Scores
 from utils.training.recorded import Answers
@@ -50,14 +50,19 @@ def some_of(stream: TaskStream, count: int) -> tuple[Task, ...]:
     return tuple(map(cut, stream.tasks)) if count else stream.tasks
 
 
+def _at_once(engine: Engine, samples: Samples) -> Iterator[Samples]:
+    """As many at a time as the engine tests."""
+    batch = engine.test_batch if isinstance(engine, Ahead) else BATCH[engine.device.type]
+    return samples.split(batch)
+
+
 def answers(
     engine: Engine, task: Task, scores: Scores | None = None
 ) -> Iterator[tuple[Tensor, Tensor, Tensor | None]]:
     """Of the test pictures of a task, some at a time: logits [n, classes]; the right outputs int64
     [n]; and the contexts that were found, int64 [n], or None. scores: what a method has in place of
     the engine's logits."""
-    batch = engine.test_batch if isinstance(engine, Ahead) else BATCH[engine.device.type]
-    for samples in task.test.split(batch):
+    for samples in _at_once(engine, task.test):
         if scores is None:
             logits, labels = engine.logits(samples, task.head)
         else:
@@ -70,8 +75,7 @@ def watched_accuracy(engine: Engine, task: Task) -> float:
     among the outputs that count then."""
     assert task.watched is not None
     right = torch.zeros((), dtype=torch.int64, device=engine.device)
-    batch = engine.test_batch if isinstance(engine, Ahead) else BATCH[engine.device.type]
-    for samples in task.watched.split(batch):
+    for samples in _at_once(engine, task.watched):
         logits, labels = engine.logits(samples, task.head, training=True)
         right += (logits[:, : task.among].argmax(1) == labels).sum()
     return int(right) / len(task.watched)
