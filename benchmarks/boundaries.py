@@ -47,20 +47,14 @@ def blurry(stream: TaskStream, share: float, seed: int) -> TaskStream:
             parts[i + 1].append(mine.take(slice(len(mine) - count, None)))
             parts[i].append(next_.take(slice(count)))
         given = count
-    return _trained_on(stream, [_joined(some) for some in parts])
+    return _trained_on(stream, list(map(Samples.joined, parts)))
 
 
 def mixed(stream: TaskStream, seed: int) -> TaskStream:
     """Pictures of all tasks in every one, as many: drawn from one distribution (i.i.d.)."""
-    whole = _joined([task.train for task in stream.training])
+    whole = Samples.joined([task.train for task in stream.training])
     order = torch.randperm(len(whole), generator=generator(seed, PURPOSE))
     return _trained_on(stream, list(map(whole.take, order.tensor_split(len(stream.training)))))
-
-
-def _joined(parts: Sequence[Samples]) -> Samples:
-    """All of them, with a view each."""
-    views = [torch.as_tensor(some.view).expand_as(some.rows) for some in parts]
-    return Samples(torch.cat([some.rows for some in parts]), torch.cat(views))
 
 
 def _trained_on(stream: TaskStream, samples: Sequence[Samples]) -> TaskStream:

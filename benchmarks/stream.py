@@ -48,6 +48,13 @@ class Samples:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Samples]) -> Samples:
+        """All of them, one after the other, with a view each."""
+        views = [torch.as_tensor(some.view, device=some.rows.device) for some in parts]
+        each = [view.expand_as(some.rows) for view, some in zip(views, parts, strict=True)]
+        return Samples(torch.cat([some.rows for some in parts]), torch.cat(each))
+
     def take(self, which: Tensor | slice) -> Samples:
         """The samples at these positions, in this order."""
         view = self.view if isinstance(self.view, int) else self.view[which]

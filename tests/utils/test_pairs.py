@@ -41,6 +41,8 @@ METHODS: dict[str, dict[str, Any]] = {
     "ewc, online": {"methods": ("ewc",), "ewc_online": True, "ewc_decay": 0.9},
     "si": {"methods": ("si",), "si_strength": 0.5},
     "mas": {"methods": ("mas",), "mas_strength": 0.1},
+    "si, any time": {"methods": ("si",), "si_strength": 0.5, "update_every": 2},
+    "ewc, any time": {"methods": ("ewc",), "update_every": 2},
     "contexts and si": {**CONTEXTS, "methods": ("si",)},
     "er": {"methods": ("er",), "buffer_size": 40, "er_batch": 8},
     "er, tasks alike, heads": {
@@ -109,8 +111,8 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 # Of those that are refused, what the message has to name.
 REFUSED = {
     **dict.fromkeys(("ewc", "ewc, online", "contexts and ewc", "xdg and ewc"), "ewc"),
-    "derpp and ewc, random": "ewc",
-    **dict.fromkeys(("si", "contexts and si", "ridge and si"), "si"),
+    **dict.fromkeys(("derpp and ewc, random", "ewc, any time"), "ewc"),
+    **dict.fromkeys(("si", "si, any time", "contexts and si", "ridge and si"), "si"),
     **dict.fromkeys(("mas",), "mas"),
     **dict.fromkeys(("agem", "agem, heads", "agem, blurry"), "agem"),
     "old_synapses by importance": "importance",

@@ -118,6 +118,7 @@ CHOICES: dict[str, list[Any]] = {
     "si_damping": [0.1, 0.01],
     "mas_strength": [1.0, 10.0],
     "mas_pictures": [0, 5],
+    "update_every": [0, 0, 2],
     "lwf_strength": [1.0, 2.0],
     "lwf_temperature": [2.0, 3.0],
     "agem_batch": [0, 3],

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from benchmarks.stream import Samples
+from benchmarks.stream import Samples, Task
 from exps.messages import Told
 
 
@@ -26,6 +26,11 @@ class Part(NamedTuple):
     weight: float = 1.0
     outputs: int | None = None
     guard: bool = False
+
+    @classmethod
+    def of(cls, task: Task) -> Part:
+        """All that a task trains on."""
+        return cls(task.train, task.head, outputs=task.among)
 
     @property
     def size(self) -> int:

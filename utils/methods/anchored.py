@@ -4,20 +4,48 @@ elastic weight consolidation, synaptic intelligence and memory-aware synapses ha
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
-from exps.facts import Findings
+from exps.facts import Findings, Layer
+from exps.keys import Key
+from exps.kinds import Whole
 from models.network import Network
 from models.synapses import attach, attached
 from utils.engines.base import Engine, Need, Spring
+from utils.engines.batch import Batch, Part
 from utils.methods import base
 from utils.methods.base import Costs
 
+KEYS = {
+    "update_every": Key(
+        0,
+        Whole(0, 100_000_000, "steps"),
+        "measure what was needed, and hold it, after so many steps each, on the pictures of these "
+        "steps, wherever tasks begin and end (van de Ven et al., 2022); 0: after every task, on its"
+        " pictures",
+    ),
+}
 
-def not_sparse(exp: Experiment, method: str) -> Findings:
-    """Why nothing can be held by the sparse engine."""
+
+def contradictions(exp: Experiment, method: str) -> Findings:
+    """Why nothing can be held by the sparse engine, or not without boundaries."""
+    if exp.update_every and exp.scenario == "task":
+        yield (
+            ("update_every", "scenario"),
+            "with scenario = task a mini-batch says which task it is of, and so where tasks end; "
+            "choose update_every = 0, or scenario = domain or class",
+        )
+    for name in exp.parts if exp.update_every else ():
+        yield (
+            ("update_every", "methods", "context"),
+            f"with {name} a task trains units of its own, and {method} has to hold them when it "
+            "ends; choose update_every = 0",
+        )
     if exp.engine == "sparse":
         yield (
             ("engine", "methods"),
@@ -26,10 +54,25 @@ def not_sparse(exp: Experiment, method: str) -> Findings:
         )
 
 
+def never_due(exp: Experiment, tasks: list[tuple[int, int]], layers: list[Layer]) -> Findings:
+    """Why nothing is ever held."""
+    total = sum(steps for _, steps in tasks)
+    if exp.update_every >= total > 0:
+        yield (
+            ("update_every",),
+            f"the run has {total:,} steps, so nothing is held in any of them",
+        )
+
+
 class Anchored(base.Method):
     """Holds two numbers beside every parameter θ: its strength S and its anchor A. The gradient of
-    the loss has `rate` · S · (θ - A) besides.
+    the loss has `rate` · S · (θ - A) besides. With update_every, `since` are the pictures of the
+    `steps` since the last of so many `updates`.
     """
+
+    def __init__(self, exp: Experiment, stream: TaskStream) -> None:
+        super().__init__(exp, stream)
+        self.since, self.steps, self.updates = list[Samples](), 0, 0
 
     @property
     def rate(self) -> float:
@@ -45,6 +88,47 @@ class Anchored(base.Method):
         """Nothing is held yet."""
         attach(model, f"{self.name}_strength")
         attach(model, f"{self.name}_anchor")
+
+    def consolidate(self, engine: Engine, trained: Part, number: int) -> None:
+        """Hold what these training pictures needed, for the time with this number, from 0 on."""
+        raise NotImplementedError
+
+    def end_task(self, engine: Engine, task: int) -> None:
+        """Hold what the task needed."""
+        if not self.exp.update_every:
+            self.consolidate(engine, Part.of(self.stream.training[task]), task)
+
+    def after_step(self, engine: Engine, batch: Batch, logits: list[Tensor]) -> None:
+        """Hold what was needed if it is time."""
+        super().after_step(engine, batch, logits)
+        if not self.exp.update_every:
+            return
+        self.since.append(batch.current.samples)
+        self.steps += 1
+        if self.steps == self.exp.update_every:
+            trained = batch.current._replace(samples=Samples.joined(self.since))
+            self.consolidate(engine, trained, self.updates)
+            self.since, self.steps, self.updates = [], 0, self.updates + 1
+            self._pull(engine)
+
+    def state(self) -> dict[str, Any]:
+        """With update_every the pictures since the last time."""
+        if not self.exp.update_every:
+            return super().state()
+        mine: dict[str, Any] = {"steps": self.steps, "updates": self.updates}
+        if self.since:
+            joined = Samples.joined(self.since)
+            mine |= {"rows": joined.rows, "views": joined.view}
+        return super().state() | mine
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken."""
+        super().restore(state)
+        if self.exp.update_every:
+            self.steps, self.updates = state["steps"], state["updates"]
+            device = self.stream.train.x.device
+            found = [state[name].to(device) for name in ("rows", "views") if self.steps]
+            self.since = [Samples(*found)] if found else []
 
     def begin_task(self, engine: Engine, task: int) -> None:
         """Pull from now on."""

@@ -20,11 +20,16 @@ from exps.keys import Key, When
 from exps.kinds import Choice, Number, Switch, Whole
 from models.network import Network
 from utils.engines.base import Engine
-from utils.methods.anchored import Anchored, not_sparse
+from utils.engines.batch import Part
+from utils.methods import anchored
+from utils.methods.anchored import Anchored, never_due
 from utils.methods.base import draws
-from utils.methods.per_picture import mean_of_task, require_known, slow_convolutions
+from utils.methods.per_picture import mean_over, require_known, slow_convolutions
+
+__all__ = ["Method", "contradictions", "doubts", "empirical", "expected", "never_due"]
 
 KEYS = {
+    "update_every": anchored.KEYS["update_every"],
     "ewc_strength": Key(100.0, Number(0, 1e15), "how strongly earlier values are held (λ)"),
     "ewc_fisher": Key(
         "exact",
@@ -54,7 +59,7 @@ DRAW = 5  # sets the draws of pictures apart from whatever else is drawn from th
 
 def contradictions(exp: Experiment) -> Findings:
     """Why nothing can be held."""
-    yield from not_sparse(exp, "ewc")
+    yield from anchored.contradictions(exp, "ewc")
 
 
 def doubts(exp: Experiment) -> Findings:
@@ -76,10 +81,10 @@ class Method(Anchored):
         super().prepare(model)
 
     @torch.no_grad()
-    def end_task(self, engine: Engine, task: int) -> None:
-        """Measure what the task needed, and where its parameters are."""
+    def consolidate(self, engine: Engine, trained: Part, number: int) -> None:
+        """Measure what these pictures needed, and where the parameters are."""
         exp, model = self.exp, engine.active
-        needed = self.fisher(model, task)
+        needed = self.fisher(model, trained, number)
         if exp.ewc_online:
             self.hold(model, needed, exp.ewc_decay)
             return
@@ -89,11 +94,12 @@ class Method(Anchored):
             # A + (θ - A)·F/S is the weighted mean with the new value; nothing where S is 0.
             a.add_((p - a) * (fisher / s).nan_to_num_(0.0, 0.0, 0.0))
 
-    def fisher(self, model: Network, task: int) -> dict[Tensor, Tensor]:
-        """The diagonal of the Fisher information on training pictures of a task, by parameter."""
+    def fisher(self, model: Network, trained: Part, number: int) -> dict[Tensor, Tensor]:
+        """The diagonal of the Fisher information on training pictures, by parameter; number: sets
+        the draw of pictures apart."""
         kind = expected if self.exp.ewc_fisher == "exact" else empirical
-        some = self.exp.ewc_pictures, draws(DRAW, self.exp.seed, task)
-        return mean_of_task(model, self.stream, task, *some, kind, squared=True)
+        some = self.exp.ewc_pictures, draws(DRAW, self.exp.seed, number)
+        return mean_over(model, self.stream, trained, *some, kind, squared=True)
 
 
 def empirical(logits: Tensor, labels: Tensor) -> Iterator[Tensor]:

@@ -18,11 +18,16 @@ from exps.keys import Key
 from exps.kinds import Number, Whole
 from models.network import Network
 from utils.engines.base import Engine
-from utils.methods.anchored import Anchored, not_sparse
+from utils.engines.batch import Part
+from utils.methods import anchored
+from utils.methods.anchored import Anchored, never_due
 from utils.methods.base import draws
-from utils.methods.per_picture import mean_of_task, require_known, slow_convolutions
+from utils.methods.per_picture import mean_over, require_known, slow_convolutions
+
+__all__ = ["Method", "contradictions", "doubts", "never_due"]
 
 KEYS = {
+    "update_every": anchored.KEYS["update_every"],
     "mas_strength": Key(1.0, Number(0, 1e15), "how strongly earlier values are held (λ)"),
     "mas_pictures": Key(
         0,
@@ -35,7 +40,7 @@ DRAW = 9  # sets the draws of pictures apart from whatever else is drawn from th
 
 def contradictions(exp: Experiment) -> Findings:
     """Why nothing can be held."""
-    yield from not_sparse(exp, "mas")
+    yield from anchored.contradictions(exp, "mas")
 
 
 def doubts(exp: Experiment) -> Findings:
@@ -56,12 +61,12 @@ class Method(Anchored):
         require_known(model, self.name)
         super().prepare(model)
 
-    def end_task(self, engine: Engine, task: int) -> None:
+    def consolidate(self, engine: Engine, trained: Part, number: int) -> None:
         """What the outputs are sensitive to is important from now on, and stays where it is."""
         model = engine.active
-        some = self.exp.mas_pictures, draws(DRAW, self.exp.seed, task)
+        some = self.exp.mas_pictures, draws(DRAW, self.exp.seed, number)
         self.hold(
-            model, mean_of_task(model, self.stream, task, *some, squared_length, squared=False)
+            model, mean_over(model, self.stream, trained, *some, squared_length, squared=False)
         )
 
 

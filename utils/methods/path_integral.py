@@ -60,30 +60,42 @@ class Following(base.Method):
     path: PathIntegral | None = None
     saved: dict[str, Any] | None = None  # a path, until there is an engine
 
+    @property
+    def goes_on(self) -> bool:
+        """Whether a task that begins leaves the path as it is."""
+        return False
+
     def begin_task(self, engine: Engine, task: int) -> None:
         """Begin to follow; what a checkpoint had was of the task before."""
         super().begin_task(engine, task)
-        self.saved = None
-        if self.follows:
+        if not self.goes_on:
+            self.path = self.saved = None
+        self.follow(engine)
+
+    def follow(self, engine: Engine) -> None:
+        """From here, or from where a checkpoint was, if nothing is followed."""
+        if self.follows and (self.saved or self.path is None):
             self.path = PathIntegral(engine.active.parameters())
+            if self.saved:
+                self.path.restore(self.saved)
+            self.saved = None
 
     def after_step(self, engine: Engine, batch: Batch, logits: list[Tensor]) -> None:
         """Count the step."""
         if self.path is not None:
             self.path.add()
+        super().after_step(engine, batch, logits)
 
     def state(self) -> dict[str, Any]:
         """The path integral."""
-        return {} if self.path is None else self.path.state()
+        return super().state() | ({} if self.path is None else self.path.state())
 
     def restore(self, state: dict[str, Any]) -> None:
         """The path is of parameters that come with the engine: see `resume`."""
-        self.saved = state
+        super().restore(state)
+        self.saved = state if "origin" in state else None
 
     def resume(self, engine: Engine) -> None:
         """Follow on."""
         super().resume(engine)
-        if self.saved:
-            self.path = PathIntegral(engine.active.parameters())
-            self.path.restore(self.saved)
-            self.saved = None
+        self.follow(engine)

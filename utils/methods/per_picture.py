@@ -17,6 +17,7 @@ from exps.facts import Findings
 from models.errors import ModelError
 from models.network import Network
 from sparse_syn.sparse_weights import SparseWeightsBase
+from utils.engines.batch import Part
 
 AT_A_TIME = {False: 500, True: 100}  # pictures, of networks without and with convolutions
 LARGEST = 2**26  # numbers of a tensor for some of them
@@ -46,22 +47,21 @@ def slow_convolutions(exp: Experiment, method: str, key: str) -> Findings:
         )
 
 
-def mean_of_task(
+def mean_over(
     model: Network,
     stream: TaskStream,
-    task: int,
+    trained: Part,
     count: int,
     generator: torch.Generator,
     functions: Functions,
     *,
     squared: bool,
 ) -> dict[Tensor, Tensor]:
-    """The mean over training pictures of a task of what `sums` adds up, by parameter, in evaluation
-    mode. count: how many of them are drawn; 0: all. functions: of logits and labels int64 [n].
+    """The mean over training pictures of what `sums` adds up, by parameter, in evaluation mode.
+    count: how many of them are drawn; 0: all. functions: of logits and labels int64 [n].
     """
-    trained = stream.training[task]
-    some = torch.randperm(len(trained.train), generator=generator)[: count or len(trained.train)]
-    samples = trained.train.take(some.to(trained.train.rows.device))
+    some = torch.randperm(trained.size, generator=generator)[: count or trained.size]
+    samples = trained.samples.take(some.to(trained.samples.rows.device))
     device = next(model.parameters()).device
     total: dict[Tensor, Tensor] = {}
     training = model.training
@@ -72,7 +72,7 @@ def mean_of_task(
         labels = stream.labels(stream.train, part).to(device)
 
         def of_logits(logits: Tensor, labels: Tensor = labels) -> Iterator[Tensor]:
-            for gradient in functions(logits[:, : trained.among], labels):
+            for gradient in functions(logits[:, : trained.outputs], labels):
                 yield nn.functional.pad(gradient, (0, logits.shape[1] - gradient.shape[1]))
 
         for p, found in sums(model, x, trained.head, of_logits, squared=squared):

@@ -13,11 +13,16 @@ from exps.facts import Findings
 from exps.keys import Key
 from exps.kinds import Number
 from utils.engines.base import Engine, Need
-from utils.methods.anchored import Anchored, not_sparse
+from utils.engines.batch import Part
+from utils.methods import anchored
+from utils.methods.anchored import Anchored, never_due
 from utils.methods.base import Costs
 from utils.methods.path_integral import Following
 
+__all__ = ["Method", "contradictions", "never_due"]
+
 KEYS = {
+    "update_every": anchored.KEYS["update_every"],
     "si_strength": Key(0.1, Number(0, 1e15), "how strongly earlier values are held (c)"),
     "si_damping": Key(
         0.1,
@@ -29,7 +34,7 @@ KEYS = {
 
 def contradictions(exp: Experiment) -> Findings:
     """Why nothing can be held."""
-    yield from not_sparse(exp, "si")
+    yield from anchored.contradictions(exp, "si")
 
 
 class Method(Following, Anchored):
@@ -45,10 +50,17 @@ class Method(Following, Anchored):
         """A pull, and the gradient of every parameter in every step."""
         return frozenset({Need.PULL, Need.GRADIENTS})
 
-    def end_task(self, engine: Engine, task: int) -> None:
-        """What the task needed is important from now on, and stays where it is."""
+    @property
+    def goes_on(self) -> bool:
+        """The path ends where it is consolidated."""
+        return bool(self.exp.update_every)
+
+    def consolidate(self, engine: Engine, trained: Part, number: int) -> None:
+        """What was needed is important from now on, and stays where it is."""
         assert self.path is not None
         self.hold(engine.active, self.path.importance(self.exp.si_damping))
+        self.path = None
+        self.follow(engine)
 
     def costs(self, engine: Engine) -> Costs:
         """Three more numbers for every parameter: where it was at first and before the step, and

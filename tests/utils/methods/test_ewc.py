@@ -13,6 +13,7 @@ from torch.nn.functional import log_softmax
 from models import ModelError
 from models.network import Network
 from models.synapses import attached
+from utils.engines.batch import Part
 from utils.methods.ewc import Method, empirical, expected
 from utils.methods.per_picture import sums
 
@@ -126,7 +127,7 @@ def test_the_pull_is_that_of_all_tasks_together(
             for p in engine.model.parameters():
                 p.add_(torch.randn(p.shape, generator=torch.Generator().manual_seed(task)) / 100)
         values.append([p.detach().clone() for p in engine.model.parameters()])
-        found = method.fisher(engine.model, task)
+        found = method.fisher(engine.model, Part.of(stream.training[task]), task)
         fishers.append([found[p] for p in engine.model.parameters()])
         method.end_task(engine, task)
     method.begin_task(engine, 2)

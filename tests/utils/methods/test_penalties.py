@@ -117,3 +117,84 @@ def test_sums_are_of_the_functions_that_are_asked_for() -> None:
 def test_the_sparse_engine_is_refused(method: str) -> None:
     with pytest.raises(ConfigError, match=f"{method} pulls every weight.*choose engine = auto"):
         from_texts("Test", {"methods": method, "engine": "sparse"})
+
+
+HELD = {
+    "si": {"si_strength": 0.5},
+    "mas": {"mas_strength": 0.1},
+    "ewc": {"ewc_strength": 20.0},
+}
+
+
+@pytest.mark.parametrize("method", HELD)
+def test_updates_at_the_ends_of_tasks_are_those_of_tasks(
+    experiment: Callable, stream_of: Callable, trained: Callable, method: str
+) -> None:
+    """A task of 4 steps, and an update every 4: the same network, up to the order of sums."""
+    keys: dict[str, Any] = {"num_batch": 3, "train_ep": 1, "train_ep_inc": 1, "sparsify": False}
+    keys |= {"methods": (method,), **HELD[method]}
+    found = []
+    for every in (0, 4):
+        exp = experiment(**keys, update_every=every)
+        found.append(trained(exp, stream_of(exp, train=128))[1].model.state_dict())
+    for name, one in found[0].items():
+        torch.testing.assert_close(found[1][name], one, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize("stream", ["tasks", "blurry", "random"])
+@pytest.mark.parametrize("method", HELD)
+def test_updates_know_no_tasks_and_go_on_to_the_bit(
+    experiment: Callable, stream_of: Callable, run_to: Callable, method: str, stream: str
+) -> None:
+    """7 steps a task of two epochs, and an update every 3: the fifth is of steps of both tasks."""
+    keys: dict[str, Any] = {"train_ep": 2, "train_ep_inc": 2, "stream": stream, "blur": 0.5}
+    exp = experiment(**keys, methods=(method,), **HELD[method], update_every=3)
+    some = stream_of(exp, train=200)
+    _, whole, [ended], _ = run_to(exp, some)
+    assert (ended.updates, ended.steps) == (9, 1)
+    for stop in (1, 2, 3, 9):
+        _, _, _, tree = run_to(exp, some, stop)
+        _, engine, [method_], _ = run_to(exp, some, tree=tree)
+        assert (method_.updates, method_.steps) == (9, 1)
+        for (name, one), other in zip(
+            whole.model.state_dict().items(), engine.model.state_dict().values(), strict=True
+        ):
+            assert torch.equal(one, other), f"{name} after {stop} steps"
+
+
+def test_an_update_is_of_the_pictures_of_its_steps(
+    experiment: Callable, stream_of: Callable, staged: Callable
+) -> None:
+    exp = experiment(methods=("ewc",), update_every=3, stream="blurry", blur=0.5, sparsify=False)
+    stream = stream_of(exp, train=128)
+    run = staged(exp, stream)
+    [method], seen = run.methods, []
+    method.consolidate = lambda engine, trained, number: seen.append((trained.samples, number))
+    for task in (0, 1):
+        run.train(task, 32)
+    first, second = (task.train for task in stream.training)
+    rows, views = (
+        torch.cat([getattr(task, name) for task in (first, second)]) for name in ("rows", "view")
+    )
+    for number, (samples, as_number) in enumerate(seen):
+        its = slice(96 * number, 96 * (number + 1))
+        assert as_number == number
+        assert torch.equal(samples.rows, rows[its])
+        assert torch.equal(samples.view, views[its])
+    assert len(seen) == 2
+
+
+@pytest.mark.parametrize("method", HELD)
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        ({"scenario": "task", "mnist_mode": "split", "num_batch": "5"}, "which task it is of"),
+        ({"context": "prototype", "sparsify": "true"}, "a task trains units of its own"),
+    ],
+    ids=["heads", "contexts"],
+)
+def test_updates_without_boundaries_are_refused_where_tasks_are_told(
+    method: str, keys: dict[str, str], why: str
+) -> None:
+    with pytest.raises(ConfigError, match=why):
+        from_texts("Test", {"methods": method, "update_every": "10", **keys})
