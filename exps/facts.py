@@ -3,8 +3,9 @@ each says, and rules ask. No torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import NamedTuple
 
 # Keys that are involved, the likeliest culprit first, and why they cannot be, or are of no use.
@@ -64,3 +65,8 @@ class Layer(NamedTuple):
     units: int
     convolution: bool = False
     winners: bool = True
+
+
+def width(layers: Sequence[Layer], picture: Shape) -> int:
+    """The inputs of the classifiers behind these layers."""
+    return layers[-1].units if layers else prod(picture)

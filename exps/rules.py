@@ -21,7 +21,7 @@ from dataclasses import dataclass
 
 from exps import plugins
 from exps.experiment import KEYS, Experiment
-from exps.facts import Finding, Findings, Layer, Shape
+from exps.facts import Finding, Findings, Layer, Shape, width
 from exps.messages import all_of, either
 from exps.plugins import is_path
 from exps.sizes import too_large
@@ -88,7 +88,7 @@ def misfits(exp: Experiment, picture: Shape) -> Findings:
         return
     if layers is None:  # what does not say it is known when it is made
         return
-    yield from _size(exp, layers)
+    yield from _size(exp, layers, picture)
     layers = trained(exp, layers)
     yield from _no_weight(exp, layers)
     yield from plugins.findings(exp.plug_ins, "misfits", exp, layers)
@@ -360,9 +360,9 @@ def _lazy(exp: Experiment) -> Findings:
         )
 
 
-def _size(exp: Experiment, layers: list[Layer]) -> Findings:
+def _size(exp: Experiment, layers: list[Layer], picture: Shape) -> Findings:
     outputs = max(exp.sizes) if exp.scenario == "domain" else sum(exp.sizes)
-    weights = sum(n * units for n, units, *_ in layers) + layers[-1].units * outputs
+    weights = sum(n * units for n, units, *_ in layers) + width(layers, picture) * outputs
     if weights > MAX_WEIGHTS:
         own = ("channels",) if not exp.has_hidden else ("hidden_units", "hidden_layers")
         yield (

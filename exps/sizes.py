@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from operator import mul
 
 from exps.experiment import Experiment
-from exps.facts import Findings
+from exps.facts import Findings, width
 
 MAX_RESULT = 512 * 2**20  # bytes of a result file
 # Of the parts that can be so large: the keys that they grow with, and what to do.
@@ -87,7 +87,7 @@ def _units(exp: Experiment) -> tuple[int, int]:
         layers = None
     if layers is None:
         return exp.hidden_units, 3 * exp.sparsify
-    return layers[-1].units, exp.sparsify * sum(layer.winners for layer in layers)
+    return width(layers, exp.facts.picture), exp.sparsify * sum(layer.winners for layer in layers)
 
 
 def too_large(exp: Experiment, pictures: Sequence[int], tested: Sequence[int]) -> Findings:

@@ -37,8 +37,9 @@ class Feedforward(Network):
 
     @property
     def plain(self) -> bool:
-        """Whether it is its hidden blocks alone."""
-        return type(self).features is Feedforward.features and not self.convolutions
+        """Whether it is its hidden blocks alone, of which there are some."""
+        own = type(self).features is not Feedforward.features
+        return not own and not self.convolutions and len(self.hidden) > 0
 
     def features(self, x: Tensor) -> Tensor:
         """The input of the classifiers [batch, units], after dropout; x as in forward."""

@@ -28,7 +28,7 @@ def test_it_runs_as_it_stands_there(tmp_path: Path) -> None:
     (tmp_path / "benchmarks").mkdir()
     (tmp_path / "benchmarks" / "data").symlink_to(ROOT / "benchmarks" / "data")
     (tmp_path / "results").mkdir()
-    assert len(COMMANDS) == 9
+    assert len(COMMANDS) == 10
     heads = []
     for line in COMMANDS:
         words = shlex.split(line)[1:]
@@ -49,6 +49,7 @@ def test_it_runs_as_it_stands_there(tmp_path: Path) -> None:
         ("mine.npz", (5, 5)),
         ("words.npz", (3, 3)),
         ("features.npz", (3, 3)),
+        ("features.npz", (5, 5)),
         ("pictures", (4, 4)),
         ("", (5, 5)),
         ("", (5, 5)),

@@ -51,7 +51,7 @@ def test_what_the_project_has() -> None:
         *("svhn", "tinyimagenet"),
     }
     assert names[BENCHMARK] == own
-    assert names[MODEL] == {"mlp", "cnn", "patches", "resnet18"}
+    assert names[MODEL] == {"mlp", "cnn", "linear", "patches", "resnet18"}
     assert names[METHOD] >= {"contexts", "grow", "rewire", "old_synapses", "census", "ewc", "er"}
     assert names[OPTIMIZER] == {"sgd", "adam", "adamw"}
     for kind in KINDS:

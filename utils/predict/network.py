@@ -15,6 +15,7 @@ from benchmarks.own_tasks import in_units
 from benchmarks.stream import Blends, Pictures, Samples, Task, TaskStream
 from exps import config, plugins
 from exps.config import Experiment
+from exps.facts import width
 from exps.messages import ConfigError, shown
 from exps.reader import parse_override
 from models import make_model
@@ -91,14 +92,17 @@ def experiment(kept: Kept, overrides: Sequence[str] = ()) -> Experiment:
 def build(kept: Kept, exp: Experiment) -> Network:
     """A fresh network of the experiment, on the CPU. Raises WeightsError where it would be larger
     than what was kept, before it is made."""
-    channels, height, width = kept.about.input_shape
+    channels, height, breadth = kept.about.input_shape
+    picture = channels, height, breadth
     numbers = sum(tensor.numel() for tensor in kept.network.values())
     with kept.fitted():
-        layers = exp.layers((channels, height, width))
+        layers = exp.layers(picture)
         wanted = sum(layer.inputs * layer.units for layer in layers or ())
-        if layers and wanted + sum(kept.about.head_sizes) * layers[-1].units > numbers:
+        if layers is not None:
+            wanted += sum(kept.about.head_sizes) * width(layers, picture)
+        if wanted > numbers:
             raise kept.unfit("its configuration has a larger network")
-        return make_model(exp, (channels, height, width), kept.about.head_sizes)
+        return make_model(exp, picture, kept.about.head_sizes)
 
 
 def stream_of(kept: Kept, exp: Experiment, pictures: Pictures | None = None) -> TaskStream:

@@ -57,7 +57,7 @@ def headline(exp: Experiment, stream: TaskStream, engine: Engine, device: str) -
     network = shown(Path(exp.model).stem if is_path(exp.model) else exp.model.upper())
     return (
         f"{shown(exp.name)}: {len(stream.tasks)} tasks, {stream.scenario}-incremental,"
-        f" {'sparse' if exp.sparsify else 'dense'} {network},"
+        f" {'sparse' if exp.sparsify and exp.counts('sparsify') else 'dense'} {network},"
         f" seed {exp.seed}, {engine.name} engine in {exp.precision} on {device}"
         f" ({torch.get_num_threads()} thread(s)),"
         f" data: {shown(stream.source, 400)}"
