@@ -126,6 +126,12 @@ def contradictions(exp: Experiment) -> Findings:
                 (key, "data_file"),
                 f"{key} has {count} numbers; give one, or one for each of the {each} {of}",
             )
+        if not known.floats and (far := [x for x in getattr(exp, key) if not 0 <= x <= 1]):
+            yield (
+                (key, "data_file"),
+                f"grey levels are on a scale of 0 to 1 here, and {far[0]:g} is not; divide what is "
+                "on one of 0 to 255 by 255",
+            )
 
 
 def data_digest(exp: Experiment) -> str:

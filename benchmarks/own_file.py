@@ -72,6 +72,9 @@ def read(where: Where) -> tuple[Arrays, Known]:
         else:
             with ZipFile(where.path) as archive:
                 parts = {key: npz.array(archive, key) for key in _layouts(archive)}
+        key, x = next((key, x) for key, x in parts.items() if key in ("x", "x_train"))
+        if np.array_equal(x[0], x[-1]) and (x == x[0]).all():
+            raise ValueError(f"all pictures of {key} are the same")
         classes = np.unique(_texts(parts["y" if known.alone else "y_train"]))
         for key, array in parts.items():
             found = np.searchsorted(classes, _texts(array)) if key[0] == "y" else held(key, array)
@@ -137,6 +140,8 @@ def _zip(path: Path) -> ZipFile:
 def _layouts(archive: ZipFile) -> dict[str, Layout]:
     """Those of the arrays that are used. Raises ValueError where some are missing."""
     names = {name.removesuffix(".npy") for name in archive.namelist()}
+    if names.issuperset({"x", "x_train"}):
+        raise ValueError("it has x and x_train: leave one of them out, with its labels")
     keys = FOUR if names.intersection(FOUR) or not names.intersection(TWO) else TWO
     if missing := [key for key in keys if key not in names]:
         raise ValueError(

@@ -305,8 +305,9 @@ def watching(stream: TaskStream, share: float, seed: int, which: Sequence[int]) 
     def split(task: Task) -> Task:
         train, watched = parts(task.train)
         if not len(watched):
-            why = "no class of it has two training pictures, one of which could be watched"
-            raise DataError(three_lines(f"patience: nothing of {task.name}", why, "set it to 0"))
+            why = "no class of it has two training pictures left, one of which could be watched"
+            what = f"patience: nothing of {task.name} to watch"
+            raise DataError(three_lines(what, why, "set it to 0, or validation lower"))
         return replace(task, train=train, watched=watched)
 
     training = [split(t) if i in which else t for i, t in enumerate(stream.training)]

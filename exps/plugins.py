@@ -123,7 +123,10 @@ class Some(_Named):
         """In one order, in which they do their work: those of the project first."""
         if text.lower() in ("none", ""):
             return ()
-        found = {One(self.of).parse(name.strip()) for name in text.split(",")}
+        each = [One(self.of).parse(name.strip()) for name in text.split(",")]
+        found = {*each}
+        if twice := [name for name in found if each.count(name) > 1]:
+            raise ValueError(f"{min(twice)} is named twice")
         names = [name for name in self.names if name in found]
         return (*names, *sorted(found - {*names}))
 

@@ -84,7 +84,8 @@ def misfits(exp: Experiment, picture: Shape) -> Findings:
     try:
         layers = exp.layers(picture)
     except ValueError as error:
-        yield ("cnn", "model", "benchmark"), str(error)
+        own = f"{exp.model} is for pictures, and these are features; choose model = mlp or linear"
+        yield ("cnn", "model", "benchmark"), own if picture[:2] == (1, 1) else str(error)
         return
     if layers is None:  # what does not say it is known when it is made
         return
@@ -108,6 +109,7 @@ def trained(exp: Experiment, layers: list[Layer]) -> list[Layer]:
 def doubts(exp: Experiment) -> Findings:
     """Why the experiment, which can be run, might not be what was meant."""
     yield from _single_class(exp)
+    yield from _more_watched(exp)
     yield from _classes_left(exp)
     yield from _mirrored(exp)
     yield from _winners_in_evaluation(exp)
@@ -215,6 +217,14 @@ def _single_class(exp: Experiment) -> Findings:
             ("num_batch", "classes_per_task", "scenario", "benchmark"),
             f"with one class a task and scenario {exp.scenario} there is nothing to choose from, "
             "and the accuracy is always 100 %; take fewer tasks or scenario = class",
+        )
+
+
+def _more_watched(exp: Experiment) -> Findings:
+    if exp.counts("watched") and exp.watched > 0.5:
+        yield (
+            ("watched",),
+            "more pictures of a task are watched than trained on; choose less, 0.1 for example",
         )
 
 

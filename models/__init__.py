@@ -33,7 +33,26 @@ def make_model(exp: Experiment, input_shape: Shape, head_sizes: Sequence[int]) -
     model = plugins.call(plugins.MODEL, exp.model, "make_model", exp, input_shape, head_sizes)
     if not isinstance(model, Network):
         raise plugins.unlike(exp.model, "make_model", "a models.network.Network", model)
+    if plugins.is_path(exp.model):
+        with plugins.blamed(exp.model):
+            _require_features(exp.model, model, input_shape)
     return model
+
+
+def _require_features(value: str, model: Network, picture: Shape) -> None:
+    """Raise PluginError where a user's network makes of two pictures no features for its heads."""
+    import torch
+
+    training = model.training
+    with torch.no_grad():
+        found = model.eval().features(torch.zeros(2, *picture))
+    model.train(training)
+    wanted = f"a Tensor [pictures, {model.units}]"
+    if not isinstance(found, torch.Tensor):
+        raise plugins.unlike(value, "features", wanted, found)
+    if found.shape != (2, model.units):
+        what = f"features has to return {wanted}, not {list(found.shape)} of two pictures"
+        raise plugins.PluginError(f"{value}: {what}")
 
 
 def require_fit(exp: Experiment, picture: Shape | None) -> None:

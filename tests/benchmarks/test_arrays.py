@@ -111,7 +111,7 @@ def test_features_are_each_in_units_of_their_own(own: Any, tasks: str) -> None:
     [
         (X, {"data_mean": (0.5,)}, ([0.5] * 3, None)),
         (X, {"data_std": (0.1, 0.2, 0.3)}, (None, [0.1, 0.2, 0.3])),
-        (X[..., 0], {"data_mean": (0.25,), "data_std": (2.0,)}, ([0.25], [2.0])),
+        (X[..., 0], {"data_mean": (0.25,), "data_std": (0.5,)}, ([0.25], [0.5])),
     ],
 )
 def test_units_may_be_given(own: Any, x: Any, given: dict[str, Any], expected: Any) -> None:
@@ -129,6 +129,13 @@ def test_features_take_one_number_or_one_each(own: Any) -> None:
     assert list(contradictions(replace(exp, data_mean=(1.0,) * 7))) == []
     [(keys, why)] = contradictions(replace(exp, data_mean=(1.0, 2.0)))
     assert keys[0] == "data_mean" and "one for each of the 7 features" in why
+
+
+@pytest.mark.parametrize("key", ["data_mean", "data_std"])
+def test_units_of_grey_levels_are_on_their_scale(own: Any, key: str) -> None:
+    [(keys, why)] = contradictions(own(X, **{key: (127.0,)}))
+    assert keys[0] == key and "on a scale of 0 to 1 here, and 127 is not" in why
+    assert list(contradictions(own(X / 2, **{key: (127.0,)}))) == []
 
 
 def test_moments_of_what_is_all_the_same() -> None:

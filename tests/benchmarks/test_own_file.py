@@ -146,6 +146,8 @@ def test_what_is_tested_on_is_a_share_of_every_class(
         ({"y_test": Y[:6] + 1}, "pictures to test, and none to train on, of -1, 8"),
         ({"y_test": Y[:6].astype("U")}, "the labels of one part are numbers, those of the other"),
         ({"y_train": np.full(12, b"\xff")}, "'utf-8' codec can't decode"),
+        ({"x_train": X[:1].repeat(12, 0)}, "all pictures of x_train are the same"),
+        ({"x": X}, "it has x and x_train: leave one of them out"),
     ],
 )
 def test_arrays_that_are_wrong(tmp_path: Path, changes: dict[str, Any], why: str) -> None:

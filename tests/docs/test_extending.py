@@ -122,6 +122,27 @@ KEYED = (
     "KEYS = {{{}}}\nclass Method(base.Method): pass\n"
 )
 HOOK = "from utils.methods import base\n\nclass Method(base.Method):\n    def {}\n"
+NETWORK = """
+from torch import nn
+from models.network import Network
+
+class Own(Network):
+    def __init__(self, pixels, heads):
+        super().__init__()
+        self.layer = nn.Linear(pixels, 30)
+        self.add_heads(30, heads)
+
+    def features(self, x):
+        return {}
+
+def make_model(exp, shape, heads):
+    return Own(shape[0] * shape[1] * shape[2], heads)
+"""
+NO_FEATURES = (
+    ("(self.layer(x.flatten(1)),)", "features has to return a Tensor [pictures, 30], not a tuple"),
+    ("self.layer(x.flatten(1))[:, :5]", "[pictures, 30], not [2, 5] of two pictures"),
+    ("self.layer(x)", "mine.py, line 12: RuntimeError: mat1 and mat2"),
+)
 SMALL = (
     *("--name", "Smoke", "--device", "cpu", "--quiet", "--set", "checkpoint_every=0.001"),
     *("--set", "num_batch=2", "--set", "train_ep=1", "--set", "train_ep_inc=1"),
@@ -222,6 +243,7 @@ def test_a_fault_is_told_by_file_and_line(run: Run, place: Path, text: str, told
             "def make_model(*_): pass\n",
             "make_model has to return a models.network.Network",
         ),
+        *(("model", NETWORK.format(found), told) for found, told in NO_FEATURES),
         ("optimizer", "def make(*_, fused): pass\n", "make has to return an optimiser of torch's"),
         (
             "optimizer",

@@ -81,6 +81,9 @@ def test_a_path_is_read_as_it_is_written(text: str) -> None:
     assert plugins.is_path(value) and One(METHOD).parse(value) == value
     assert Path(value).absolute() == Path(text).absolute()
     assert Some(METHOD).parse(f"ewc, {text},er") == ("er", "ewc", value)
+    for twice in ("er, ewc, er", f"{text}, {text}"):
+        with pytest.raises(ValueError, match="is named twice"):
+            Some(METHOD).parse(twice)
 
 
 @pytest.mark.parametrize("text", ["nope", "mnist ", "", "ewc,,er", "a\n.py", "ewc, nope"])

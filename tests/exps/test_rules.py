@@ -151,6 +151,11 @@ def test_pictures_of_ones_own_have_their_own_sizes() -> None:
         (replace(PERM, **GROW), (1, 2, 2), "initial_density_fc", "4 inputs"),
         (CNN, (1, 8, 30), "cnn", "leave nothing of pictures of 8 × 30"),
         (CNN, (3, 2000, 2000), "hidden_units", "billion weights"),
+        (CNN, (1, 1, 512), "cnn", "these are features; choose model = mlp or linear"),
+        (
+            replace(PERM, classifier="ridge", hidden_units=20_000),
+            *((1, 1, 512), "hidden_units", "all pairs of 20,000 features; the limit is 16,384"),
+        ),
     ):
         keys, why = next(rules.misfits(exp, picture))
         assert keys[0] == key and reason in why
@@ -208,6 +213,7 @@ def test_doubts() -> None:
         ({"weight_sparsity_fc": 0.9999}, "weight_sparsity_fc", "leaves out no weight of a unit of"),
         ({"dynamic": "rigl", "initial_density_fc": 0.9999}, "initial_density_fc", "none can move"),
         (CONTEXT | {"context_overlap": 0.001}, "context_overlap", "of 400 units is none"),
+        ({"patience": 1, "watched": 0.6}, "watched", "more pictures of a task are watched"),
         (CONTEXT | {"train_ep_inc": 0}, "train_ep_inc", "not trained, so contexts can do nothing"),
         (
             GROW | SLOW | {"train_ep_inc": 0},
@@ -220,7 +226,7 @@ def test_what_comes_to_nothing(change: dict[str, Any], key: str, reason: str) ->
     [(keys, why)] = rules.doubts(replace(PERM, **change))
     assert keys[0] == key
     assert reason in why
-    assert list(rules.doubts(replace(PERM, **change | {key: 1}))) == []
+    assert list(rules.doubts(replace(PERM, **change | {key: 0.5 if key == "watched" else 1}))) == []
 
 
 @pytest.mark.parametrize(

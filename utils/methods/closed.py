@@ -14,7 +14,7 @@ from torch import Tensor
 
 from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
-from exps.facts import Findings
+from exps.facts import Findings, Layer
 from exps.messages import Told, all_of, three_lines
 from exps.plugins import HEADS
 from models.network import Network
@@ -38,6 +38,17 @@ def contradictions(exp: Experiment) -> Findings:
             ("features", "methods", "dynamic", "context", "old_synapse_lr"),
             f"with features = {exp.features} the network is the same in all tasks, so "
             f"{all_of(acting)} can do nothing; choose features = trained",
+        )
+
+
+def misfits(exp: Experiment, layers: list[Layer]) -> Findings:
+    """Why there are too many features, where layers say how many there are."""
+    units = 0 if not layers or layers[-1].convolution else layers[-1].units
+    if units > MOST:
+        yield (
+            ("hidden_units", "classifier"),
+            f"classifier = {exp.classifier} needs the products of all pairs of {units:,} features; "
+            f"the limit is {MOST:,}; take fewer hidden_units, or classifier = ncm",
         )
 
 

@@ -24,7 +24,10 @@ from exps.kinds import Number
 from utils.engines.base import Engine
 from utils.methods import closed
 from utils.methods.base import draws
+from utils.methods.closed import misfits
 from utils.methods.moments import Linear, Moments, solved
+
+__all__ = ["Method", "contradictions", "misfits"]
 
 KEYS = {
     "ridge_strength": Key(

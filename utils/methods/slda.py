@@ -15,7 +15,10 @@ from exps.facts import Findings
 from exps.keys import Key
 from exps.kinds import Number
 from utils.methods import closed
+from utils.methods.closed import misfits
 from utils.methods.moments import Linear, Moments, solved
+
+__all__ = ["Method", "contradictions", "misfits"]
 
 KEYS = {
     "slda_shrinkage": Key(

@@ -57,7 +57,11 @@ def classify(kept: Kept, exp: Experiment, asked: Asked, task: int | None) -> Sai
         right = stream.targets[view, y.where(known, 0)]
         which = which[known & (right >= 0)]
         if not len(which):
-            raise WeightsError(f"{shown_path(kept.path)}: no label is a class of {_of(chosen)}")
+            known_names = ", ".join(_names(stream, view, chosen.head))
+            raise WeightsError(
+                f"no label of the pictures is a class of {_of(chosen)}: "
+                f"{shown_path(kept.path)} knows {shown(known_names, 300)}"
+            )
     else:
         stream = replace(stream, targets=stream.targets.clamp(min=0))
     model = build(kept, exp)

@@ -116,7 +116,7 @@ def _of_npz(path: Path, takes: Takes) -> Asked:
         x = held(x_name, x) if takes.floats else x
     except ValueError as error:
         raise PicturesError(f"{shown_path(path)}: {error}") from error
-    if takes.units is not None and x.shape[1] == takes.shape[2]:
+    if takes.units is not None:
         x = in_units(x, *takes.units.numpy())
     return Asked([str(i) for i in range(len(x))], _fit(_channels_first(x), takes, path), labels)
 
@@ -126,6 +126,8 @@ def _require_kind(name: str, x: Any, takes: Takes, path: Path) -> None:
     features = takes.units is not None
     fits = x.dtype.kind == "f" if takes.floats else x.dtype == np.uint8
     fits |= features and x.dtype == np.uint8
+    if features:
+        fits &= x.shape[1:] == (takes.shape[2],)
     if fits and x.ndim in ((2,) if features else (3, 4)) and len(x):
         return
     kind = "floats" if takes.floats else "uint8"

@@ -148,11 +148,13 @@ def _other(exp: Experiment, stream: TaskStream, kept: Kept) -> str:
         if not same:
             return f"task {i + 1} is another one there ({its.name}) than here ({task.name})"
     if len(stream.tasks) == trained:
-        raise _refused(
-            kept,
-            f"all {trained} tasks of this stream have been trained there",
-            f"ask for more of them with --set num_batch=N (now {trained}), where there are more",
-        )
+        more = f"ask for more of them with --set num_batch=N (now {trained})"
+        if exp.in_effect.classes_per_task:
+            more = "name more of them in classes_per_task"
+        if exp.facts.split and sum(exp.in_effect.sizes) == exp.facts.classes:
+            more = "take other ones with --name"  # all classes are dealt out
+        what = f"all {trained} tasks of this stream have been trained there"
+        raise _refused(kept, what, more)
     return ""
 
 

@@ -222,7 +222,8 @@ def _work_lines(
     flop = 2 * sum(c.macs for c in costs)
     total = flop * (3 * sum(trained) + evaluated + within)
     lines = [
-        f"work: {steps:,} training steps ({sum(trained):,} pictures),"
+        f"work: {'at most ' * (exp.patience > 0)}{steps:,} training steps"
+        f" ({sum(trained):,} pictures),"
         f" {evaluated:,} pictures tested;"
     ]
     if exp.eval_every:

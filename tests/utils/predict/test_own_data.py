@@ -133,7 +133,7 @@ def test_what_it_does_not_take(
     np.savez(tmp_path / "nan.npz", x=np.full((2, 64), np.nan))
     Image.fromarray(x[0]).save(tmp_path / "x.png")
     for name, why in (
-        ("few.npz", "of 1 × 1 × 63"),
+        ("few.npz", "x is float64 [2, 63]; features are floats [n, 64]"),
         ("pictures.npz", "features are floats [n, 64]"),
         ("nan.npz", "holds nan"),
         ("x.png", "give a .npz"),

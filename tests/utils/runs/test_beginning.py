@@ -242,6 +242,11 @@ def test_on_another_stream(keep: Make, begun: Make) -> None:
         ({"mnist_mode": "rotate"}, {"mnist_mode": "rotate"}, "task 2 is another one there"),
         ({}, {"mnist_mode": "rotate"}, "pixels are in another order"),
         ({}, {"num_batch": 2}, "all 2 tasks of this stream have been trained"),
+        (
+            {"benchmark": "digits", "num_batch": 2, "scenario": "class"},
+            {"benchmark": "digits", "num_batch": 2, "scenario": "class"},
+            "take other ones with --name",
+        ),
         ({}, {"num_batch": 1}, "of which there are 1 here"),
         ({}, {"methods": ("ewc",)}, "its methods are none, those here ewc"),
         ({"methods": ("ewc",)}, {}, "its methods are ewc, those here none"),

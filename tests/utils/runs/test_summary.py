@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -210,6 +211,8 @@ def test_the_work_in_the_plan(
     flop = 2 * (784 * 64 + 640) * (3 * pictures + tested)
     assert f"{flop / 1e12:,.3g} Tflop" in text
     assert ("trained once on all of them: 300 pictures" in text) == ("cumul" in changes)
+    watching = planned(replace(exp, patience=1), stream_of(exp, train=100, test=50))
+    assert f"work: at most {steps} training steps" in watching
 
 
 def test_many_tasks_are_shortened(experiment: Callable, stream_of: Callable) -> None:
