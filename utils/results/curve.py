@@ -13,6 +13,7 @@ import numpy as np
 from utils.results.arrays import numbers
 
 NAN = float("nan")
+WINDOW = 10  # tests in a row in which accuracy falls or rises
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,6 +121,30 @@ def stability_gap(curve: Curve) -> float:
         both = np.minimum(after[k - 1, :k], after[k, :k])
         falls += (both - curve.of_task(k)[:, :k].min(0)).clip(min=0).tolist()
     return float(np.mean(falls)) if falls else NAN
+
+
+def windowed_forgetting(curve: Curve) -> float:
+    """WF: the largest fall of the accuracy on a task within 10 tests in a row, from the first while
+    it is trained on, max A(j, t) - A(j, u) over t < u < t + 10, mean over tasks j. De Lange et al.,
+    2023, where every step is tested."""
+    return _windowed(curve, -curve.accs)
+
+
+def windowed_plasticity(curve: Curve) -> float:
+    """WP: the same of the largest rise."""
+    return _windowed(curve, curve.accs)
+
+
+def _windowed(curve: Curve, values: np.ndarray) -> float:
+    """The largest rise of these values [n, T], mean over tasks; never below 0."""
+    if curve.together:
+        return NAN
+    found = []
+    for task in range(curve.later + 1):
+        line = values[curve.tasks >= task, task]
+        rises = [np.max(line[lag:] - line[:-lag]) for lag in range(1, min(WINDOW, len(line)))]
+        found.append(max([0.0, *rises]))
+    return float(np.mean(found))
 
 
 def learning_areas(curve: Curve) -> np.ndarray:

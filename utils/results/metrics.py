@@ -72,6 +72,12 @@ ANYTIME = {
     "stability_gap": Metric(
         "stability gap", "points", "fall on earlier tasks while one is trained that comes back"
     ),
+    "windowed_forgetting": Metric(
+        "windowed forgetting",
+        "points",
+        "largest fall of the accuracy on a task within 10 tests in a row, mean over all",
+    ),
+    "windowed_plasticity": Metric("windowed plasticity", "points", "the largest rise, likewise"),
     "learning_area": Metric(
         "learning curve area", "%", "accuracy on a task while it is trained, mean over its tests"
     ),

@@ -75,6 +75,8 @@ def test_a_single_task_and_all_together() -> None:
     assert known == {
         "anytime_accuracy": 0.5,
         "worst_case_accuracy": 0.75,
+        "windowed_forgetting": 0.0,
+        "windowed_plasticity": 0.5,
         "learning_area": 0.25,
     }
     together = {"accs": [[0.5, 1.0]], "curve_tasks": [0], "curve_steps": [9]}
@@ -114,6 +116,13 @@ def test_they_are_the_formulas_of_the_papers(tasks: int, each: int, seed: int) -
         assert curve.stability_gap(found) >= 0
         worst_known = np.nanmean([*lowest, a(tasks, t)])
         assert curve.worst_case_accuracy(found) == pytest.approx(float(worst_known))
+    for name, sign in (("windowed_forgetting", 1), ("windowed_plasticity", -1)):
+        most = []
+        for i in range(1, tasks + 1):
+            first = ends[i - 1] - each + 1
+            both = [(n, m) for n in range(first, t + 1) for m in range(n + 1, min(n + 10, t + 1))]
+            most.append(max([0.0, *(sign * (a(i, n) - a(i, m)) for n, m in both)]))
+        assert getattr(curve, name)(found) == pytest.approx(float(np.mean(most)))
     now = [np.mean([a(i, n) for i in range(1, (n - 1) // each + 2)]) for n in range(1, t + 1)]
     assert curve.anytime_accuracy(found) == pytest.approx(float(np.mean(now)))
 
