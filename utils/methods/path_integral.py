@@ -46,10 +46,10 @@ class PathIntegral:
 
     @torch.no_grad()
     def restore(self, state: dict[str, list[Tensor]]) -> None:
-        """Continue where `state` was taken."""
+        """Continue where `state` was taken; outputs that came since begin here."""
         for name, tensors in self.state().items():
             for mine, saved in zip(tensors, state[name], strict=True):
-                mine.copy_(saved)
+                base.fill(mine, saved)
 
 
 class Following(base.Method):

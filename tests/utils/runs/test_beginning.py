@@ -58,6 +58,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "ewc": {"methods": ("ewc",), **CLASSES},
     "si": {"methods": ("si",), **HEADS},
     "mas": {"methods": ("mas",)},
+    "si, any time": {"methods": ("si",), "update_every": 5, **CLASSES},
+    "mas, any time": {"methods": ("mas",), "update_every": 5, "stream": "blurry", "blur": 0.5},
     "er, agem": {"methods": ("agem", "er"), "buffer": "class", **BUFFER, **HEADS},
     "lwf": {"methods": ("lwf",), **CLASSES},
     "derpp": {"methods": ("derpp",), **BUFFER, **CLASSES},
