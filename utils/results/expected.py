@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +59,16 @@ def judge(config: dict[str, Any], stats: dict[str, Any]) -> Verdict:
         return Verdict(UNREADABLE, "no accuracy after the last task", accuracy, text)
     if not -_ROUNDING <= accuracy <= 100 + _ROUNDING:
         return Verdict(UNREADABLE, "accuracies that are no shares", accuracy, text)
+    return _compared(accuracy, expected, tolerance)
+
+
+def _compared(accuracy: float, expected: float, tolerance: float) -> Verdict:
+    """The verdict on an accuracy, in percent, of one run or the mean of several."""
     away = accuracy - expected
     beyond = abs(away) > tolerance + _ROUNDING
     outcome = MET if not beyond else ABOVE if away > 0 else NOT_MET
     why = f"{abs(away):.2f} points {'below' if away < 0 else 'above'}"
-    return Verdict(outcome, why, accuracy, text)
+    return Verdict(outcome, why, accuracy, f"{expected:g} ± {tolerance:g} %")
 
 
 def sentence(config: dict[str, Any], stats: dict[str, Any]) -> str:
@@ -83,8 +88,9 @@ def sentence(config: dict[str, Any], stats: dict[str, Any]) -> str:
 def check(where: Path) -> tuple[str, bool]:
     """A table of the results in a folder (or of one file), and whether all is as expected.
 
-    It is when at least one result is met or above, none is not met, and all can be read; those
-    that cannot be compared do not count. Raises NothingToCheckError.
+    Several seeds of a section count by their mean. All is as expected when at least one result is
+    met or above, none is not met, and all can be read; those that cannot be compared do not count.
+    Raises NothingToCheckError.
     """
     paths = [where] if where.is_file() else sorted(where.glob("*.pkl"))
     if not paths:
@@ -95,14 +101,22 @@ def check(where: Path) -> tuple[str, bool]:
                 "name the folder of the results: --check-results DIR",
             )
         )
+    verdicts = {path: _verdict_on(path) for path in paths}
+    seeds: dict[_Expected, dict[object, float]] = {}
+    for of, verdict in verdicts.values():
+        if verdict.outcome in JUDGED:
+            seeds.setdefault(of, {})[of.seed] = verdict.accuracy
+    several = {of: list(its.values()) for of, its in seeds.items() if len(its) > 1}
     rows, count = [], Counter[str]()
-    for path in paths:
-        section, verdict = _verdict_on(path)
-        count[verdict.outcome] += 1
-        accuracy = "-" if np.isnan(verdict.accuracy) else f"{verdict.accuracy:.2f} %"
-        said = f"{verdict.outcome}: {verdict.why}" if verdict.outcome != ABOVE else verdict.why
-        name = shown(path.name, 200)
-        rows.append((name, section, accuracy, verdict.expected or "-", shown(said, 300)))
+    for path, (of, verdict) in verdicts.items():
+        one = verdict.outcome in JUDGED and of in several
+        said = verdict.why if one or verdict.outcome == ABOVE else _said(verdict)
+        count[verdict.outcome] += not one
+        rows.append(_row(shown(path.name, 200), of.section, verdict, said))
+    for of, accuracies in several.items():
+        mean = _compared(float(np.mean(accuracies)), *of.bounds)
+        count[mean.outcome] += 1
+        rows.append(_row(f"mean of {len(accuracies)} seeds", of.section, mean, _said(mean)))
     good = bool(count[MET] + count[ABOVE]) and not count[NOT_MET] and not count[UNREADABLE]
     words = [MET, *[ABOVE] * (count[ABOVE] > 0), NOT_MET, NOT_COMPARED]
     words += [UNREADABLE] * (count[UNREADABLE] > 0)
@@ -110,14 +124,37 @@ def check(where: Path) -> tuple[str, bool]:
     return f"{_table(rows)}\n{total}", good
 
 
-def _verdict_on(path: Path) -> tuple[str, Verdict]:
-    """The section of a result file, and the verdict on it."""
+@dataclass(frozen=True)
+class _Expected:
+    """bounds: what is expected, and by how much it may be missed; seed: of which, where the others
+    are the same, there may be several."""
+
+    section: str
+    bounds: tuple[Any, ...] = ()
+    seed: object = field(default=None, compare=False)
+
+
+def _verdict_on(path: Path) -> tuple[_Expected, Verdict]:
+    """What a result file is compared with, and the verdict on it."""
     try:
         config, stats = load_results(path)
-        return shown(str(config.get("name", "-"))), judge(config, stats)
     except ResultsError as error:
         reason = str(error).removeprefix(f"{shown(str(path), 400)}: ")
-        return "-", Verdict(UNREADABLE, shown(reason, 200))
+        return _Expected("-"), Verdict(UNREADABLE, shown(reason, 200))
+    verdict, section = judge(config, stats), shown(str(config.get("name", "-")))
+    if verdict.outcome not in JUDGED:
+        return _Expected(section), verdict
+    bounds = config["expected_acc"], config["expected_tol"]
+    return _Expected(section, bounds, str(config.get("seed", path))), verdict
+
+
+def _said(verdict: Verdict) -> str:
+    return f"{verdict.outcome}: {verdict.why}"
+
+
+def _row(name: str, section: str, verdict: Verdict, said: str) -> tuple[str, ...]:
+    accuracy = "-" if np.isnan(verdict.accuracy) else f"{verdict.accuracy:.2f} %"
+    return name, section, accuracy, verdict.expected or "-", shown(said, 300)
 
 
 def final_accuracy(stats: dict[str, Any]) -> float:

@@ -32,6 +32,10 @@ def config(expected: Any = 86.6, tolerance: Any = 3.0, source: str = "") -> dict
     return {"name": "A", **stated}
 
 
+def seeded(seed: int, *stated: Any) -> dict[str, Any]:
+    return config(*stated) | {"seed": seed}
+
+
 def stats(*last: float, status: str = "complete", changed: tuple[str, ...] = ()) -> dict[str, Any]:
     accs = np.array([[0.1] * len(last), last])
     return {"accs": accs, "meta": {"status": status, "changed": list(changed)}}
@@ -112,13 +116,13 @@ def test_the_table_of_a_folder(tmp_path: Path) -> None:
     ]
     assert check(tmp_path / "a.pkl")[1]
     assert not check(tmp_path / "b.pkl")[1], "nothing was shown to be as expected"
-    save(tmp_path / "e.pkl", config(), stats(0.9))
+    save(tmp_path / "e.pkl", config() | {"name": "E"}, stats(0.9))
     table, good = check(tmp_path)
     assert good
     assert table.endswith(
         "86.6 ± 3 %  3.40 points above\n1 met, 1 above, 0 not met, 3 not compared"
     )
-    save(tmp_path / "e.pkl", config(), stats(0.5))
+    save(tmp_path / "e.pkl", config() | {"name": "E"}, stats(0.5))
     table, good = check(tmp_path)
     assert not good
     assert table.endswith("1 met, 1 not met, 3 not compared")
@@ -127,6 +131,26 @@ def test_the_table_of_a_folder(tmp_path: Path) -> None:
     assert not good
     assert "e.pkl" in table
     assert table.endswith("1 met, 0 not met, 3 not compared, 1 unreadable")
+
+
+def test_seeds_count_by_their_mean(tmp_path: Path) -> None:
+    """One of three is below by 6 points: that is chance, which a mean of many expects."""
+    for seed, accuracy in enumerate((0.80, 0.88, 0.90)):
+        save(tmp_path / f"a{seed}.pkl", seeded(seed), stats(accuracy))
+    table, good = check(tmp_path)
+    assert good
+    assert [" ".join(line.split()) for line in table.splitlines()[1:]] == [
+        "a0.pkl A 80.00 % 86.6 ± 3 % 6.60 points below",
+        "a1.pkl A 88.00 % 86.6 ± 3 % 1.40 points above",
+        "a2.pkl A 90.00 % 86.6 ± 3 % 3.40 points above",
+        "mean of 3 seeds A 86.00 % 86.6 ± 3 % met: 0.60 points below",
+        "1 met, 0 not met, 0 not compared",
+    ]
+    save(tmp_path / "b.pkl", seeded(0), stats(0.5))  # a seed counts once, by its last result
+    assert check(tmp_path)[0].endswith("1 not met, 0 not compared")
+    save(tmp_path / "c.pkl", seeded(3, 60, 5), stats(0.6))  # expected otherwise: by itself
+    table, good = check(tmp_path)
+    assert not good and table.endswith("1 met, 1 not met, 0 not compared")
 
 
 Call = Callable[..., tuple[int, str, str]]
