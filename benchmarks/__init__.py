@@ -24,10 +24,12 @@ def make_stream(exp: Experiment) -> TaskStream:
     Raises benchmarks.datasets.DataError where its pictures cannot be had, or where nothing can be
     learned from them, and ConfigError for a data_dir that cannot be used.
     """
+    # Torch comes with them, and many runs begin without.
+    from benchmarks.apart import held_out, watching
     from benchmarks.boundaries import bounded
     from benchmarks.classes import missing_classes
-    from benchmarks.digest import of_stream  # torch comes with them, and many runs begin without
-    from benchmarks.stream import TaskStream, among_seen, held_out, joint, watching
+    from benchmarks.digest import of_stream
+    from benchmarks.stream import TaskStream, among_seen, joint
 
     exp = exp.in_effect
     stream = plugins.call(plugins.BENCHMARK, exp.benchmark, "make_stream", exp)

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.apart import held_out
 from benchmarks.stream import (
     Blends,
     Made,
@@ -12,7 +13,6 @@ from benchmarks.stream import (
     Samples,
     TaskStream,
     build_stream,
-    held_out,
     joint,
 )
 

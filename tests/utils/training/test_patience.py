@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from benchmarks import make_stream
+from benchmarks.apart import watching
 from benchmarks.classes import DataError
-from benchmarks.stream import Samples, TaskStream, watching
+from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
 from exps.rules import contradictions, never_due
 from utils.engines.base import Engine
