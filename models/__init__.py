@@ -42,17 +42,24 @@ def make_model(exp: Experiment, input_shape: Shape, head_sizes: Sequence[int]) -
 def _require_features(value: str, model: Network, picture: Shape) -> None:
     """Raise PluginError where a user's network makes of two pictures no features for its heads."""
     import torch
+    from torch.nn.parameter import is_lazy
 
-    training = model.training
-    with torch.no_grad():
-        found = model.eval().features(torch.zeros(2, *picture))
+    if model.looks:  # before that it may have none
+        return
+    training, mine = model.training, [b for b in model.buffers() if not is_lazy(b)]
+    before = [buffer.clone() for buffer in mine]
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        model.eval()
+        found = model.features(torch.zeros(2, *picture))
     model.train(training)
-    wanted = f"a Tensor [pictures, {model.units}]"
+    for buffer, its in zip(mine, before, strict=True):
+        buffer.copy_(its)
+    wanted = f"a float32 Tensor [pictures, {model.units}]"
     if not isinstance(found, torch.Tensor):
         raise plugins.unlike(value, "features", wanted, found)
-    if found.shape != (2, model.units):
-        what = f"features has to return {wanted}, not {list(found.shape)} of two pictures"
-        raise plugins.PluginError(f"{value}: {what}")
+    if found.shape != (2, model.units) or found.dtype != torch.float32:
+        its_ = f"{str(found.dtype).removeprefix('torch.')} {list(found.shape)} of two pictures"
+        raise plugins.PluginError(f"{value}: features has to return {wanted}, not {its_}")
 
 
 def require_fit(exp: Experiment, picture: Shape | None) -> None:

@@ -139,8 +139,9 @@ def make_model(exp, shape, heads):
     return Own(shape[0] * shape[1] * shape[2], heads)
 """
 NO_FEATURES = (
-    ("(self.layer(x.flatten(1)),)", "features has to return a Tensor [pictures, 30], not a tuple"),
-    ("self.layer(x.flatten(1))[:, :5]", "[pictures, 30], not [2, 5] of two pictures"),
+    ("(self.layer(x.flatten(1)),)", "has to return a float32 Tensor [pictures, 30], not a tuple"),
+    ("self.layer(x.flatten(1))[:, :5]", "[pictures, 30], not float32 [2, 5] of two pictures"),
+    ("self.layer(x.flatten(1)).double()", "[pictures, 30], not float64 [2, 30] of two pictures"),
     ("self.layer(x)", "mine.py, line 12: RuntimeError: mat1 and mat2"),
 )
 SMALL = (

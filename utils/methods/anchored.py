@@ -34,6 +34,11 @@ KEYS = {
 
 def contradictions(exp: Experiment, method: str) -> Findings:
     """Why nothing can be held by the sparse engine, or not without boundaries."""
+    if exp.update_every == 1:
+        yield (
+            ("update_every",),
+            "what is held in every step is held where it is, and so not at all; choose 2 or more",
+        )
     if exp.update_every and exp.scenario == "task":
         yield (
             ("update_every", "scenario"),
@@ -67,8 +72,10 @@ def never_due(exp: Experiment, tasks: list[tuple[int, int]], layers: list[Layer]
 class Anchored(base.Method):
     """Holds two numbers beside every parameter θ: its strength S and its anchor A. The gradient of
     the loss has `rate` · S · (θ - A) besides. With update_every, `since` are the pictures of the
-    `steps` since the last of so many `updates`.
+    `steps` since the last of so many `updates`, if it `looks` at pictures.
     """
+
+    looks = True
 
     def __init__(self, exp: Experiment, stream: TaskStream) -> None:
         super().__init__(exp, stream)
@@ -103,11 +110,12 @@ class Anchored(base.Method):
         super().after_step(engine, batch, logits)
         if not self.exp.update_every:
             return
-        self.since.append(batch.current.samples)
+        if self.looks:
+            self.since.append(batch.current.samples)
         self.steps += 1
         if self.steps == self.exp.update_every:
-            trained = batch.current._replace(samples=Samples.joined(self.since))
-            self.consolidate(engine, trained, self.updates)
+            some = Samples.joined(self.since) if self.looks else batch.current.samples
+            self.consolidate(engine, batch.current._replace(samples=some), self.updates)
             self.since, self.steps, self.updates = [], 0, self.updates + 1
             self._pull(engine)
 
@@ -127,7 +135,7 @@ class Anchored(base.Method):
         if self.exp.update_every:
             self.steps, self.updates = state["steps"], state["updates"]
             device = self.stream.train.x.device
-            found = [state[name].to(device) for name in ("rows", "views") if self.steps]
+            found = [state[name].to(device) for name in ("rows", "views") if name in state]
             self.since = [Samples(*found)] if found else []
 
     def begin_task(self, engine: Engine, task: int) -> None:
@@ -142,9 +150,9 @@ class Anchored(base.Method):
 
     def _pull(self, engine: Engine) -> None:
         rate, (strength, anchor) = self.rate, self.held(engine.active)
-        if any(s.any() for s in strength.values()):
-            springs = {p: Spring(rate * s, anchor[p]) for p, s in strength.items()}
-            engine.pull(self.name, springs)
+        springs = {p: Spring(rate * s, anchor[p]) for p, s in strength.items()}
+        # With patience the network may go back to before anything was held: then nothing pulls.
+        engine.pull(self.name, springs if any(s.any() for s in strength.values()) else {})
 
     def held(self, model: Network) -> tuple[dict[Tensor, Tensor], dict[Tensor, Tensor]]:
         """Strength and anchor of every parameter; the memory itself."""
@@ -162,6 +170,8 @@ class Anchored(base.Method):
             anchor[p].copy_(p)
 
     def costs(self, engine: Engine) -> Costs:
-        """Two numbers for every parameter, with each of which a step computes once."""
+        """Two numbers for every parameter, with each of which a step computes once, and the
+        pictures since the last update."""
         count = 2 * sum(p.numel() for p in engine.model.parameters())
-        return Costs(parameters=count, macs=count)
+        kept = sum(map(len, self.since))
+        return Costs(parameters=count, pictures=kept, memory=16 * kept, macs=count)

@@ -33,11 +33,13 @@ def contradictions(exp: Experiment) -> Findings:
         why = "begins anew in every task" if other == "gdumb" else why
         yield keys, f"{other} {why}; choose classifier = softmax, or {name} without {other}"
     acting = [m for m in exp.all_methods if m not in (*HEADS, "census")]
-    if acting and exp.features != "trained":
+    given = exp.model == "linear"
+    if acting and (given or exp.features != "trained"):
+        what = f"model = {exp.model}" if given else f"features = {exp.features}"
         yield (
             ("features", "methods", "dynamic", "context", "old_synapse_lr"),
-            f"with features = {exp.features} the network is the same in all tasks, so "
-            f"{all_of(acting)} can do nothing; choose features = trained",
+            f"with {what} the features are the same in all tasks, so {all_of(acting)} can do "
+            f"nothing; choose {'classifier = softmax' if given else 'features = trained'}",
         )
 
 
@@ -78,7 +80,7 @@ class Closed(base.Method):
                     f"[{self.exp.name}] classifier = {self.exp.classifier} needs the products of "
                     f"all pairs of {model.units:,} features",
                     f"the limit is {MOST:,} features",
-                    "take fewer hidden_units (or filters), or classifier = ncm",
+                    "take fewer of them (hidden_units, filters), or classifier = ncm",
                 )
             )
 

@@ -40,7 +40,8 @@ KEYS = {
     "ewc_pictures": Key(
         0,
         Whole(0, 10_000_000, "pictures"),
-        "training pictures of a task that it is measured on, drawn from the seed; 0: all",
+        "training pictures that it is measured on each time, drawn from the seed; 0: all of the "
+        "task's",
     ),
     "ewc_online": Key(
         False,

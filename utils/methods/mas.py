@@ -32,7 +32,8 @@ KEYS = {
     "mas_pictures": Key(
         0,
         Whole(0, 10_000_000, "pictures"),
-        "training pictures of a task that importance is measured on, drawn from the seed; 0: all",
+        "training pictures that importance is measured on each time, drawn from the seed; 0: all "
+        "of the task's",
     ),
 }
 DRAW = 9  # sets the draws of pictures apart from whatever else is drawn from the seed

@@ -40,6 +40,8 @@ def contradictions(exp: Experiment) -> Findings:
 class Method(Following, Anchored):
     """Strengths are Ω, and anchors θ*."""
 
+    looks = False
+
     @property
     def rate(self) -> float:
         """2c: the gradient of the penalty is 2c · Ω · (θ - θ*)."""

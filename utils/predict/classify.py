@@ -57,10 +57,12 @@ def classify(kept: Kept, exp: Experiment, asked: Asked, task: int | None) -> Sai
         right = stream.targets[view, y.where(known, 0)]
         which = which[known & (right >= 0)]
         if not len(which):
-            known_names = ", ".join(_names(stream, view, chosen.head))
+            able = (stream.targets[view] >= 0).nonzero().flatten().tolist()
+            names = [stream.class_names[i] if stream.class_names else str(i) for i in able]
+            of = "the network's" if task is None else f"those of {_of(chosen)}"
             raise WeightsError(
-                f"no label of the pictures is a class of {_of(chosen)}: "
-                f"{shown_path(kept.path)} knows {shown(known_names, 300)}"
+                f"no label of the pictures is one of {of}: {shown_path(kept.path)} knows"
+                f" {shown(', '.join(names), 300)}"
             )
     else:
         stream = replace(stream, targets=stream.targets.clamp(min=0))

@@ -143,7 +143,7 @@ def _windowed(curve: Curve, values: np.ndarray) -> float:
     for task in range(curve.later + 1):
         line = values[curve.tasks >= task, task]
         rises = [np.max(line[lag:] - line[:-lag]) for lag in range(1, min(WINDOW, len(line)))]
-        found.append(max([0.0, *rises]))
+        found.append(np.max([0.0, *rises]))  # NaN where a test is not known
     return float(np.mean(found))
 
 

@@ -7,13 +7,14 @@ here needs torch, so that `--check-results` answers at once.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from exps.experiment import REPEATS
 from exps.messages import all_of, shown, three_lines
 from utils.results.files import ResultsError, load_results
 
@@ -101,22 +102,28 @@ def check(where: Path) -> tuple[str, bool]:
                 "name the folder of the results: --check-results DIR",
             )
         )
-    verdicts = {path: _verdict_on(path) for path in paths}
-    seeds: dict[_Expected, dict[object, float]] = {}
-    for of, verdict in verdicts.values():
-        if verdict.outcome in JUDGED:
-            seeds.setdefault(of, {})[of.seed] = verdict.accuracy
-    several = {of: list(its.values()) for of, its in seeds.items() if len(its) > 1}
+    found = {path: _result(path) for path in paths}
+    seeds = _by_seed(one for one in found.values() if one.verdict.outcome in JUDGED)
     rows, count = [], Counter[str]()
-    for path, (of, verdict) in verdicts.items():
-        one = verdict.outcome in JUDGED and of in several
-        said = verdict.why if one or verdict.outcome == ABOVE else _said(verdict)
-        count[verdict.outcome] += not one
-        rows.append(_row(shown(path.name, 200), of.section, verdict, said))
-    for of, accuracies in several.items():
-        mean = _compared(float(np.mean(accuracies)), *of.bounds)
-        count[mean.outcome] += 1
-        rows.append(_row(f"mean of {len(accuracies)} seeds", of.section, mean, _said(mean)))
+    for path, one in found.items():
+        its = next((its for its in seeds if one in its.values()), None)
+        said = _said(one.verdict)
+        if one.verdict.outcome in JUDGED and its is None:
+            said = f"does not count: there is a later one of seed {one.config.get('seed')}"
+        elif its is not None and len(its) > 1:
+            said = one.verdict.why
+        else:
+            count[one.verdict.outcome] += 1
+        rows.append(_row(shown(path.name, 200), one.section, one.verdict, said))
+    for its in seeds:
+        if len(its) > 1:
+            first, mean = (
+                next(iter(its.values())),
+                np.mean([r.verdict.accuracy for r in its.values()]),
+            )
+            verdict = _compared(float(mean), *first.bounds)
+            count[verdict.outcome] += 1
+            rows.append(_row(f"mean of {len(its)} seeds", first.section, verdict, _said(verdict)))
     good = bool(count[MET] + count[ABOVE]) and not count[NOT_MET] and not count[UNREADABLE]
     words = [MET, *[ABOVE] * (count[ABOVE] > 0), NOT_MET, NOT_COMPARED]
     words += [UNREADABLE] * (count[UNREADABLE] > 0)
@@ -124,32 +131,58 @@ def check(where: Path) -> tuple[str, bool]:
     return f"{_table(rows)}\n{total}", good
 
 
-@dataclass(frozen=True)
-class _Expected:
-    """bounds: what is expected, and by how much it may be missed; seed: of which, where the others
-    are the same, there may be several."""
+@dataclass(frozen=True, eq=False)
+class _Result:
+    """What a file has: its configuration, the verdict on it, and when it was begun, as text."""
 
-    section: str
-    bounds: tuple[Any, ...] = ()
-    seed: object = field(default=None, compare=False)
+    config: dict[str, Any]
+    verdict: Verdict
+    started: str = ""
+
+    @property
+    def section(self) -> str:
+        """For people."""
+        return shown(str(self.config.get("name", "-")))
+
+    @property
+    def bounds(self) -> tuple[Any, Any]:
+        """What is expected, and by how much it may be missed."""
+        return self.config["expected_acc"], self.config["expected_tol"]
+
+    def repeats(self, other: _Result) -> bool:
+        """Whether they differ in nothing but seed, device and the like; older results lack keys
+        that came since."""
+        one, two = self.config, other.config
+        same = {*one} & {*two} - {*REPEATS} | {"name"}
+        return self.bounds == other.bounds and all(one.get(k) == two.get(k) for k in same)
 
 
-def _verdict_on(path: Path) -> tuple[_Expected, Verdict]:
-    """What a result file is compared with, and the verdict on it."""
+def _by_seed(results: Iterable[_Result]) -> list[dict[object, _Result]]:
+    """Those of one experiment together, of every seed the latest; one without a seed is alone."""
+    groups: list[dict[object, _Result]] = []
+    for one in sorted(results, key=lambda one: one.started):
+        of = next((g for g in groups if one.repeats(next(iter(g.values())))), None)
+        if of is None or "seed" not in one.config:
+            groups.append({one.config.get("seed"): one})
+        else:
+            of[one.config["seed"]] = one
+    return groups
+
+
+def _result(path: Path) -> _Result:
+    """What is in a result file, and the verdict on it."""
     try:
         config, stats = load_results(path)
     except ResultsError as error:
         reason = str(error).removeprefix(f"{shown(str(path), 400)}: ")
-        return _Expected("-"), Verdict(UNREADABLE, shown(reason, 200))
-    verdict, section = judge(config, stats), shown(str(config.get("name", "-")))
-    if verdict.outcome not in JUDGED:
-        return _Expected(section), verdict
-    bounds = config["expected_acc"], config["expected_tol"]
-    return _Expected(section, bounds, str(config.get("seed", path))), verdict
+        return _Result({}, Verdict(UNREADABLE, shown(reason, 200)))
+    meta = stats.get("meta")
+    started = str(meta.get("started", "")) if isinstance(meta, dict) else ""
+    return _Result(config, judge(config, stats), started)
 
 
 def _said(verdict: Verdict) -> str:
-    return f"{verdict.outcome}: {verdict.why}"
+    return verdict.why if verdict.outcome == ABOVE else f"{verdict.outcome}: {verdict.why}"
 
 
 def _row(name: str, section: str, verdict: Verdict, said: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from benchmarks import make_stream
 from benchmarks.stream import Pictures, TaskStream
 from exps.config import ConfigError, Experiment, from_texts
 from exps.messages import Told
+from models import ModelError
 from utils.live.progress import Progress
 from utils.methods import closed, moments, ridge
 from utils.methods.moments import Moments
@@ -346,9 +347,14 @@ def test_more_features_than_can_be_held_are_refused(
 ) -> None:
     keys = {**CLASSES, "hidden_units": closed.MOST + 1, "percent_on_fc": 0.001}
     exp = experiment(**keys, classifier="ridge")
-    with pytest.raises(Told, match=r"16,385 features\n.*limit is 16,384"):
+    with pytest.raises(ModelError, match="16,385 features; the limit is 16,384"):
         built(exp, stream_of(exp))
     built(replace(exp, classifier="ncm"), stream_of(exp))
+    # Where layers do not say how many there are: 7 × 7 cells of 335 channels.
+    many = {"model": "patches", "filters": 335, "patch_grid": 7, "percent_on_conv": 0.1}
+    exp = experiment(**CLASSES, **many, classifier="ridge", features="random")
+    with pytest.raises(Told, match=r"16,415 features\n.*limit is 16,384"):
+        built(exp, stream_of(exp))
 
 
 @pytest.mark.parametrize(

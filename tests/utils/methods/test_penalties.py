@@ -13,6 +13,7 @@ from exps.config import ConfigError, from_texts
 from utils.engines.batch import Batch
 from utils.methods.path_integral import PathIntegral
 from utils.methods.per_picture import sums
+from utils.training import state
 
 
 def test_the_path_integral_of_a_quadratic_is_what_the_loss_has_lost() -> None:
@@ -198,3 +199,43 @@ def test_updates_without_boundaries_are_refused_where_tasks_are_told(
 ) -> None:
     with pytest.raises(ConfigError, match=why):
         from_texts("Test", {"methods": method, "update_every": "10", **keys})
+
+
+@pytest.mark.parametrize("method", HELD)
+def test_with_patience_nothing_pulls_before_anything_is_held(
+    experiment: Callable, stream_of: Callable, staged: Callable, method: str
+) -> None:
+    """The network goes back to its best epoch, which may be from before the first update."""
+    exp = experiment(methods=(method,), update_every=2, sparsify=False, **HELD[method])
+    stream = stream_of(exp, train=128)
+    run = staged(exp, stream)
+    run.begin(0)
+    run.engine.begin_epoch(4)
+    run.step(stream.training[0].train.take(slice(32)))
+    best = state.take(run.engine, run.methods)
+    for at in (32, 64, 96):
+        run.step(stream.training[0].train.take(slice(at, at + 32)))
+    assert run.engine.springs[method]
+    state.put_back(best, run.engine, run.methods, resume=True)
+    assert not run.engine.springs[method]
+    assert (run.methods[0].steps, run.methods[0].updates) == (1, 0)
+
+
+def test_what_is_kept_for_an_update_counts(
+    experiment: Callable, stream_of: Callable, staged: Callable
+) -> None:
+    """Importance by path needs no pictures; that by gradients of pictures does."""
+    for method, kept in (("si", 0), ("ewc", 64), ("mas", 64)):
+        exp = experiment(methods=(method,), update_every=3, sparsify=False)
+        stream = stream_of(exp, train=64)
+        run = staged(exp, stream)
+        run.train(0, 32)
+        costs = run.methods[0].costs(run.engine)
+        assert (costs.pictures, costs.memory) == (kept, 16 * kept)
+        assert ("rows" in run.methods[0].state()) == (kept > 0)
+
+
+@pytest.mark.parametrize("method", HELD)
+def test_an_update_in_every_step_holds_nothing_and_is_refused(method: str) -> None:
+    with pytest.raises(ConfigError, match="choose 2 or more"):
+        from_texts("Test", {"methods": method, "update_every": "1"})

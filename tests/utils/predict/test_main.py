@@ -109,7 +109,7 @@ def test_pictures_as_files(ask: Ask, result: Path, pictures: Path, tmp_path: Pat
         ),
         (
             lambda f: np.savez(f / "x.npz", x=np.zeros((2, 32, 32, 3), np.uint8), y=np.full(2, 77)),
-            "no label of the pictures is a class of task",
+            "no label of the pictures is one of those of task",
         ),
         (
             lambda f: np.savez(f / "x.npz", x=np.array([{}], dtype=object)),

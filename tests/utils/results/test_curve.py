@@ -143,3 +143,11 @@ def test_they_are_the_formulas_of_the_papers(tasks: int, each: int, seed: int) -
 def test_what_is_no_curve_is_said(changes: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="curve_"):
         measure(STATS | changes)
+
+
+def test_windows_with_tests_that_are_not_known_are_not_known() -> None:
+    """As after --continue of a run that was not tested within its first tasks."""
+    rows = np.array(ROWS)
+    rows[4, 0] = NAN
+    assert np.isnan(curve.windowed_forgetting(read(curve_accs=rows)))
+    assert np.isnan(curve.windowed_plasticity(read(curve_accs=rows)))

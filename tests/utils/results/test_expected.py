@@ -33,7 +33,7 @@ def config(expected: Any = 86.6, tolerance: Any = 3.0, source: str = "") -> dict
 
 
 def seeded(seed: int, *stated: Any) -> dict[str, Any]:
-    return config(*stated) | {"seed": seed}
+    return config(*stated) | {"seed": seed, "lr": 0.1}
 
 
 def stats(*last: float, status: str = "complete", changed: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -146,11 +146,17 @@ def test_seeds_count_by_their_mean(tmp_path: Path) -> None:
         "mean of 3 seeds A 86.00 % 86.6 ± 3 % met: 0.60 points below",
         "1 met, 0 not met, 0 not compared",
     ]
-    save(tmp_path / "b.pkl", seeded(0), stats(0.5))  # a seed counts once, by its last result
-    assert check(tmp_path)[0].endswith("1 not met, 0 not compared")
-    save(tmp_path / "c.pkl", seeded(3, 60, 5), stats(0.6))  # expected otherwise: by itself
+    # A seed counts once, by its latest result, whatever that is called.
+    late = stats(0.5)
+    late["meta"]["started"] = "2026-01-02"
+    save(tmp_path / "0.pkl", seeded(0), late)
     table, good = check(tmp_path)
-    assert not good and table.endswith("1 met, 1 not met, 0 not compared")
+    assert not good and table.endswith("0 met, 1 not met, 0 not compared")
+    assert "does not count: there is a later one of seed 0" in table
+    save(tmp_path / "c.pkl", seeded(3, 60, 5), stats(0.6))  # expected otherwise: by itself
+    save(tmp_path / "d.pkl", seeded(4) | {"lr": 0.2}, stats(0.86))  # and so is another experiment
+    table, good = check(tmp_path)
+    assert not good and table.endswith("2 met, 1 not met, 0 not compared")
 
 
 Call = Callable[..., tuple[int, str, str]]
