@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -141,6 +142,12 @@ class Choice:
         raise ValueError(f"choose {self.expects}{did_you_mean(text, self.names)}")
 
 
+def require_once(names: Sequence[str]) -> None:
+    """Raise ValueError for a name that comes twice."""
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"choose each once; {twice[0]} is named twice")
+
+
 @dataclass(frozen=True)
 class Choices:
     """Some of a few names, separated by commas, each once and in one order; or none."""
@@ -159,6 +166,7 @@ class Choices:
             if name not in self.names:
                 hint = did_you_mean(name, self.names)
                 raise ValueError(f"choose {self.expects}, with commas between them{hint}")
+        require_once(found)
         return tuple(name for name in self.names if name in found)
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from exps.facts import Findings
 from exps.keys import Key
-from exps.kinds import as_text
+from exps.kinds import as_text, require_once
 from exps.messages import ConfigError, Told, did_you_mean, quoted, shown, shown_path
 from exps.paths import near, path
 
@@ -124,9 +124,8 @@ class Some(_Named):
         if text.lower() in ("none", ""):
             return ()
         each = [One(self.of).parse(name.strip()) for name in text.split(",")]
+        require_once(each)
         found = {*each}
-        if twice := [name for name in found if each.count(name) > 1]:
-            raise ValueError(f"{min(twice)} is named twice")
         names = [name for name in self.names if name in found]
         return (*names, *sorted(found - {*names}))
 

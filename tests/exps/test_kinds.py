@@ -50,7 +50,7 @@ ORDER = ClassOrder()
         (Choice(("perm", "split")), "split", "split"),
         (Choice(("perm", "split")), "Split", None),
         (Choices(("a", "b")), "b, a", ("a", "b")),
-        (Choices(("a", "b")), "b,b", ("b",)),
+        (Choices(("a", "b")), "b,b", None),
         (Choices(("a", "b")), "None", ()),
         (Choices(("a", "b")), "", ()),
         (Choices(("a", "b")), "a,c", None),
