@@ -72,10 +72,11 @@ def read(where: Where) -> tuple[Arrays, Known]:
         else:
             with ZipFile(where.path) as archive:
                 parts = {key: npz.array(archive, key) for key in _layouts(archive)}
-        key, x = next((key, x) for key, x in parts.items() if key in ("x", "x_train"))
-        if np.array_equal(x[0], x[-1]) and (x == x[0]).all():
-            raise ValueError(f"all pictures of {key} are the same")
-        classes = np.unique(_texts(parts["y" if known.alone else "y_train"]))
+        x, y = TWO if known.alone else FOUR[:2]
+        first = parts[x][0]
+        if np.array_equal(first, parts[x][-1]) and (parts[x] == first).all():
+            raise ValueError(f"all pictures of {x} are the same")
+        classes = np.unique(_texts(parts[y]))
         for key, array in parts.items():
             found = np.searchsorted(classes, _texts(array)) if key[0] == "y" else held(key, array)
             parts[key] = found

@@ -150,9 +150,9 @@ class Anchored(base.Method):
 
     def _pull(self, engine: Engine) -> None:
         rate, (strength, anchor) = self.rate, self.held(engine.active)
-        springs = {p: Spring(rate * s, anchor[p]) for p, s in strength.items()}
         # With patience the network may go back to before anything was held: then nothing pulls.
-        engine.pull(self.name, springs if any(s.any() for s in strength.values()) else {})
+        held = strength if any(s.any() for s in strength.values()) else {}
+        engine.pull(self.name, {p: Spring(rate * s, anchor[p]) for p, s in held.items()})
 
     def held(self, model: Network) -> tuple[dict[Tensor, Tensor], dict[Tensor, Tensor]]:
         """Strength and anchor of every parameter; the memory itself."""

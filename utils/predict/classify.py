@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -57,8 +58,7 @@ def classify(kept: Kept, exp: Experiment, asked: Asked, task: int | None) -> Sai
         right = stream.targets[view, y.where(known, 0)]
         which = which[known & (right >= 0)]
         if not len(which):
-            able = (stream.targets[view] >= 0).nonzero().flatten().tolist()
-            names = [stream.class_names[i] if stream.class_names else str(i) for i in able]
+            names = [name for name, _ in _classes(stream, view)]
             of = "the network's" if task is None else f"those of {_of(chosen)}"
             raise WeightsError(
                 f"no label of the pictures is one of {of}: {shown_path(kept.path)} knows"
@@ -116,13 +116,19 @@ def _task(kept: Kept, exp: Experiment, stream: TaskStream, task: int | None) -> 
     return (task if task is not None else 0 if count == 1 else count), chosen
 
 
-def _names(stream: TaskStream, view: int, head: int) -> list[str]:
-    """What each output of the head stands for in this view: the labels, by name where known."""
-    found: list[list[str]] = [[] for _ in range(stream.head_sizes[head])]
+def _classes(stream: TaskStream, view: int) -> Iterator[tuple[str, int]]:
+    """The classes in this view, by name where known, and the output of each."""
     for label, output in enumerate(stream.targets[view].tolist()):
         if output >= 0:
             known = label < len(stream.class_names)
-            found[output].append(stream.class_names[label] if known else str(label))
+            yield stream.class_names[label] if known else str(label), output
+
+
+def _names(stream: TaskStream, view: int, head: int) -> list[str]:
+    """What each output of the head stands for in this view: the labels, by name where known."""
+    found: list[list[str]] = [[] for _ in range(stream.head_sizes[head])]
+    for name, output in _classes(stream, view):
+        found[output].append(name)
     return ["/".join(names) or f"output {i}" for i, names in enumerate(found)]
 
 
