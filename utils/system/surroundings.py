@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 from utils.system.cores import THREADS, cores, limit_threads
@@ -32,16 +33,44 @@ def prepare_to_train(
     threads: int | None, environ: MutableMapping[str, str] = os.environ
 ) -> Iterator[None]:
     """So many threads, where they are asked for; they sleep while they wait unless there is a free
-    core for each, which is looked at while what is inside is done. For who trains."""
+    core for each, which is looked at while what is inside is done, and settled at its end or when
+    something there loads torch. For who trains."""
     if threads is not None:
         environ[THREADS] = str(threads)
     look = Look()
-    yield
-    told = environ.get(THREADS, "")
-    count = int(told) if told.isdigit() else cores(environ)
-    open_to = count > 1 and not any(name in environ for name in _WAITING)
-    if open_to and look.free() < count - 0.5:
-        environ["OMP_WAIT_POLICY"] = "passive"
+
+    def settle() -> None:
+        told = environ.get(THREADS, "")
+        count = int(told) if told.isdigit() else cores(environ)
+        open_to = count > 1 and not any(name in environ for name in _WAITING)
+        if open_to and look.free() < count - 0.5:
+            environ["OMP_WAIT_POLICY"] = "passive"
+
+    with _before("torch", settle):
+        yield
+
+
+@contextmanager
+def _before(module: str, act: Callable[[], None]) -> Iterator[None]:
+    """Act once: before what is inside loads a module, or at its end."""
+    waiting = [act]
+
+    class Finder(MetaPathFinder):
+        """Finds nothing, but is asked first."""
+
+        def find_spec(self, name: str, *_: object) -> None:
+            """Act, if it is the module."""
+            if name == module and waiting:
+                waiting.pop()()
+
+    finder = Finder()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+    if waiting:
+        act()
 
 
 @contextmanager

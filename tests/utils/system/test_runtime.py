@@ -185,6 +185,26 @@ def test_threads_sleep_while_they_wait_where_cores_are_busy(
     assert given["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
 
 
+def test_how_threads_wait_is_settled_before_torch_is_loaded() -> None:
+    """libgomp reads it then; a method's file, which is asked about its keys, loads torch early."""
+    code = """if True:
+        import os, sys
+        from utils.system.surroundings import Look, prepare_to_train
+        Look.free = lambda _: 0.0
+        with prepare_to_train(2):
+            from exps import config
+            assert "OMP_WAIT_POLICY" not in os.environ and "torch" not in sys.modules
+            config.load("SplitTaskEWC")
+            assert "torch" in sys.modules
+            print(os.environ["OMP_WAIT_POLICY"])
+        """
+    given = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=given, capture_output=True, text=True
+    )
+    assert done.stdout == "passive\n", done.stderr
+
+
 def test_cores_that_are_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2}, raising=False)
     (tmp_path / "proc").mkdir()
