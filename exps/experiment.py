@@ -80,7 +80,7 @@ def key(
 
 
 _FRACTION = Number(0, 1, above=True)
-PART = "part_units"  # of a method's file: how many units of each hidden layer a task has
+PART = "part_of"  # of a method's file: how many of so many units a task has
 
 
 @dataclass(frozen=True)
@@ -285,10 +285,11 @@ class Experiment:
 
     context: str = key(
         "none",
-        Choice(("none", "prototype", "gaussian")),
-        "which units of an MLP may win; none: all; else those of the context of a picture, in "
-        "training the current task, in tests the task whose training pictures have the nearest "
-        "mean (prototype) or the likeliest class, a Gaussian each (gaussian)",
+        Choice(("none", "prototype", "gaussian", "entropy", "given")),
+        "which units may win; none: all; else those of the context of a picture, in training the "
+        "current task, in tests the task whose training pictures have the nearest mean (prototype) "
+        "or the likeliest class, a Gaussian each (gaussian), the one that is surest of its answer "
+        "(entropy), or, with scenario = task, that of its head (given)",
         SPARSE,
     )
 
@@ -541,12 +542,25 @@ class Experiment:
         return tuple(sorted(names, key=lambda m: not hasattr(plugins.load(METHOD, m), PART)))
 
     @property
-    def parts(self) -> dict[str, int]:
-        """The methods that give every task a part of the network, and how many units of each hidden
-        layer that has; {} where all units are every task's."""
+    def parts(self) -> dict[str, Experiment]:
+        """The methods that give every task a part of the network, and of what experiment that would
+        be the whole: of its units as many win. {} where all units are every task's."""
         exp, names = self.in_effect, self.all_methods
         having = [name for name in names if hasattr(plugins.load(METHOD, name), PART)]
-        return {name: plugins.call(METHOD, name, PART, exp) for name in having}
+        return {name: exp._part(name) for name in having}
+
+    @property
+    def part(self) -> Experiment:
+        """Of what experiment the network of one task is the whole: of itself, without parts."""
+        return next(iter(self.parts.values()), self)
+
+    def _part(self, method: str) -> Experiment:
+        changed: dict[str, Any] = {"methods": (), "context": "none"}
+        for key, share in self.widths.items():
+            units = getattr(self, key)
+            size = max(plugins.call(METHOD, method, PART, self, units), 1)
+            changed |= {key: size, share: round(units * getattr(self, share)) / size}
+        return replace(self, **changed)
 
     @property
     def _chosen(self) -> tuple[tuple[plugins.Kind, str], ...]:
@@ -659,6 +673,19 @@ class Experiment:
     def has_hidden(self) -> bool:
         """Whether there are fully connected hidden layers."""
         return "hidden_units" not in self.lacks
+
+    @property
+    def groups(self) -> tuple[int, ...]:
+        """How many units each group of units of its network has: see `models.network.Wire`; ()
+        where its file says nothing of them."""
+        describe = getattr(plugins.load(MODEL, self.model), "groups", None)
+        return () if describe is None else tuple(describe(self))
+
+    @property
+    def widths(self) -> dict[str, str]:
+        """The keys that the groups are in proportion to, and of each the one that says how large a
+        share of these units wins."""
+        return getattr(plugins.load(MODEL, self.model), "WIDTHS", {})
 
     @property
     def fully_connected(self) -> bool:

@@ -58,7 +58,7 @@ KEYS = tuple(kind.key for kind in KINDS)  # those that name plug-ins
 HEADS = ("ncm", "ridge", "slda")  # methods that are the classifiers of these names
 # Methods that keys of all experiments stand for, and what these say then.
 IMPLIED = {
-    "contexts": "context = prototype or gaussian, and sparsify",
+    "contexts": "a context and sparsify",
     "grow": "dynamic = grow, and sparsify",
     "rewire": "dynamic = set or rigl, and sparsify",
     "old_synapses": "an old_synapse_lr below 1",

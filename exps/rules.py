@@ -11,7 +11,7 @@ of one benchmark, network, method or optimiser alone says its file, in functions
 
 A method that gives every task a part of the network says in its file how large that is:
 
-    part_units(exp)                      how many units of each hidden layer
+    part_of(exp, units)                  how many of so many units
 """
 
 from __future__ import annotations
@@ -90,20 +90,9 @@ def misfits(exp: Experiment, picture: Shape) -> Findings:
     if layers is None:  # what does not say it is known when it is made
         return
     yield from _size(exp, layers, picture)
-    layers = trained(exp, layers)
+    layers = exp.part.layers(picture) or layers
     yield from _no_weight(exp, layers)
     yield from plugins.findings(exp.plug_ins, "misfits", exp, layers)
-
-
-def trained(exp: Experiment, layers: list[Layer]) -> list[Layer]:
-    """The hidden layers, as far as they are trained in one task."""
-    if not exp.parts:
-        return layers
-    size = max(min(exp.parts.values()), 1)
-    inner = [layer.inputs if i == 0 else min(layer.inputs, size) for i, layer in enumerate(layers)]
-    return [
-        Layer(inputs, min(layer.units, size)) for layer, inputs in zip(layers, inner, strict=True)
-    ]
 
 
 def doubts(exp: Experiment) -> Findings:
@@ -140,9 +129,9 @@ def never_due(exp: Experiment, steps: Sequence[int], picture: Shape | None = Non
             ("patience",),
             f"no task is trained for more than {epochs} epoch(s), so none ends early",
         )
-    layers = _layers(exp, picture)
+    layers = _layers(exp.part, picture)
     if layers is not None:
-        args = exp, tasks, trained(exp, layers)
+        args = exp, tasks, layers
         yield from plugins.findings(exp.plug_ins, "never_due", *args)
     if picture not in (None, exp.facts.picture):
         yield from _nothing_masked(exp, picture)
@@ -175,7 +164,7 @@ def usual_tested(exp: Experiment) -> list[int]:
 
 
 def _nothing_masked(exp: Experiment, picture: Shape | None = None) -> Findings:
-    layers = trained(exp.in_effect, _layers(exp, picture) or [])
+    layers = _layers(exp.in_effect.part, picture) or []
     for keys, density, inputs in _masked(exp, layers):
         if density < 1 and all(round(n * density) == n for n in inputs):
             idle = "" if keys[0] != "initial_density_fc" else ", so none can move"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from exps.facts import Layer, Shape
+from models import resnet18
 
 if TYPE_CHECKING:
     from torch import nn
@@ -14,23 +15,30 @@ if TYPE_CHECKING:
     from models.feedforward import Feedforward
 
 USES = ("percent_on_conv", "weight_sparsity_conv")
+KEYS = {"channels": resnet18.KEYS["channels"]}
+WIDTHS = {"channels": "percent_on_conv", "hidden_units": "percent_on_fc"}
 KERNEL = 5
-CHANNELS = (64, 128)
+
+
+def groups(exp: Experiment) -> tuple[int, ...]:
+    """The channels of each convolution, and the hidden layer."""
+    return exp.channels, 2 * exp.channels, exp.hidden_units
 
 
 def layers(exp: Experiment, picture: Shape) -> list[Layer]:
     """The convolutions, without padding, then hidden_units. ValueError for too small pictures."""
     (channels, *sides), found = picture, []
-    for units in CHANNELS:
+    *convolutions, hidden = groups(exp)
+    for units in convolutions:
         found.append(Layer(KERNEL**2 * channels, units, convolution=True))
         channels, sides = units, [side - KERNEL + 1 for side in sides]
     if min(sides) < 1:
-        smallest = len(CHANNELS) * (KERNEL - 1) + 1
+        smallest = len(convolutions) * (KERNEL - 1) + 1
         raise ValueError(
             f"two convolutions of {KERNEL} × {KERNEL} leave nothing of pictures of {picture[1]} × "
             f"{picture[2]}; the CNN needs {smallest} × {smallest} at least"
         )
-    return [*found, Layer(channels * sides[0] * sides[1], exp.hidden_units)]
+    return [*found, Layer(channels * sides[0] * sides[1], hidden)]
 
 
 def make_model(exp: Experiment, input_shape: Shape, head_sizes: Sequence[int]) -> Feedforward:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor, nn
 
 from models.blocks import Block
-from models.network import Network
+from models.network import Network, Wire
 
 
 class Feedforward(Network):
@@ -34,6 +34,16 @@ class Feedforward(Network):
     def all_blocks(self) -> list[Block]:
         """The convolutions, then the hidden blocks."""
         return [block for block in self.convolutions if isinstance(block, Block)] + self.blocks
+
+    @property
+    def wires(self) -> list[Wire]:
+        """Every layer is a group."""
+        before = [None, *range(len(self.all_blocks))]
+        return [
+            wire
+            for i, (block, reads) in enumerate(zip(self.all_blocks, before, strict=False))
+            for wire in (Wire(block.linear, reads, i), Wire(block.activation, None, i))
+        ]
 
     @property
     def plain(self) -> bool:

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
 
 FULLY_CONNECTED = True
 USES = ("hidden_layers",)
+WIDTHS = {"hidden_units": "percent_on_fc"}
+
+
+def groups(exp: Experiment) -> tuple[int, ...]:
+    """A hidden layer each."""
+    return (exp.hidden_units,) * exp.hidden_layers
 
 
 def layers(exp: Experiment, picture: Shape) -> list[Layer]:

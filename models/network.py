@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,12 +12,24 @@ from models.blocks import Block
 from sparse_syn.kept import KeepsTypes
 
 
+class Wire(NamedTuple):
+    """A module of a network of which a task can have a part, and the groups of units, by number,
+    whose values it reads and writes. Units are of one group where what several layers write is
+    added; `exps.experiment.Experiment.groups` says how many each has.
+
+    reads: None for pictures, and for what is computed unit by unit (a norm, an activation)."""
+
+    module: nn.Module
+    reads: int | None
+    writes: int
+
+
 class Network(KeepsTypes):
     """The input of the classifiers, `features`, is a network's own; the classifiers are dense.
 
-    units: how wide that input is; heads: a linear classifier each. A network of which a context
-    can be a part, and whose winners an engine can follow by index, says so by `blocks`: its hidden
-    layers from the flattened input on. Any other leaves both lists empty.
+    units: how wide that input is; heads: a linear classifier each. A network whose
+    winners an engine can follow by index says so by `blocks`: its hidden layers from the flattened
+    input on; one of which a task can have a part by `wires`. Any other leaves the lists empty.
     """
 
     units: int
@@ -50,6 +63,12 @@ class Network(KeepsTypes):
     @property
     def blocks(self) -> list[Block]:
         """The fully connected hidden layers in the order of computation."""
+        return []
+
+    @property
+    def wires(self) -> list[Wire]:
+        """All modules that hold something of units, but the classifiers, that of the features
+        last; [] where tasks can have no parts."""
         return []
 
     @property

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from models.blocks import Block, convolution, k_winners_2d
-from models.network import Network
+from models.network import Network, Wire
 from models.synapses import Weights
 from sparse_syn.sparse_weights import rezero_weights
 
@@ -38,6 +38,18 @@ class Addition(nn.Module):
         self.second = filters(exp, outputs, outputs, 3)
         shortcut = filters(exp, inputs, outputs, 1, stride) if step.projects else nn.Identity()
         self.shortcut, self.after = shortcut, rectified(exp, outputs)
+        self.projects = step.projects
+
+    def wires(self, reads: int, inside: int, writes: int) -> list[Wire]:
+        """With the groups that it reads, has between its convolutions, and writes."""
+        shortcut = _wires(self.shortcut, reads, writes) if self.projects else []
+        return [
+            *_wires(self.first, reads, inside),
+            Wire(self.between, None, inside),
+            *_wires(self.second, inside, writes),
+            *shortcut,
+            Wire(self.after, None, writes),
+        ]
 
     def forward(self, x: Tensor) -> Tensor:
         """x [batch, inputs, height, width] -> [batch, outputs, height / stride, width / stride]."""
@@ -73,6 +85,18 @@ class Residual(Network):
             elif isinstance(module, nn.Conv2d) and module.bias is not None:
                 module.bias.zero_()
 
+    @property
+    def wires(self) -> list[Wire]:
+        """Of groups in the order of `resnet18.groups`: all that is added to is one."""
+        first, winners = self.stem
+        found, stream, last = [*_wires(first, None, 0), Wire(winners, None, 0)], 0, 0
+        for block in self.stages:
+            assert isinstance(block, Addition)
+            inside, after = last + 1, last + 2 if block.projects else stream
+            found += block.wires(stream, inside, after)
+            stream, last = after, max(inside, after)
+        return found
+
     def features(self, x: Tensor) -> Tensor:
         """The input of the classifiers [batch, units] for x [batch, channels, height, width]."""
         return self.pool(self.stages(self.stem(x))).flatten(1)  # type: ignore[no-any-return]
@@ -89,6 +113,12 @@ def filters(
     if exp.norm == "group":
         return nn.Sequential(made, nn.GroupNorm(groups(outputs), outputs))
     return nn.Sequential(made)
+
+
+def _wires(made: nn.Module, reads: int | None, writes: int) -> list[Wire]:
+    """Of a convolution, and of a norm behind it: of `filters`."""
+    convolution, *norm = made.children()
+    return [Wire(convolution, reads, writes), *(Wire(one, None, writes) for one in norm)]
 
 
 def groups(channels: int) -> int:

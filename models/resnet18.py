@@ -23,8 +23,8 @@ KEYS = {
     "channels": Key(
         64,
         Whole(1, 4096, "channels"),
-        "of the first of four stages, each later one has twice as many; 20: the reduced ResNet-18 "
-        "of Lopez-Paz & Ranzato (2017)",
+        "of the first stage, each later one has twice as many; of the four of resnet18; 20: the "
+        "reduced one of Lopez-Paz & Ranzato (2017)",
     ),
     "norm": Key(
         "batch",
@@ -34,6 +34,7 @@ KEYS = {
         "bias, and an initialisation with which that trains (Zhang et al., 2019)",
     ),
 }
+WIDTHS = {"channels": "percent_on_conv"}
 STAGES, BLOCKS = 4, 2  # blocks of a stage
 
 
@@ -59,6 +60,13 @@ def steps(channels: int) -> Iterator[Step]:
             outputs = channels * 2**stage
             yield Step(inputs, outputs, 2 if stage and not block else 1)
             inputs = outputs
+
+
+def groups(exp: Experiment) -> tuple[int, ...]:
+    """Of the first convolution; then of every block those between its convolutions, and those that
+    it writes, where they are not the ones that it adds to."""
+    blocks = [(step.outputs,) * (1 + step.projects) for step in steps(exp.channels)]
+    return (exp.channels, *(units for block in blocks for units in block))
 
 
 def layers(exp: Experiment, picture: Shape) -> list[Layer]:

@@ -152,7 +152,7 @@ def test_check_of_some_sections_with_changes(written: Write) -> None:
     assert config.check(path, ["B"]) == ([], [])
     assert config.check(path, ["B", "C"], ["hidden_units=20", "percent_on_fc=0.1"]) == ([], [])
     [error], _ = config.check(path, ["C"], ["context=prototype"])
-    assert "contexts are for MLPs" in error
+    assert "400 channels of a task are more than the 64" in error
     [error], _ = config.check(path, ["Bb"])
     assert "there is no section [Bb]" in error
     [error], _ = config.check(path, ["B"], ["nope=1"])

@@ -109,7 +109,6 @@ def test_number_of_tasks(exp: Experiment, allowed: set[int]) -> None:
         (PERM, GROW | {"grow_units": "fresh", "grow_per_task": 5e-5}, "grow_per_task", "no fresh"),
         (PERM, GROW | CONTEXT | FEW_FRESH, "grow_per_task", "no fresh"),
         (PERM, GROW | {"initial_density_fc": 0.0006}, "initial_density_fc", "no weight"),
-        (CNN, CONTEXT, "context", "contexts are for MLPs"),
         (SPLIT, {"stream": "random"}, "stream", "choose scenario = domain or class"),
         (PERM, CONTEXT | {"stream": "blurry"}, "stream", "contexts trains the units of one task"),
         (PERM, {"stream": "blurry", "methods": ("lwf",)}, "stream", "several views at a time"),

@@ -203,8 +203,12 @@ def test_too_small_pictures(experiment: Make, shape: tuple[int, int, int]) -> No
         ({"engine": "sparse"}, "engine", "engine = sparse is for MLPs"),
         ({"engine": "stacked"}, "engine", "engine = stacked is for MLPs"),
         ({"methods": ("dgr",)}, "dgr_units", "no hidden_units"),
-        ({"methods": ("separate",), "scenario": "task"}, "methods", "is for MLPs"),
-        ({"context": "prototype"}, "context", "are for MLPs"),
+        (
+            {"methods": ("separate",), "scenario": "task", "num_batch": 25},
+            "num_batch",
+            "none of 20",
+        ),
+        ({"context": "prototype"}, "context_units", "400 channels of a task are more than the 20"),
     ],
 )
 def test_what_it_cannot_be_is_told(

@@ -19,6 +19,7 @@ ENGINES = ("reference", "dense", "sparse")
 CONTEXTS: dict[str, Any] = {"context": "prototype", "context_units": 16}
 OLD: dict[str, Any] = {"old_synapse_lr": 0.3, "weight_decay": 0.0}
 HEADS: dict[str, Any] = {"mnist_mode": "split", "scenario": "task"}
+CHANNELS: dict[str, Any] = {"model": "resnet18", "channels": 8, "percent_on_conv": 0.25}
 CLASSES: dict[str, Any] = {"mnist_mode": "split", "scenario": "class", "outputs": "seen"}
 BLURRY: dict[str, Any] = {"stream": "blurry", "blur": 0.5}
 MASKED = {"initial_density_fc": 0.2}
@@ -32,6 +33,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "none": {},
     "contexts": CONTEXTS,
     "contexts by classes": {**CLASSES, **CONTEXTS, "context": "gaussian"},
+    "contexts, the surest": {**CONTEXTS, "context": "entropy"},
+    "contexts, told": {**HEADS, **CONTEXTS, "context": "given", "context_overlap": 0.5},
+    "contexts of channels": {**HEADS, **CHANNELS, "context": "given", "context_units": 4},
+    "separate channels and ewc": {**HEADS, **CHANNELS, "methods": ("ewc", "separate")},
     "grow": {"dynamic": "grow", "grow_per_task": 0.1, "grow_every": 1, **MASKED},
     "set": SET,
     "rigl": {"dynamic": "rigl", "mb_size": 2, "train_ep": 3, "train_ep_inc": 3, **MASKED},
@@ -116,6 +121,7 @@ REFUSED = {
     **dict.fromkeys(("mas",), "mas"),
     **dict.fromkeys(("agem", "agem, heads", "agem, blurry"), "agem"),
     "old_synapses by importance": "importance",
+    **dict.fromkeys(("contexts of channels", "separate channels and ewc"), "MLPs"),
     **{f"{name}, moved": "augment" for name in ("er", "xdg", "lwf and si", "old_synapses")},
 }
 
@@ -172,8 +178,10 @@ def test_it_runs_and_goes_on_to_the_bit_or_says_why_not(
         assert not why
     stream = stream_of(made, train=288 if methods == "rigl" else 96, test=20)
     if why:
-        # An engine knows methods, and not their keys; it asks for the optimiser first.
-        first = {"importance": "old_synapses"}.get(why, why) if optimizer == "sgd" else optimizer
+        # An engine knows methods, and not their keys; it asks for the network and the optimiser
+        # first.
+        asks_first = optimizer == "sgd" or why == "MLPs"
+        first = {"importance": "old_synapses"}.get(why, why) if asks_first else optimizer
         with pytest.raises(EngineError, match=rf"(?s)engine = sparse does not fit.*{first}"):
             built(made, stream)
         return

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -37,23 +37,25 @@ class Spring(NamedTuple):
 
 @runtime_checkable
 class Parts(Protocol):
-    """Which units a task has: what an engine of parts asks. Where that is all, the scenario tells
-    which task a picture is of, and task i has head i for itself."""
+    """Which units a task has: what an engine of parts asks.
 
-    @property
-    def size(self) -> int:
-        """How many units of each hidden layer a task has."""
+    told: whether the scenario tells which task a picture is of; then task i has head i for itself.
+    Otherwise it is a `Router`."""
 
-    def units_of(self, task: int) -> Tensor:
-        """The units of each hidden layer that take part, int64 [layers, size], in order."""
+    told: bool
+
+    def units_of(self, task: int) -> Sequence[Tensor]:
+        """The units of each group (`models.network.Wire`) that take part, int64 [size], in
+        order."""
 
 
 @runtime_checkable
 class Router(Parts, Protocol):
     """Finds which of the tasks that have begun a picture is of."""
 
-    def route(self, x: Tensor) -> Tensor:
-        """The task of each picture x [batch, inputs]: int64 [batch]."""
+    def route(self, x: Tensor, ask: Callable[[int], Tensor]) -> Tensor:
+        """The task of each picture x [batch, inputs]: int64 [batch]. ask: the logits [batch,
+        classes] of these pictures by the part of a task."""
 
 
 class Asking(Protocol):
@@ -149,7 +151,7 @@ class Engine(Protocol):
     def enter(self, task: int) -> None:
         """Train the part of a task; without parts nothing."""
 
-    def units_of(self, task: int) -> Tensor | None:
+    def units_of(self, task: int) -> Sequence[Tensor] | None:
         """The units of a task, see `Parts`; None where all are every task's."""
 
 

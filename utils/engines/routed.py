@@ -21,8 +21,9 @@ from exps.config import Experiment
 from exps.messages import Told
 from models import make_model
 from models.network import Network
-from models.synapses import Weights, winner_layers
+from models.synapses import Weights
 from sparse_syn.functional import binary_entropy
+from sparse_syn.k_winners import KWinnersBase
 from utils.engines.base import Engine, Parts, Router, Spring
 from utils.engines.batch import Batch, Loss
 from utils.engines.meter import EpochRecord
@@ -42,6 +43,7 @@ class RoutedEngine:
     """
 
     whole: Engine | None
+    router: Router | None
 
     def __init__(
         self,
@@ -54,16 +56,20 @@ class RoutedEngine:
         prepare: Callable[[Network], None],
     ) -> None:
         self.exp, self.stream, self.device, self.build = exp, stream, device, build
-        self.parts, self.router = parts, parts if isinstance(parts, Router) else None
+        self.parts, self.router = parts, None
+        if not parts.told:
+            assert isinstance(parts, Router)
+            self.router = parts
         self._model, self.units = model.to(device), model.units
-        tasks, layers = len(stream.training), len(model.blocks)
-        self.template = _template(exp, stream, parts.size, prepare).to(device)
+        tasks = len(stream.training)
+        self.template = make_model(exp.part, stream.input_shape, stream.head_sizes).to(device)
+        prepare(self.template)
         self.biases = [
             torch.stack([Weights.of(head).bias.detach()] * tasks)
             for head in (model.heads if self.router else ())
         ]
         self.current = -1  # the task that is trained
-        self._train(torch.arange(parts.size).expand(layers, -1))
+        self._train([torch.arange(size) for size in exp.part.groups])
         by = "context" if self.router else "task"
         self.name, self.can = f"{self.inner.name}, by {by}", self.inner.can
         self.why_not_faster = self.inner.why_not_faster
@@ -101,7 +107,7 @@ class RoutedEngine:
         self._write_back()
         unit_on = np.zeros(self.units, np.int64)
         unit_on[self.parts.units_of(self.current)[-1].numpy()] = done.unit_on
-        share = self.parts.size / self.units
+        share = self.template.units / self.units
         return replace(
             done,
             active=done.active * share,
@@ -189,7 +195,11 @@ class RoutedEngine:
             return self.whole.logits(samples, head, training=training)
         pictures = self.stream.train if training else self.stream.test
         x = self.stream.inputs(pictures, samples).flatten(1).to(self.device)
-        self.contexts = self.router.route(x).to(samples.rows.device)
+
+        def ask(context: int) -> Tensor:
+            return self._tester(context).logits(samples, head, training=training)[0]
+
+        self.contexts = self.router.route(x, ask).to(samples.rows.device)
         total = torch.empty(len(samples), self.biases[head].shape[1], device=self.device)
         for context in self.contexts.unique().tolist():
             which = (self.contexts == context).nonzero().flatten()
@@ -213,7 +223,7 @@ class RoutedEngine:
         self._train(self.parts.units_of(task))
         self._forget_tests()
 
-    def units_of(self, task: int) -> Tensor:
+    def units_of(self, task: int) -> Sequence[Tensor]:
         """Those that it is given."""
         return self.parts.units_of(task)
 
@@ -222,19 +232,24 @@ class RoutedEngine:
         tasks alone, and there it has the duty cycle that it remembers.
         """
         known, found = self.current + 1, []
-        units = torch.stack([self.parts.units_of(task) for task in range(known)])
-        for i, layer in enumerate(winner_layers(self._model)):
-            mine = units[:, i].flatten().bincount(minlength=layer.n)
-            found.append(float(binary_entropy(layer.duty_cycle.cpu() * mine / known)[1]))
+        units = [self.parts.units_of(task) for task in range(known)]
+        group = {m: wire.writes for wire in self._model.wires for m in wire.module.modules()}
+        for layer, its in zip(_winners(self._model), _winners(self.subnet.net), strict=True):
+            duty_cycle = layer.duty_cycle.cpu().flatten()
+            mine = torch.cat([own[group[layer]] for own in units])
+            share = mine.bincount(minlength=len(duty_cycle)) / known
+            positions = its.n // its.duty_cycle.numel()  # the model may not have met a picture
+            found.append(positions * float(binary_entropy(duty_cycle * share)[1]))
         return np.array(found)
 
-    def _train(self, units: Tensor) -> None:
+    def _train(self, units: Sequence[Tensor]) -> None:
         self.subnet, self.inner = self._part(units, max(self.current, 0))
 
-    def _part(self, units: Tensor, task: int) -> tuple[Subnet, Engine]:
+    def _part(self, units: Sequence[Tensor], task: int) -> tuple[Subnet, Engine]:
         """A part of the model, copied from it now, and its engine."""
         head = None if self.router else task
-        subnet = Subnet(self._model, self.template, units.to(self.device), head)
+        own = [some.to(self.device) for some in units]
+        subnet = Subnet(self._model, self.template, own, head)
         for bias, mine in zip(subnet.biases, self.biases, strict=True):
             bias.copy_(mine[task])
         return subnet, self.build(subnet.net)
@@ -264,13 +279,5 @@ class RoutedEngine:
         self.contexts = torch.zeros(0, dtype=torch.int64)
 
 
-def _template(
-    exp: Experiment, stream: TaskStream, size: int, prepare: Callable[[Network], None]
-) -> Network:
-    """A network of the shape of a part: of its units as many win as of all."""
-    share = round(exp.hidden_units * exp.percent_on_fc) / size
-    # A part has no parts itself.
-    part = replace(exp, hidden_units=size, percent_on_fc=share, methods=(), context="none")
-    made = make_model(part, stream.input_shape, stream.head_sizes)
-    prepare(made)
-    return made
+def _winners(model: Network) -> list[KWinnersBase]:
+    return [layer for layer in model.modules() if isinstance(layer, KWinnersBase)]

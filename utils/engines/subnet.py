@@ -1,20 +1,21 @@
-"""A part of an MLP as one of its own: some units of every hidden layer, all inputs and outputs.
+"""A part of a network as one of its own: some units of every group, all inputs and outputs.
 
-Where only these units are on, the network computes what the part computes. The part is small, so
-any engine trains it at the cost of its units, and nothing of the others moves.
+Where only these units are on, the network computes what the part computes, as far as a unit does
+not depend on what the others of its layer do (with group norm it does). The part is small, so any
+engine trains it at the cost of its units, and nothing of the others moves.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from models.network import Network
-from models.synapses import Weights, Where, beside
+from models.synapses import Weights, Where
 
 
 class _Shared(NamedTuple):
@@ -26,16 +27,16 @@ class _Shared(NamedTuple):
 
 
 class Subnet:
-    """The part `net` of a model that the units int64 [layers, size] make; `template`: its shape.
+    """The part `net` of a model that units make, int64 [size] of each group; `template`: its shape.
 
-    Weights, masks, duty cycles, boost strength and the count of samples are copied in now, and back
-    into the model by `write_back`. head: the classifier that is the part's own, its bias too; no
-    other is copied. None: all classifiers are shared, and their biases, which belong to no unit,
-    are the caller's: `biases`, in the order of the heads.
+    Weights, masks, norms, duty cycles, boost strength and the count of samples are copied in now,
+    and back into the model by `write_back`. head: the classifier that is the part's own, its bias
+    too; no other is copied. None: all classifiers are shared, and their biases, which belong to no
+    unit, are the caller's: `biases`, in the order of the heads.
     """
 
     def __init__(
-        self, model: Network, template: Network, units: Tensor, head: int | None = None
+        self, model: Network, template: Network, units: Sequence[Tensor], head: int | None = None
     ) -> None:
         self.net, self.head = copy.deepcopy(template), head
         self.shared = list(_pairs(model, self.net, units, head))
@@ -57,48 +58,64 @@ class Subnet:
             whole[where] = part
 
 
-def _pairs(model: Network, part: Network, units: Tensor, head: int | None) -> Iterator[_Shared]:
+def places(model: Network, units: Sequence[Tensor]) -> dict[Tensor, Where]:
+    """Where the weights are that units int64 [size] of each group have: of every layer and every
+    classifier, by its weight."""
+    found, widths = dict[Tensor, Where](), dict[int, int]()
+    for module, reads, writes in model.wires:
+        if _is_layer(module):
+            weight = Weights.of(module).weight
+            widths[writes] = len(weight)
+            if reads is None:
+                found[weight] = (units[writes],)
+            else:
+                inputs = _inputs(weight, units[reads], widths[reads])
+                found[weight] = units[writes].unsqueeze(1), inputs
+    last = model.wires[-1].writes
+    for head in model.heads:
+        weight = Weights.of(head).weight
+        found[weight] = slice(None), _inputs(weight, units[last], widths[last])
+    return found
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether it has a weight for each input of a unit, not one a unit."""
+    weight = getattr(module, "weight", None)
+    return isinstance(weight, Tensor) and weight.dim() > 1
+
+
+def _inputs(weight: Tensor, units: Tensor, width: int) -> Tensor:
+    """Where the inputs of a weight [outputs, inputs, ...] are that so many units write, of all of
+    their group: a channel that was flattened writes many."""
+    each = weight.shape[1] // width
+    return (units.unsqueeze(1) * each + torch.arange(each, device=units.device)).flatten()
+
+
+def _pairs(
+    model: Network, part: Network, units: Sequence[Tensor], head: int | None
+) -> Iterator[_Shared]:
     """With every parameter goes whatever is attached to it."""
-    layers = [
-        (block.linear, own.linear) for block, own in zip(model.blocks, part.blocks, strict=True)
-    ]
-    heads = list(zip(model.heads, part.heads, strict=True))
-    layers += heads if head is None else [heads[head]]
-    # Every classifier has the same place, so one alone has that of the first.
-    for (mine, its), where in zip(layers, places(model, units), strict=False):
-        weights, own = Weights.of(mine), Weights.of(its)
-        yield _Shared(weights.weight, own.weight, where)
-        yield from _attached(mine, its, "weight", where)
-        if weights.zero_mask is not None and own.zero_mask is not None:
-            yield _Shared(weights.zero_mask, own.zero_mask, where)
-        if weights.any_bias is not None and (head is not None or mine not in model.heads):
-            rows = where[0].flatten() if isinstance(where[0], Tensor) else where[0]
-            yield _Shared(weights.bias, own.bias, (rows,))
-            yield from _attached(mine, its, "bias", (rows,))
-    for block, own_block, rows in zip(model.blocks, part.blocks, units, strict=True):
-        buffers = dict(own_block.activation.named_buffers())
-        for name, buffer in block.activation.named_buffers():
-            yield _Shared(buffer, buffers[name], (rows,) if buffer.dim() else ())
+    where = places(model, units)
+    for (mine, _, writes), (its, *_) in zip(model.wires, part.wires, strict=True):
+        yield from _held(mine, its, where, units[writes])
+    for i, (mine, its) in enumerate(zip(model.heads, part.heads, strict=True)):
+        if head is None or i == head:
+            for shared in _held(mine, its, where, slice(None)):
+                if head is not None or shared.whole.dim() > 1:
+                    yield shared
 
 
-def _attached(mine: nn.Module, its: nn.Module, parameter: str, where: Where) -> Iterator[_Shared]:
-    copies = beside(its, parameter)
-    for name, whole in beside(mine, parameter).items():
-        yield _Shared(whole, copies[name], where)
-
-
-def _entries(rows: Tensor, before: Where) -> Where:
-    """Where the weights of the units `rows` are; before: where those of the layer before it are."""
-    if not before:
-        return (rows,)  # from all inputs
-    inputs = before[0]
-    return rows.unsqueeze(1), inputs.flatten() if isinstance(inputs, Tensor) else inputs
-
-
-def places(model: Network, units: Tensor) -> list[Where]:
-    """Where the weights of the part are that units int64 [layers, size] make: in each hidden layer,
-    then in each classifier.
-    """
-    place: Where = ()
-    hidden = [place := _entries(rows, place) for rows in units]
-    return hidden + [(slice(None), units[-1])] * len(model.heads)
+def _held(
+    mine: nn.Module, its: nn.Module, where: dict[Tensor, Where], rows: Tensor | slice
+) -> Iterator[_Shared]:
+    """All parameters and buffers of a module; rows: which of its units."""
+    copies = dict(its.named_parameters()) | dict(its.named_buffers())
+    layer = where[Weights.of(mine).weight] if _is_layer(mine) else None
+    for name, whole in (*mine.named_parameters(), *mine.named_buffers()):
+        if whole.dim() == 0:
+            yield _Shared(whole, copies[name], ())
+        elif layer is not None:
+            yield _Shared(whole, copies[name], layer if whole.dim() > 1 else (rows,))
+        else:  # [units], or [1, units, 1, 1]
+            before = (slice(None),) * (whole.dim() > 1)
+            yield _Shared(whole, copies[name], (*before, rows))

@@ -65,11 +65,16 @@ class Method(base.Method):
             used = in_use(model, x)
             where: list[Where] = [()] * len(self.born)
         else:
-            units = units.to(device)
-            width = torch.arange(self.exp.hidden_units, device=device)
-            used = [torch.isin(width, own) for own in units]
-            where = places(model, units)
-            if "contexts" not in self.exp.all_methods:
+            units = [own.to(device) for own in units]
+            hidden = [block.linear for block in model.blocks]
+            mine = [units[wire.writes] for wire in model.wires if wire.module in hidden]
+            used = [
+                torch.zeros_like(first, dtype=torch.bool).index_fill(0, own, True)
+                for own, first in zip(mine, self.first, strict=True)
+            ]
+            found = places(model, units)
+            where = [found[layer.weight] for layer in fully_connected(model)]
+            if "contexts" not in self.exp.all_methods or self.exp.context == "given":
                 own = len(model.blocks) + self.stream.training[task].head
                 nowhere = (slice(0, 0),)
                 others = range(len(model.blocks), len(where))

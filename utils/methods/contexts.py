@@ -1,9 +1,9 @@
-"""Contexts: each task has units of its own, and a picture finds its task by itself.
+"""Contexts: each task has units of its own, and a picture finds its task by itself, or is told.
 
 The context of a picture is the task whose training pictures have the nearest mean (Iyer et al.,
 2022, "Avoiding Catastrophe: Active Dendrites Enable Multi-Task Learning in Dynamic Environments"),
-or the likeliest class: `familiar.py`. Which units may win in a context is settled when its task
-begins. No training picture is kept.
+or the likeliest class, or whose context is surest: `familiar.py`; or that of its head. Which units
+may win in a context is settled when its task begins. No training picture is kept.
 """
 
 from __future__ import annotations
@@ -19,17 +19,19 @@ from exps.config import Experiment
 from exps.facts import Findings
 from exps.keys import Key, When
 from exps.kinds import Number, Whole
-from models.synapses import winner_layers
+from models.network import Network
+from sparse_syn.k_winners import KWinnersBase
 from utils.engines.base import Engine
 from utils.engines.batch import Batch
-from utils.methods import base, familiar
+from utils.methods import base, familiar, told
 from utils.methods.base import Costs, Moment, draws, fill
 
 KEYS = {
     "context_units": Key(
         400,
         Whole(1, 1_000_000, "units"),
-        "units of each hidden layer that may win in a context",
+        "units of the first hidden layer that may win in a context (with cnn and resnet18 channels "
+        "of the first convolution), and as large a share of every other",
     ),
     "context_overlap": Key(
         0.0,
@@ -47,62 +49,50 @@ KEYS = {
 DRAW = 2  # sets the draws of units apart from whatever else is drawn from the seed
 
 
-def part_units(exp: Experiment) -> int:
-    """How many units of each hidden layer a task has."""
-    size: int = exp.context_units
-    return size
+def part_of(exp: Experiment, units: int) -> int:
+    """How many of so many units a task has."""
+    return round(units * exp.context_units / exp.groups[0])
 
 
 def contradictions(exp: Experiment) -> Findings:
     """Why tasks cannot have contexts."""
-    size, k = exp.context_units, round(exp.hidden_units * exp.percent_on_fc)
     yield from familiar.contradictions(exp)
-    if not exp.fully_connected:
-        yield (
-            ("context", "cnn", "model", "methods"),
-            "contexts are for MLPs; choose model = mlp or context = none",
-        )
+    if exp.context == "given":
+        yield from told.untold(exp, "context = given")
     if exp.cumul:
         yield ("context", "cumul"), "contexts are tasks that come one after the other; not cumul"
-    if exp.sparse_layers != "own":
-        yield ("context", "sparse_layers"), "contexts need sparse_layers = own"
-    if size > exp.hidden_units:
-        yield (
-            ("context_units", "hidden_units"),
-            f"{size} units of a context are more than the {exp.hidden_units} that there are",
-        )
-    if size < k:
-        yield (
-            ("context_units", "percent_on_fc", "hidden_units"),
-            f"{k} units win, but only the {size} of a context may; "
-            "choose more context_units or a smaller percent_on_fc",
-        )
+    name = f"context = {exp.context}"
+    yield from told.parted(exp, name, part_of, "context", "context_units")
 
 
 def doubts(exp: Experiment) -> Findings:
     """Why contexts might not be what was meant."""
     share = exp.context_overlap
-    if share > 0 and round(exp.context_units * share) < 1:
+    if share > 0 and not any(_shared(size, exp) for size in exp.part.groups):
         yield (
             ("context_overlap", "context_units"),
             f"context_overlap = {share:g} of {exp.context_units} units is none",
         )
 
 
-class Method(base.Method):
-    """The contexts of a stream of tasks, filled in one after the other: a `Router`.
+def _shared(size: int, exp: Experiment) -> int:
+    return round(size * exp.context_overlap)
 
-    units: int64 [tasks, layers, size], the units of each hidden layer that may win, in order;
-    begun: int64 [], how many tasks have; rule: what pictures find their context by.
+
+class Method(base.Method):
+    """The contexts of a stream of tasks, filled in one after the other: a `Router`, where they are
+    not told.
+
+    units: int64 [tasks, size] of each group, the units that may win, in order; begun: int64 [], how
+    many tasks have; rule: what pictures find their context by.
     """
 
     def __init__(self, exp: Experiment, stream: TaskStream) -> None:
         super().__init__(exp, stream)
-        tasks, size = len(stream.training), part_units(exp)
-        self.width, self.shared = exp.hidden_units, round(size * exp.context_overlap)
-        self.units = torch.zeros(tasks, exp.hidden_layers, size, dtype=torch.int64)
+        self.told, tasks, self.widths = exp.context == "given", len(stream.training), exp.groups
+        self.units = [torch.zeros(tasks, n, dtype=torch.int64) for n in exp.part.groups]
         self.begun = torch.zeros((), dtype=torch.int64)
-        self.rule = familiar.RULES[exp.context](self.exp, stream)
+        self.rule = None if self.told else familiar.RULES[exp.context](self.exp, stream)
         self.tables: tuple[Tensor, ...] = ()  # once they are needed after a step
 
     @property
@@ -110,31 +100,27 @@ class Method(base.Method):
         """How many tasks have begun."""
         return int(self.begun)
 
-    @property
-    def size(self) -> int:
-        """How many units of each hidden layer a task has."""
-        return self.units.shape[2]
-
-    def units_of(self, task: int) -> Tensor:
-        """The units of each hidden layer that may win in a task, int64 [layers, size]."""
-        return self.units[task]
+    def units_of(self, task: int) -> list[Tensor]:
+        """The units of each group that may win in a task, int64 [size]."""
+        return [units[task] for units in self.units]
 
     @torch.no_grad()
-    def route(self, x: Tensor) -> Tensor:
+    def route(self, x: Tensor, ask: familiar.Ask) -> Tensor:
         """The context that each of x [batch, inputs] finds: int64 [batch]."""
+        assert self.rule, "pictures that are told their context find none"
         if not self.tables:
             self.tables = tuple(table.to(x.device) for table in self.rule.tables(self.known))
-        return self.rule.nearest(x, self.tables)
+        return self.rule.find(x, self.tables, ask)
 
     def begin_task(self, engine: Engine, task: int) -> None:
         """Recruit the units of the task, and train them alone."""
         assert task == self.known, "tasks come in order"
-        self.recruit([layer.duty_cycle for layer in winner_layers(engine.model)])
+        self.recruit(_duty_cycles(engine.model))
         engine.enter(task)
 
     def before_step(self, engine: Engine, batch: Batch, now: Moment) -> Batch:
         """Count the pictures for their context; in the first epoch each comes once."""
-        if now.step < now.epoch:
+        if self.rule and now.step < now.epoch:
             train, samples = self.stream.train, batch.current.samples
             x = self.stream.inputs(train, samples).flatten(1)
             self.rule.add(now.task, x, self.stream.labels(train, samples))
@@ -142,35 +128,49 @@ class Method(base.Method):
         return batch
 
     def recruit(self, duty_cycles: list[Tensor]) -> None:
-        """Begin the next context: of each layer, by the duty cycles [width] of its units.
+        """Begin the next context: of each group, by the duty cycles [width] of its units.
 
         First the shared ones, among the units of earlier contexts, then the others: those in the
         fewest contexts, of these the ones that won least, and of these some at random.
         """
         task = self.known
         generator = draws(self.exp.seed, DRAW, task)
-        for layer, duty_cycle in enumerate(duty_cycles):
-            contexts = self.units[:task, layer].flatten().bincount(minlength=self.width)
-            chance = torch.rand(self.width, generator=generator).numpy()
+        for units, width, duty_cycle in zip(self.units, self.widths, duty_cycles, strict=True):
+            contexts, size = units[:task].flatten().bincount(minlength=width), units.shape[1]
+            chance = torch.rand(width, generator=generator).numpy()
             order = torch.from_numpy(np.lexsort((chance, duty_cycle.cpu().numpy(), contexts)))
             old = contexts[order] > 0
-            shared = order[old][: self.shared]
-            others = order[~torch.isin(order, shared)][: self.size - len(shared)]
-            chosen = torch.cat([shared, others]).sort().values
-            self.units[task, layer] = chosen
+            shared = order[old][: _shared(size, self.exp)]
+            others = order[~torch.isin(order, shared)][: size - len(shared)]
+            units[task] = torch.cat([shared, others]).sort().values
         self.begun += 1
 
     def costs(self, engine: Engine) -> Costs:
         """The sums that contexts are found by."""
-        return Costs(parameters=sum(getattr(self.rule, name).numel() for name in self.rule.kept))
+        return Costs(parameters=sum(sums.numel() for sums in self._sums().values()))
 
     def state(self) -> dict[str, Any]:
         """All of it; the memory itself."""
-        mine = {name: getattr(self.rule, name) for name in self.rule.kept}
-        return {"units": self.units, "begun": self.begun, **mine}
+        return {"units": self.units, "begun": self.begun, **self._sums()}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Continue where `state` was taken."""
-        for name, value in self.state().items():
+        for mine, saved in zip(self.units, state["units"], strict=True):
+            fill(mine, saved)
+        for name, value in {"begun": self.begun, **self._sums()}.items():
             fill(value, state[name])
         self.tables = ()
+
+    def _sums(self) -> dict[str, Tensor]:
+        return {name: getattr(self.rule, name) for name in self.rule.kept} if self.rule else {}
+
+
+def _duty_cycles(model: Network) -> list[Tensor]:
+    """Of the units of each group, float32 [units]; where several layers let them win, the sum."""
+    found: dict[int, Tensor] = {}
+    for module, _, group in model.wires:
+        for layer in module.modules():
+            if isinstance(layer, KWinnersBase):
+                own = layer.duty_cycle.flatten()
+                found[group] = found[group] + own if group in found else own
+    return [found[group] for group in sorted(found)]

@@ -1,9 +1,12 @@
 """Which task's training pictures a picture looks like: what it finds its context by.
 
-Sums over the training pictures of every task, each counted once; none is kept.
+Sums over the training pictures of every task, each counted once, of which none is kept; or how sure
+each context is of its answer.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -12,6 +15,8 @@ from benchmarks.stream import TaskStream
 from exps.config import Experiment
 from exps.facts import Findings
 
+# Of a context, by number: the logits [n, classes] that its part gives the pictures looked at.
+Ask = Callable[[int], Tensor]
 MOST = 10**9  # bytes of sums: a checkpoint has room for 1.5 GB besides
 
 
@@ -38,7 +43,7 @@ class Prototypes:
         count = self.count[:known].to(self.total.device).unsqueeze(1)
         return ((self.total[:known] / count).float(),)
 
-    def nearest(self, x: Tensor, tables: tuple[Tensor, ...]) -> Tensor:
+    def find(self, x: Tensor, tables: tuple[Tensor, ...], ask: Ask) -> Tensor:
         """The task of each of x [n, inputs], int64 [n]."""
         return nearest(x, *tables)
 
@@ -90,7 +95,7 @@ class Gaussians:
             peaks.append(-factor.diagonal().log().sum().float())
         return self.task_of.to(rows.device)[rows], *map(torch.stack, (rounds, means, peaks))
 
-    def nearest(self, x: Tensor, tables: tuple[Tensor, ...]) -> Tensor:
+    def find(self, x: Tensor, tables: tuple[Tensor, ...], ask: Ask) -> Tensor:
         """The task of each of x [n, inputs], int64 [n]."""
         task, *gaussians = tables
         logs = [
@@ -100,7 +105,35 @@ class Gaussians:
         return task[torch.stack(logs).argmax(0)]
 
 
-RULES: dict[str, type[Prototypes | Gaussians]] = {"prototype": Prototypes, "gaussian": Gaussians}
+class Entropies:
+    """The task whose context is surest of its answer: the entropy of the classes is lowest
+    (Wortsman et al., 2020, "Supermasks in superposition", who follow its gradient). Every context
+    answers for every picture; nothing is held."""
+
+    kept: tuple[str, ...] = ()
+
+    def __init__(self, exp: Experiment, stream: TaskStream) -> None:
+        pass
+
+    def add(self, task: int, x: Tensor, y: Tensor) -> None:
+        """Pictures of a task need not be known."""
+
+    def tables(self, known: int) -> tuple[Tensor, ...]:
+        """The tasks so far, int64 [known]."""
+        return (torch.arange(known),)
+
+    def find(self, x: Tensor, tables: tuple[Tensor, ...], ask: Ask) -> Tensor:
+        """The task of each of x [n, inputs], int64 [n]."""
+        chances = (ask(task).softmax(1) for task in tables[0].tolist())
+        return torch.stack([torch.special.entr(p).sum(1) for p in chances]).argmin(0)
+
+
+Rule = Prototypes | Gaussians | Entropies
+RULES: dict[str, type[Rule]] = {
+    "prototype": Prototypes,
+    "gaussian": Gaussians,
+    "entropy": Entropies,
+}
 
 
 def contradictions(exp: Experiment) -> Findings:

@@ -68,7 +68,7 @@ def doubts(exp: Experiment) -> Findings:
     contexts = "contexts" in exp.all_methods and exp.context_overlap == 0
     if exp.num_batch == 1:
         yield ("old_synapse_lr", "num_batch"), "there is one task, and no synapse is ever old"
-    elif contexts and exp.context_units * exp.num_batch <= exp.hidden_units:
+    elif contexts and exp.context_units * exp.num_batch <= (exp.groups or (0,))[0]:
         yield (
             ("old_synapse_lr", "context_overlap", "context_units"),
             "contexts share no unit here, so no task trains a synapse of an earlier one; "

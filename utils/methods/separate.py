@@ -18,24 +18,23 @@ from exps.messages import all_of
 from utils.methods import told
 
 
-def part_units(exp: Experiment) -> int:
-    """How many units of each hidden layer a task has."""
-    return exp.hidden_units // exp.num_batch
+def part_of(exp: Experiment, units: int) -> int:
+    """How many of so many units a task has."""
+    return units // exp.num_batch
 
 
 def contradictions(exp: Experiment) -> Findings:
     """Why tasks cannot have networks of their own."""
-    yield from told.contradictions(exp, "separate", part_units(exp), ("hidden_units", "num_batch"))
+    yield from told.contradictions(exp, "separate", part_of, "num_batch")
 
 
 def doubts(exp: Experiment) -> Findings:
     """Why it might not be what was meant."""
-    rest = exp.hidden_units % exp.num_batch
-    if rest:
-        yield (
-            ("hidden_units", "num_batch"),
-            f"{exp.hidden_units} units shared out to {exp.num_batch} tasks leave {rest} unused",
-        )
+    for key in exp.widths:
+        units = getattr(exp, key)
+        if rest := units % exp.num_batch:
+            what = f"{units} {told.called(key)} shared out to {exp.num_batch} tasks"
+            yield (key, "num_batch"), f"{what} leave {rest} unused"
     idle = [name for name in exp.all_methods if name in ("ewc", "mas", "old_synapses", "si")]
     if idle:
         yield (
@@ -47,7 +46,6 @@ def doubts(exp: Experiment) -> Findings:
 class Method(told.OwnUnits):
     """Gives tasks their units in order."""
 
-    def units_of(self, task: int) -> Tensor:
-        """The units of each hidden layer that are the task's, int64 [layers, size], in order."""
-        units = torch.arange(task * self.size, (task + 1) * self.size)
-        return units.expand(self.exp.hidden_layers, -1)
+    def units_of(self, task: int) -> list[Tensor]:
+        """The units of each group that are the task's, int64 [size], in order."""
+        return [torch.arange(task * size, (task + 1) * size) for size in self.exp.part.groups]

@@ -1,7 +1,9 @@
-"""What methods share whose tasks have units of their own where the scenario tells which task a
-picture is of."""
+"""What methods share whose tasks have units of their own, most of all where the scenario tells
+which task a picture is of."""
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from exps.experiment import Experiment
 from exps.facts import Findings
@@ -9,36 +11,61 @@ from utils.engines.base import Engine
 from utils.methods import base
 
 
-def contradictions(exp: Experiment, name: str, size: int, keys: tuple[str, ...]) -> Findings:
-    """Why a task cannot have `size` units of each hidden layer, which `keys` decide, with the
-    method of this name."""
+def contradictions(
+    exp: Experiment, name: str, part_of: Callable[[Experiment, int], int], *keys: str
+) -> Findings:
+    """Why a task that is told cannot have a part of the network; the arguments are `parted`'s."""
+    yield from untold(exp, name)
+    yield from parted(exp, name, part_of, "methods", *keys)
+
+
+def untold(exp: Experiment, name: str) -> Findings:
+    """Why it is not known at test time which task it is."""
     if exp.scenario != "task":
         yield (
-            ("scenario", "methods"),
+            ("scenario", "methods", "context"),
             f"{name} has to be told at test time which task it is; choose scenario = task",
         )
-    if not exp.fully_connected:
-        yield ("methods", "cnn", "model"), f"{name} is for MLPs; choose model = mlp"
-    if exp.sparsify and exp.sparse_layers != "own":
-        yield ("methods", "sparse_layers"), f"{name} needs sparse_layers = own"
-    k = round(exp.hidden_units * exp.percent_on_fc) if exp.sparsify else 0
-    if size < 1:
-        yield keys, f"a task has none of {exp.hidden_units} units"
-    elif size < k:
+
+
+def parted(
+    exp: Experiment, name: str, part_of: Callable[[Experiment, int], int], chosen: str, *keys: str
+) -> Findings:
+    """Why a task cannot have a part of the network, with the method of this name, which a key has
+    chosen: of so many units as many as `part_of` says, which `keys` decide."""
+    if not exp.widths:
         yield (
-            (*keys, "percent_on_fc"),
-            f"{k} units win, but only the {size} of a task may; choose a smaller percent_on_fc",
+            (chosen, "cnn", "model"),
+            f"{name} gives every task a part of the network, and {exp.model} does not say what that"
+            " is; choose model = mlp, cnn or resnet18",
         )
+    if exp.sparsify and exp.sparse_layers != "own":
+        yield (chosen, "sparse_layers"), f"{name} needs sparse_layers = own"
+    for key, share in exp.widths.items():
+        units, what = getattr(exp, key), called(key)
+        size, k = part_of(exp, units), round(units * getattr(exp, share)) if exp.sparsify else 0
+        if size > units:
+            yield (*keys, key), f"{size} {what} of a task are more than the {units} that there are"
+        elif size < 1:
+            yield (*keys, key), f"a task has none of {units} {what}"
+        elif size < k:
+            why = f"{k} {what} win, but only the {size} of a task may; choose a smaller {share}"
+            yield (*keys, key, share), why
+        else:
+            continue
+        return  # the other widths are in proportion
+
+
+def called(key: str) -> str:
+    """What a key of `Experiment.widths` counts."""
+    return "channels" if key == "channels" else "units"
 
 
 class OwnUnits(base.Method):
-    """Trains the units of a task; which they are says `units_of`, and how many `part_units` of the
+    """Trains the units of a task; which they are says `units_of`, and how many `part_of` of the
     method's file. Nothing is remembered, and nothing held beside the network."""
 
-    @property
-    def size(self) -> int:
-        """How many units of each hidden layer a task has."""
-        return self.exp.parts[self.name]
+    told = True
 
     def begin_task(self, engine: Engine, task: int) -> None:
         """Train the units of the task."""

@@ -22,39 +22,39 @@ KEYS = {
     "xdg_gated": Key(
         0.8,
         Number(0, 1, below=True),
-        "share of the units of each hidden layer that a task is without",
+        "share of the units of each hidden layer, channels too, that a task is without",
     ),
 }
 DRAW = 11  # sets the draws of units apart from whatever else is drawn from the seed
 
 
-def part_units(exp: Experiment) -> int:
-    """How many units of each hidden layer take part in a task."""
+def part_of(exp: Experiment, units: int) -> int:
+    """How many of so many units take part in a task."""
     gated: float = exp.xdg_gated
-    return exp.hidden_units - round(exp.hidden_units * gated)
+    return units - round(units * gated)
 
 
 def contradictions(exp: Experiment) -> Findings:
     """Why units cannot be gated."""
-    yield from told.contradictions(exp, "xdg", part_units(exp), ("xdg_gated", "hidden_units"))
+    yield from told.contradictions(exp, "xdg", part_of, "xdg_gated")
 
 
 def doubts(exp: Experiment) -> Findings:
     """Why gating comes to nothing."""
-    if part_units(exp) == exp.hidden_units:
-        yield (
-            ("xdg_gated", "hidden_units"),
-            f"xdg_gated = {exp.xdg_gated:g} of {exp.hidden_units} units is none",
-        )
+    for key in exp.widths:
+        units = getattr(exp, key)
+        if part_of(exp, units) == units:
+            why = f"xdg_gated = {exp.xdg_gated:g} of {units} {told.called(key)} is none"
+            yield ("xdg_gated", key), why
 
 
 class Method(told.OwnUnits):
     """Draws the units of a task from the seed."""
 
-    def units_of(self, task: int) -> Tensor:
-        """The units of each hidden layer that take part, int64 [layers, size], in order."""
-        exp, generator = self.exp, draws(DRAW, self.exp.seed, task)
-        orders = [
-            torch.randperm(exp.hidden_units, generator=generator) for _ in range(exp.hidden_layers)
+    def units_of(self, task: int) -> list[Tensor]:
+        """The units of each group that take part, int64 [size], in order."""
+        generator = draws(DRAW, self.exp.seed, task)
+        return [
+            torch.randperm(units, generator=generator)[:size].sort().values
+            for units, size in zip(self.exp.groups, self.exp.part.groups, strict=True)
         ]
-        return torch.stack(orders)[:, : self.size].sort(1).values

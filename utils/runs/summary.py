@@ -182,10 +182,15 @@ def _pools(module: object) -> bool:
 
 def _part_lines(exp: Experiment) -> list[str]:
     return [
-        f"({name}: a task has {size:,} of the {exp.hidden_units:,} units of each hidden layer; a "
-        "step and a test compute these alone)"
-        for name, size in exp.parts.items()
+        f"({name}: a task has {_sizes(part.groups)} of the {_sizes(exp.groups)} units of the "
+        "hidden layers; a step and a test compute these alone)"
+        for name, part in exp.parts.items()
     ]
+
+
+def _sizes(groups: Sequence[int]) -> str:
+    """Each once, in their order."""
+    return ", ".join(f"{n:,}" for n in dict.fromkeys(groups))
 
 
 def _task_lines(stream: TaskStream) -> list[str]:

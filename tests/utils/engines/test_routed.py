@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from sparse_syn.functional import boost_activations
+from sparse_syn.k_winners import KWinnersBase
 from utils.engines.routed import RoutedEngine
 from utils.live.progress import Progress
 from utils.training.loop import run_stream
 from utils.training.record import empty_record
 
 CONTEXT: dict[str, Any] = {"context": "prototype", "context_units": 16, "dropout": 0.0}
+SEPARATE = ("separate",)
 PLAIN = {"momentum": 0.0, "nesterov": False, "boost_strength": 0.0}
 
 
@@ -51,7 +54,7 @@ def test_it_is_the_whole_network_with_the_others_silent(
         for start in range(0, 320, 32):
             samples = task.train.take(slice(start, start + 32))
             trainer.step(samples)
-            units = contexts.units[task.train.view]
+            units = contexts.units_of(task.train.view)
             x = stream.inputs(stream.train, samples).flatten(1)
             loss = cross_entropy(
                 forward(model, x, units, bias, 8), stream.labels(stream.train, samples)
@@ -70,7 +73,7 @@ def test_it_is_the_whole_network_with_the_others_silent(
     logits, _ = fast.logits(samples, 0)
     found = fast.found()
     for context in found.unique().tolist():
-        expected = forward(model, x, contexts.units[context], fast.biases[0][context], 8)
+        expected = forward(model, x, contexts.units_of(context), fast.biases[0][context], 8)
         here = found == context
         torch.testing.assert_close(logits[here], expected[here].detach(), rtol=0, atol=1e-4)
 
@@ -153,3 +156,39 @@ def test_a_prototype_is_the_mean_of_the_pictures_each_counted_once(
     ]
     torch.testing.assert_close(contexts.tables[0], torch.stack(means).float())
     assert contexts.rule.count.tolist() == [200] * len(means)
+
+
+@pytest.mark.parametrize(
+    ("model", "positions", "keys"),
+    [
+        ("cnn", 24**2, {"methods": SEPARATE}),
+        ("resnet18", 28**2, {"context": "given", "context_units": 4}),
+    ],
+)
+def test_channels_of_a_task_stay_to_the_bit(
+    experiment: Callable,
+    stream_of: Callable,
+    trained: Callable,
+    model: str,
+    positions: int,
+    keys: dict[str, Any],
+) -> None:
+    """With k-winners, masks, batch norm, momentum and decay: three pairs of digits are learned, and
+    nothing of an earlier one moves."""
+    told = {"mnist_mode": "split", "scenario": "task", "num_batch": 3, "percent_on_fc": 0.1}
+    sparse = {"model": model, "channels": 12, "percent_on_conv": 0.17, "weight_sparsity_conv": 0.7}
+    plain = {"hidden_units": 60, "dropout": 0.0, "train_ep": 3, "train_ep_inc": 3, "lr": 0.05}
+    exp = experiment(**told, **sparse, **plain, **keys)
+    record, engine = trained(exp, stream_of(exp, train=640, test=100))
+    for task in range(3):
+        np.testing.assert_array_equal(record.accs[task:, task], record.accs[task, task])
+    assert record.accs[-1].mean() > 0.8
+    assert engine.name == "dense, by task"
+    for one, two in combinations([engine.units_of(task) for task in range(3)], 2):
+        assert not any(torch.isin(a, b).any() for a, b in zip(one, two, strict=True))
+    stats = record.stats()
+    layers = [m.duty_cycle for m in engine.model.modules() if isinstance(m, KWinnersBase)]
+    first = next(i for i, duty_cycle in enumerate(layers) if duty_cycle.dim() > 1)
+    p = layers[first].double() / 3  # a task each
+    bits = -(p * p.log2() + (1 - p) * (1 - p).log2()).nansum() * positions
+    assert stats["entropy"][-1, first] == pytest.approx(float(bits), rel=1e-4)

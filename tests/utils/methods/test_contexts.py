@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import entropy as scipy_entropy
 from scipy.stats import multivariate_normal
 from torch import Tensor
 
@@ -18,7 +19,12 @@ from utils.engines.base import Router
 from utils.engines.batch import Batch
 from utils.methods.base import Moment
 from utils.methods.contexts import Method
-from utils.methods.familiar import Gaussians, nearest
+from utils.methods.familiar import Entropies, Gaussians, nearest
+
+
+def never(context: int) -> Tensor:
+    """What is found without asking contexts."""
+    raise AssertionError(context)
 
 
 def contexts(
@@ -42,14 +48,14 @@ def test_fresh_units_are_those_that_won_least() -> None:
     some = contexts(2, width=6, size=2)
     some.recruit([torch.tensor([0.5, 0.0, 0.3, 0.1, 0.9, 0.2])])
     some.recruit([torch.tensor([0.5, 0.9, 0.3, 0.1, 0.9, 0.2])])
-    assert some.units[:, 0].tolist() == [[1, 3], [2, 5]]
+    assert some.units[0].tolist() == [[1, 3], [2, 5]]
 
 
 def test_a_share_is_taken_over_from_earlier_contexts() -> None:
     some = contexts(2, width=8, size=4, overlap=0.5)
     for _ in range(2):
         some.recruit([torch.linspace(0, 1, 8)])
-    assert some.units[:, 0].tolist() == [[0, 1, 2, 3], [0, 1, 4, 5]]
+    assert some.units[0].tolist() == [[0, 1, 2, 3], [0, 1, 4, 5]]
 
 
 @given(
@@ -60,8 +66,8 @@ def test_units_are_shared_out_evenly(tasks: int, size: int, overlap: float) -> N
     some = contexts(tasks, width=8, size=size, overlap=overlap, seed=3)
     for _ in range(tasks):
         some.recruit([torch.zeros(8)])
-    assert all(len(set(row)) == size for row in some.units[:, 0].tolist())
-    used = some.units[:, 0].flatten().bincount(minlength=8)
+    assert all(len(set(row)) == size for row in some.units[0].tolist())
+    used = some.units[0].flatten().bincount(minlength=8)
     if overlap == 0:
         assert used.max() - used.min() <= 1
 
@@ -75,7 +81,7 @@ def test_the_prototype_is_the_mean_of_all_pictures() -> None:
     for step, rows in enumerate((torch.arange(5), torch.arange(5, 7), torch.arange(5))):
         batch = Batch.of(Samples(rows, 0), 0)
         assert some.before_step(None, batch, Moment(0, step, epoch=2, total=4)) is batch
-    assert some.route(pictures).tolist() == [0] * 7
+    assert some.route(pictures, never).tolist() == [0] * 7
     torch.testing.assert_close(some.tables[0], pictures.mean(0, keepdim=True))
 
 
@@ -113,4 +119,14 @@ def test_gaussians_are_those_of_scipy(seed: int, known: int, domain: bool) -> No
             logs.append((multivariate_normal(seen.mean(0), covariance).logpdf(x.numpy()), task))
     likeliest = np.argmax([log for log, _ in logs], 0)
     right = [logs[i][1] for i in likeliest]
-    assert rule.nearest(x, rule.tables(known)).tolist() == right
+    assert rule.find(x, rule.tables(known), never).tolist() == right
+
+
+def test_the_surest_context_has_the_lowest_entropy() -> None:
+    answers = (
+        torch.randn(4, 30, 5) * torch.tensor([0.5, 1, 2, 4])[torch.randint(4, (4, 30))][..., None]
+    )
+    rule = Entropies(None, None)
+    found = rule.find(None, rule.tables(3), lambda context: answers[context])
+    expected = scipy_entropy(answers[:3].softmax(2).double().numpy(), axis=2).argmin(0)
+    assert found.tolist() == expected.tolist()

@@ -26,8 +26,7 @@ SEPARATE: dict[str, Any] = {
 
 def test_units_are_shared_out(experiment: Callable) -> None:
     some = Method(experiment(**SEPARATE, hidden_units=11, hidden_layers=2), None)
-    assert some.size == 3
-    assert [some.units_of(task).tolist() for task in range(3)] == [
+    assert [[own.tolist() for own in some.units_of(task)] for task in range(3)] == [
         [[0, 1, 2]] * 2,
         [[3, 4, 5]] * 2,
         [[6, 7, 8]] * 2,
@@ -80,7 +79,8 @@ def test_nothing_is_forgotten(
     ("changes", "reason"),
     [
         ({"scenario": "domain"}, "separate has to be told"),
-        ({"cnn": "true"}, "separate is for MLPs"),
+        ({"model": "linear"}, "linear does not say what that is"),
+        ({"cnn": "true", "channels": "4", "sparsify": "false"}, "none of 4 channels"),
         ({"cumul": "true"}, "no earlier task for separate"),
         ({"hidden_units": "4", "sparsify": "false"}, "none of 4 units"),
         ({"percent_on_fc": "0.25"}, "50 units win, but only the 40 of a task may"),

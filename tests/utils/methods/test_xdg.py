@@ -116,16 +116,16 @@ def test_what_is_gated_off_stays_to_the_bit(
 def test_units_are_drawn_for_every_task_and_layer(experiment: Callable) -> None:
     exp = experiment(**XDG | {"xdg_gated": 0.75}, hidden_units=400)
     some, again = Method(exp, None), Method(exp, None)
-    assert isinstance(some, Parts) and not isinstance(some, Router) and some.size == 100
-    drawn = [some.units_of(task) for task in range(20)]
+    assert isinstance(some, Parts) and some.told and not isinstance(some, Router)
+    drawn = [torch.stack(some.units_of(task)) for task in range(20)]
     assert all(units.shape == (2, 100) and (units.diff() > 0).all() for units in drawn)
-    assert torch.equal(again.units_of(7), drawn[7]) and not some.state()
+    assert torch.equal(torch.stack(again.units_of(7)), drawn[7]) and not some.state()
     rows = torch.cat(drawn)
     assert len(rows.unique(dim=0)) == 40
     counts = rows.flatten().bincount(minlength=400).double()  # of 40 draws, a quarter each
     assert counts.mean() == 10 and counts.var() == pytest.approx(40 * 0.25 * 0.75, rel=0.3)
     other = Method(experiment(**XDG, hidden_units=400, seed=1), None)
-    assert not torch.equal(other.units_of(0)[:, :100], drawn[0])
+    assert not torch.equal(other.units_of(0)[0][:100], drawn[0][0])
 
 
 def test_gating_forgets_less(experiment: Callable, stream_of: Callable, trained: Callable) -> None:
@@ -174,7 +174,7 @@ def test_a_step_trains_no_other_head(
     ("changes", "reason"),
     [
         ({"scenario": "class"}, "scenario = task"),
-        ({"cnn": "true"}, "xdg is for MLPs"),
+        ({"model": "linear"}, "linear does not say what that is"),
         ({"cumul": "true"}, "no earlier task for xdg"),
         ({"sparse_layers": "nupic"}, "sparse_layers = own"),
         ({"context": "prototype"}, "contexts and xdg each give"),
@@ -196,4 +196,5 @@ def test_what_is_refused(changes: dict[str, str], reason: str) -> None:
 def test_parts_come_before_what_acts_on_them(experiment: Callable) -> None:
     exp = experiment(**TOLD, methods=("ewc", "xdg"), old_synapse_lr=0.5, weight_decay=0.0)
     assert exp.all_methods == ("xdg", "census", "old_synapses", "ewc")
-    assert exp.parts == {"xdg": 13}  # of 64, four fifths of which are gated off
+    assert list(exp.parts) == ["xdg"]
+    assert exp.part.groups == (13,)  # of 64, four fifths of which are gated off

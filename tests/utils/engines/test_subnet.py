@@ -1,0 +1,102 @@
+"""A part of a network computes what the whole computes with all other units at zero."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from exps.config import Experiment
+from models import make_model
+from models.network import Network
+from models.synapses import attach, attached
+from utils.engines.subnet import Subnet, places
+
+PICTURES = (2, 11, 10)
+PART = {"hidden_units": 4, "channels": 2}
+MASKED = {"weight_sparsity_fc": 0.5, "weight_sparsity_conv": 0.5}
+MASKED |= {"percent_on_fc": 1.0, "percent_on_conv": 1.0}
+NETWORKS: dict[str, dict[str, Any]] = {
+    "mlp": {"model": "mlp", "hidden_layers": 2},
+    "cnn": {"model": "cnn", "channels": 5},
+    "resnet18": {"model": "resnet18", "channels": 4, "norm": "batch"},
+    "resnet18 without norm": {"model": "resnet18", "channels": 4, "norm": "none"},
+}
+
+
+def network(exp: Experiment, sizes: list[int]) -> Network:
+    """With nothing at zero that would hide a fault."""
+    model = make_model(exp, PICTURES, sizes).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.1 * torch.randn_like(parameter)
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_()
+                module.running_var.uniform_(0.5, 2)
+    return model
+
+
+def silenced(model: Network, units: list[Tensor], x: Tensor, head: int) -> Tensor:
+    """Logits of the whole network, whose activations let these units of every group pass alone."""
+    handles = []
+    for module, reads, writes in model.wires:
+        if reads is None and not isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
+
+            def gate(_: Any, __: Any, y: Tensor, own: Tensor = units[writes]) -> Tensor:
+                shape = (1, -1) + (1,) * (y.dim() - 2)
+                return y * torch.zeros(y.shape[1]).index_fill(0, own, 1).view(shape)
+
+            handles.append(module.register_forward_hook(gate))
+    logits = model(x, head)
+    for handle in handles:
+        handle.remove()
+    return logits
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@settings(max_examples=10)
+@given(seed=st.integers(0, 10_000), shared=st.booleans(), masked=st.booleans())
+def test_it_is_the_whole_network_with_the_others_at_zero(
+    name: str, seed: int, shared: bool, masked: bool
+) -> None:
+    """Any units of every group, in any order; weights, masks, norms, and what is attached."""
+    torch.manual_seed(seed)
+    keys = NETWORKS[name] | (MASKED if masked else {"sparsify": False})
+    exp, part = (
+        Experiment(name="Test", hidden_units=7, **keys),
+        Experiment(name="Part", **keys | PART),
+    )
+    model = network(exp, [3, 2])
+    units = [torch.randperm(n)[:size] for n, size in zip(exp.groups, part.groups, strict=True)]
+    template = make_model(part, PICTURES, [3, 2]).eval()
+    for one in (model, template):
+        attach(one, "seen")
+    subnet = Subnet(model, template, units, None if shared else 1)
+    x = torch.randn(5, *PICTURES)
+    with torch.no_grad():
+        logits = subnet.net(x, 1)
+        if shared:  # its bias is not the part's
+            logits = logits - subnet.net.heads[1].bias + model.heads[1].bias
+        torch.testing.assert_close(logits, silenced(model, units, x, 1), rtol=1e-4, atol=1e-4)
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    marks = attached(subnet.net, "seen")
+    with torch.no_grad():
+        for parameter, mark in marks.items():
+            parameter += 1
+            mark += 1
+    subnet.write_back()
+    moved = attached(model, "seen")
+    own = places(model, units)
+    for key, value in model.named_parameters():
+        change = value.detach() - before[key]
+        # What is attached has moved with its parameter, and both by one where the part is.
+        assert torch.equal(change.abs() > 0.5, moved[value] == 1), key
+        if value in own and not (key.startswith("heads.0") and not shared):
+            place = torch.zeros_like(value, dtype=torch.bool)
+            place[own[value]] = True
+            assert torch.equal(moved[value] == 1, place), key
