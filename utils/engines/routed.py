@@ -8,7 +8,7 @@ finds it, its context.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -29,7 +29,7 @@ from utils.engines.batch import Batch, Loss
 from utils.engines.meter import EpochRecord
 from utils.engines.subnet import Subnet
 
-BIASES = "parts.biases."  # of the contexts, head by head, among the weights that are kept
+PARTS = "parts."  # begins the names, among the weights that are kept, of what every part has
 
 
 class RoutedEngine:
@@ -38,7 +38,8 @@ class RoutedEngine:
     build: makes the engine of a part; prepare: attaches to a network what methods attach.
     Momentum starts from zero in every part. With a router a task's context has biases of all
     classifiers of its own, and those of the model stay as they were made; without one a task has
-    its own head, bias and all, and no other. testers and whole: made when they are first needed
+    its own head, bias and all, and no other. held: of every part, [tasks, ...], what it has for
+    itself that is of no unit. testers and whole: made when they are first needed
     after a step.
     """
 
@@ -64,10 +65,10 @@ class RoutedEngine:
         tasks = len(stream.training)
         self.template = make_model(exp.part, stream.input_shape, stream.head_sizes).to(device)
         prepare(self.template)
-        self.biases = [
-            torch.stack([Weights.of(head).bias.detach()] * tasks)
-            for head in (model.heads if self.router else ())
-        ]
+        own = self._own(self.template)
+        self.held = {name: torch.stack([its.detach()] * tasks) for name, its in own}
+        for name, its in self._own(model):  # the template's biases are others
+            self.held[name][:] = its
         self.current = -1  # the task that is trained
         self._train([torch.arange(size) for size in exp.part.groups])
         by = "context" if self.router else "task"
@@ -145,7 +146,7 @@ class RoutedEngine:
         inner = self.inner.state_dict()
         return {
             "model": self._model.state_dict(),
-            "biases": self.biases,
+            "held": self.held,
             "current": self.current,
             "inner": inner,
             "meter": inner["meter"],
@@ -153,27 +154,25 @@ class RoutedEngine:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue exactly where `state_dict` was taken, with a method that knows as much."""
-        self._become(state["model"], state["biases"], state["current"])
+        self._become(state["model"], state["held"], state["current"])
         if self.current >= 0:
             self.inner.begin_epoch(len(state["meter"]["losses"]))
         self.inner.load_state_dict(state["inner"])
 
     def weights(self) -> dict[str, Tensor]:
-        """The state of the network, and the biases of contexts."""
-        biases = {f"{BIASES}{i}": its for i, its in enumerate(self.biases)}
-        return dict(self.model.state_dict()) | biases
+        """The state of the network, and what is held of every part."""
+        return dict(self.model.state_dict()) | self.held
 
     def begin_with(self, weights: dict[str, Tensor], tasks: int) -> None:
         """Begin with the part of the last task, with a method that knows so many."""
-        biases = [weights[f"{BIASES}{i}"] for i in range(len(self.biases))]
-        model = {name: its for name, its in weights.items() if not name.startswith(BIASES)}
-        self._become(model, biases, tasks - 1)
+        model = {name: its for name, its in weights.items() if name not in self.held}
+        self._become(model, weights, tasks - 1)
 
-    def _become(self, model: dict[str, Tensor], biases: Sequence[Tensor], current: int) -> None:
+    def _become(self, model: dict[str, Tensor], held: Mapping[str, Tensor], current: int) -> None:
         """Take these weights, and the part of this task."""
         self._model.load_state_dict(model)
-        for mine, saved in zip(self.biases, biases, strict=True):
-            mine.copy_(saved)
+        for name, mine in self.held.items():
+            mine.copy_(held[name])
         self.current = current
         if current >= 0:
             self._train(self.parts.units_of(current))
@@ -200,7 +199,7 @@ class RoutedEngine:
             return self._tester(context).logits(samples, head, training=training)[0]
 
         self.contexts = self.router.route(x, ask).to(samples.rows.device)
-        total = torch.empty(len(samples), self.biases[head].shape[1], device=self.device)
+        total = torch.empty(len(samples), self.stream.head_sizes[head], device=self.device)
         for context in self.contexts.unique().tolist():
             which = (self.contexts == context).nonzero().flatten()
             part, _ = self._tester(context).logits(samples.take(which), head, training=training)
@@ -250,8 +249,8 @@ class RoutedEngine:
         head = None if self.router else task
         own = [some.to(self.device) for some in units]
         subnet = Subnet(self._model, self.template, own, head)
-        for bias, mine in zip(subnet.biases, self.biases, strict=True):
-            bias.copy_(mine[task])
+        for name, its in self._own(subnet.net):
+            its.copy_(self.held[name][task])
         return subnet, self.build(subnet.net)
 
     def _write_back(self) -> None:
@@ -260,8 +259,17 @@ class RoutedEngine:
             return
         _ = self.inner.model  # it writes its weights into its model
         self.subnet.write_back()
-        for bias, mine in zip(self.subnet.biases, self.biases, strict=True):
-            mine[self.current] = bias
+        for name, its in self._own(self.subnet.net):
+            self.held[name][self.current] = its
+
+    def _own(self, part: Network) -> Iterator[tuple[str, Tensor]]:
+        """What a part has for itself that is of no unit: what its k-winners count, and with a
+        router the biases of the classifiers."""
+        for i, layer in enumerate(_winners(part)):
+            for name in ("boost_strength", "learning_iterations"):
+                yield f"{PARTS}winners.{i}.{name}", getattr(layer, name)
+        for i, head in enumerate(part.heads if self.router else ()):
+            yield f"{PARTS}biases.{i}", Weights.of(head).bias.detach()
 
     def _tester(self, task: int) -> Engine:
         """The engine that tests with the part of a task: made once between steps."""

@@ -29,27 +29,20 @@ class _Shared(NamedTuple):
 class Subnet:
     """The part `net` of a model that units make, int64 [size] of each group; `template`: its shape.
 
-    Weights, masks, norms, duty cycles, boost strength and the count of samples are copied in now,
-    and back into the model by `write_back`. head: the classifier that is the part's own, its bias
-    too; no other is copied. None: all classifiers are shared, and their biases, which belong to no
-    unit, are the caller's: `biases`, in the order of the heads.
+    Weights, masks, norms and duty cycles are copied in now, and back into the model by
+    `write_back`; single numbers, which are of no unit, are not. head: the classifier that is the
+    part's own, its bias too; no other is copied. None: all classifiers are shared, but for their
+    biases.
     """
 
     def __init__(
         self, model: Network, template: Network, units: Sequence[Tensor], head: int | None = None
     ) -> None:
-        self.net, self.head = copy.deepcopy(template), head
+        self.net = copy.deepcopy(template)
         self.shared = list(_pairs(model, self.net, units, head))
         with torch.no_grad():
             for whole, part, where in self.shared:
                 part.copy_(whole[where])
-
-    @property
-    def biases(self) -> list[Tensor]:
-        """The biases of the part's classifiers that are the caller's."""
-        if self.head is not None:
-            return []
-        return [head.bias.detach() for head in self.net.heads if isinstance(head.bias, Tensor)]
 
     @torch.no_grad()
     def write_back(self) -> None:
@@ -112,10 +105,8 @@ def _held(
     copies = dict(its.named_parameters()) | dict(its.named_buffers())
     layer = where[Weights.of(mine).weight] if _is_layer(mine) else None
     for name, whole in (*mine.named_parameters(), *mine.named_buffers()):
-        if whole.dim() == 0:
-            yield _Shared(whole, copies[name], ())
-        elif layer is not None:
+        if layer is not None:
             yield _Shared(whole, copies[name], layer if whole.dim() > 1 else (rows,))
-        else:  # [units], or [1, units, 1, 1]
+        elif whole.dim() > 0:  # [units], or [1, units, 1, 1]
             before = (slice(None),) * (whole.dim() > 1)
             yield _Shared(whole, copies[name], (*before, rows))

@@ -3,8 +3,7 @@ each and cannot disturb one another; a bound for what sharing can gain (van de V
 "Three scenarios for continual learning").
 
 Which task it is has to be known at test time. Weights between units of different tasks, which the
-whole network has, are never used. All that goes on from one task to the next are two numbers a
-k-winner layer: its boost strength, and how many samples it has seen.
+whole network has, are never used. Nothing goes on from one task to the next.
 """
 
 from __future__ import annotations

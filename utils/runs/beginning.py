@@ -17,7 +17,7 @@ from exps import plugins
 from exps.config import Experiment, as_text
 from exps.experiment import PART
 from exps.messages import all_of, shown_path, three_lines
-from utils.engines.routed import BIASES
+from utils.engines.routed import PARTS
 from utils.methods.base import Method
 from utils.results import weights
 from utils.results.about import WeightsError, beside
@@ -99,7 +99,7 @@ def grown(kept: Kept, fresh: dict[str, Tensor], *, alike: bool) -> dict[str, Ten
             if alike and name.startswith("heads."):  # of a task that was not trained
                 continue
             raise _refused(kept, f"it has {name}, which the network here has not")
-        may_grow = name.startswith(("heads.", BIASES))
+        may_grow = name.startswith(("heads.", PARTS))
         sizes = list(zip(its.shape, mine.shape, strict=False))
         fits = its.dim() == mine.dim() and all(a <= b if may_grow else a == b for a, b in sizes)
         if not fits or its.dtype != mine.dtype:
@@ -108,7 +108,7 @@ def grown(kept: Kept, fresh: dict[str, Tensor], *, alike: bool) -> dict[str, Ten
         found[name] = mine.clone()
         found[name][tuple(slice(n) for n in its.shape)] = its
     for name in fresh.keys() - kept.network.keys():
-        if not (name.startswith(("heads.", BIASES)) or _attached(name, fresh)):
+        if not (name.startswith(("heads.", PARTS)) or _attached(name, fresh)):
             raise _refused(kept, f"the network here has {name}, which it has not")
     return found
 

@@ -181,9 +181,10 @@ def _pools(module: object) -> bool:
 
 
 def _part_lines(exp: Experiment) -> list[str]:
+    layers = "each hidden layer" if len(set(exp.groups)) == 1 else "the hidden layers"
     return [
-        f"({name}: a task has {_sizes(part.groups)} of the {_sizes(exp.groups)} units of the "
-        "hidden layers; a step and a test compute these alone)"
+        f"({name}: a task has {_sizes(part.groups)} of the {_sizes(exp.groups)} units of {layers};"
+        " a step and a test compute these alone)"
         for name, part in exp.parts.items()
     ]
 

@@ -67,13 +67,15 @@ def test_it_is_the_whole_network_with_the_others_silent(
     for (name, one), two in zip(fast.model.named_parameters(), parameters, strict=True):
         if not name.startswith("heads") or name.endswith("weight"):
             torch.testing.assert_close(one, two, rtol=0, atol=1e-5, msg=lambda m, n=name: n + m)
-    torch.testing.assert_close(fast.biases[0][-1], bias.detach(), rtol=0, atol=1e-5)
+    torch.testing.assert_close(fast.held["parts.biases.0"][-1], bias.detach(), rtol=0, atol=1e-5)
     samples = stream.tasks[0].test
     x = stream.inputs(stream.test, samples).flatten(1)
     logits, _ = fast.logits(samples, 0)
     found = fast.found()
     for context in found.unique().tolist():
-        expected = forward(model, x, contexts.units_of(context), fast.biases[0][context], 8)
+        expected = forward(
+            model, x, contexts.units_of(context), fast.held["parts.biases.0"][context], 8
+        )
         here = found == context
         torch.testing.assert_close(logits[here], expected[here].detach(), rtol=0, atol=1e-4)
 

@@ -64,12 +64,15 @@ def test_a_task_is_trained_as_if_it_were_alone(
 def test_nothing_is_forgotten(
     experiment: Callable, stream_of: Callable, trained: Callable, sparsify: bool
 ) -> None:
-    exp = experiment(**SEPARATE, sparsify=sparsify, train_ep=4, train_ep_inc=4)
+    boost = {"boost_strength": 2.0, "boost_strength_factor": 0.5}  # of a task, not of the run
+    exp = experiment(**SEPARATE, **boost, sparsify=sparsify, train_ep=4, train_ep_inc=4)
     stream = stream_of(exp, train=800, test=200)
     record, engine = trained(exp, stream)
     for task in range(3):
         np.testing.assert_array_equal(record.accs[task:, task], record.accs[task, task])
     assert record.accs[-1].mean() > 0.95
+    if sparsify:
+        assert engine.held["parts.winners.0.boost_strength"].tolist() == [2 / 2**4] * 3
     assert Method(exp, stream).costs(engine) == Costs()
     on = record.stats()["on_idxs"] > 0  # [tasks, units]
     assert (on.sum(0) <= 1).all() and not on[:, 63].any()
