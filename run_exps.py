@@ -14,7 +14,7 @@ from utils.system.failures import OutOfMemory, memory_explained, unexpected
 from utils.system.log import RunLog
 from utils.system.place import place
 from utils.system.signals import Signals, Stopped, end_with_input
-from utils.system.surroundings import loading, prepare_to_train
+from utils.system.surroundings import loading, use_threads
 from utils.system.talk import fail, say, say_path, talking, warn
 
 RESULTS = Path(__file__).parent / "results"
@@ -77,8 +77,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def serve_company(args: Namespace) -> int:
     """Hold the networks of the runs that join, and train them together; see utils/many/local.py."""
-    with prepare_to_train(args.threads):
-        pass  # its threads hardly compute
+    use_threads(args.threads)
     with loading():
         from benchmarks import make_stream
         from models import make_model
@@ -186,27 +185,27 @@ def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int
     def refused(error: Exception) -> int:
         return UNFIT if args.worker and isinstance(error, UnfitError) else 2
 
-    with prepare_to_train(args.threads):
-        from benchmarks.digest import begin_to_load
-        from exps import ahead
-        from utils.results.about import WeightsError
-        from utils.runs.folder import UNFIT, RunError, UnfitError
-        from utils.runs.resume import chosen, wanted_device
-        from utils.system.commit import commit
+    use_threads(args.threads)
+    from benchmarks.digest import begin_to_load
+    from exps import ahead
+    from utils.results.about import WeightsError
+    from utils.runs.folder import UNFIT, RunError, UnfitError
+    from utils.runs.resume import chosen, wanted_device
+    from utils.system.commit import commit
 
-        try:
-            exp, warnings, unfinished = chosen(args)
-            # The command of many runs has told them.
-            for text in warnings if not args.worker else ():
-                warn(text)
-            if unfinished is not None:
-                args.results_dir = unfinished.results_dir
-                stack.enter_context(unfinished.held())
-            wanted = wanted_device(exp, unfinished)
-        except (config.ConfigError, RunError) as error:
-            return fail(error, status=refused(error))
-        except WeightsError as error:
-            return fail(error, status=1)
+    try:
+        exp, warnings, unfinished = chosen(args)
+        # The command of many runs has told them.
+        for text in warnings if not args.worker else ():
+            warn(text)
+        if unfinished is not None:
+            args.results_dir = unfinished.results_dir
+            stack.enter_context(unfinished.held())
+        wanted = wanted_device(exp, unfinished)
+    except (config.ConfigError, RunError) as error:
+        return fail(error, status=refused(error))
+    except WeightsError as error:
+        return fail(error, status=1)
     stack.enter_context(ahead.working())
     ahead.begin(commit)
     begin_to_load(exp)

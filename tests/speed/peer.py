@@ -16,10 +16,9 @@ from statistics import median
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from utils.system.surroundings import prepare_to_train
+from utils.system.surroundings import prepare
 
-with prepare_to_train(None):
-    pass
+prepare()
 
 import torch
 from torch import Tensor, nn

@@ -12,10 +12,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from utils.system.surroundings import prepare_to_train
+from utils.system.surroundings import prepare
 
-with prepare_to_train(None):
-    pass
+prepare()
 
 import torch
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import subprocess
 import sys
-import time
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -18,7 +16,6 @@ import torch
 import exps
 from utils.results.plain_data import plain
 from utils.system import commit, runtime
-from utils.system.cores import cores
 from utils.system.runtime import (
     DeviceError,
     data_device,
@@ -26,7 +23,7 @@ from utils.system.runtime import (
     pick_device,
     seed_everything,
 )
-from utils.system.surroundings import Look, prepare, prepare_to_train
+from utils.system.surroundings import SPINS, prepare
 
 ROOT = Path(runtime.__file__).parents[2]
 
@@ -166,62 +163,20 @@ def test_float32_is_float32_on_a_gpu_and_steps_repeat() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "free", "policy"),
+    ("given", "spins"),
     [
-        ({"OMP_NUM_THREADS": "2"}, 2.0, None),
-        ({"OMP_NUM_THREADS": "2"}, 1.1, "passive"),
-        ({"OMP_NUM_THREADS": "1"}, 0.0, None),  # it waits for nobody
-        ({"OMP_NUM_THREADS": "2", "OMP_WAIT_POLICY": "active"}, 0.0, "active"),
+        ({}, SPINS),
+        ({"OMP_WAIT_POLICY": "active"}, None),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"KMP_BLOCKTIME": "0"}, None),
     ],
 )
-def test_threads_sleep_while_they_wait_where_cores_are_busy(
-    given: dict[str, str], free: float, policy: str | None, monkeypatch: pytest.MonkeyPatch
+def test_threads_do_not_spin_for_long_unless_the_user_says_so(
+    given: dict[str, str], spins: str | None
 ) -> None:
-    monkeypatch.setattr(Look, "free", lambda _: free)
-    with prepare_to_train(None, given):
-        pass
-    assert given.get("OMP_WAIT_POLICY") == policy
     prepare(given)
+    assert given.get("GOMP_SPINCOUNT") == spins
     assert given["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
-
-
-def test_how_threads_wait_is_settled_before_torch_is_loaded() -> None:
-    """libgomp reads it then; a method's file, which is asked about its keys, loads torch early."""
-    code = """if True:
-        import os, sys
-        from utils.system.surroundings import Look, prepare_to_train
-        Look.free = lambda _: 0.0
-        with prepare_to_train(2):
-            from exps import config
-            assert "OMP_WAIT_POLICY" not in os.environ and "torch" not in sys.modules
-            config.load("SplitTaskEWC")
-            assert "torch" in sys.modules
-            print(os.environ["OMP_WAIT_POLICY"])
-        """
-    given = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, env=given, capture_output=True, text=True
-    )
-    assert done.stdout == "passive\n", done.stderr
-
-
-def test_cores_that_are_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 2}, raising=False)
-    (tmp_path / "proc").mkdir()
-    stat = tmp_path / "proc/stat"
-    stat.write_text("cpu 9\ncpu0 10 0 0 50 0 0 0 0 0 0\ncpu1 0 0 0 0 0\ncpu2 5 0 5 90 0 0 0 0\n")
-
-    def later(_: float) -> None:
-        stat.write_text("cpu 9\ncpu0 20 0 0 50 0 0 0 0\ncpu1 9 0 0 0 0\ncpu2 5 0 5 96 4 0 0 0\n")
-
-    # One was busy all the time, one idle; what this process did itself is no reason to wait.
-    look = Look(tmp_path)
-    look.began -= 1
-    assert look.free(later) == pytest.approx(1.0, abs=0.1)
-    look.own -= time.monotonic() - look.began
-    assert look.free(later) == pytest.approx(2.0, abs=0.1)
-    stat.unlink()
-    assert look.free(lambda _: None) == cores() == Look(tmp_path).free(lambda _: None)
 
 
 def test_torch_is_loaded_after_the_surroundings_are_prepared() -> None:
