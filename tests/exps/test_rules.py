@@ -197,8 +197,10 @@ def test_doubts() -> None:
     apart = replace(PERM, **SLOW, **CONTEXT)
     [(keys, why)] = rules.doubts(apart)
     assert "contexts share no unit" in why
-    for change in ({"context_overlap": 0.1}, {"num_batch": 11}, {"context": "none"}):
+    for change in ({"context_overlap": 0.1}, {"context": "none"}):
         assert list(rules.doubts(replace(apart, **change))) == []
+    [(keys, why)] = rules.doubts(replace(apart, num_batch=11))
+    assert keys[0] == "context_units" and "11 contexts of 400 take units of earlier ones" in why
 
     [(keys, why)] = rules.doubts(replace(PERM, percent_on_fc=0.8, k_inference_factor=1.5))
     assert keys[0] == "k_inference_factor"

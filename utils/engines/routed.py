@@ -27,7 +27,7 @@ from sparse_syn.k_winners import KWinnersBase
 from utils.engines.base import Engine, Parts, Router, Spring
 from utils.engines.batch import Batch, Loss
 from utils.engines.meter import EpochRecord
-from utils.engines.subnet import Subnet
+from utils.engines.subnet import Subnet, require_parts
 
 PARTS = "parts."  # begins the names, among the weights that are kept, of what every part has
 
@@ -61,6 +61,7 @@ class RoutedEngine:
         if not parts.told:
             assert isinstance(parts, Router)
             self.router = parts
+        require_parts(exp, model)
         self._model, self.units = model.to(device), model.units
         tasks = len(stream.training)
         self.template = make_model(exp.part, stream.input_shape, stream.head_sizes).to(device)

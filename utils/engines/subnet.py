@@ -14,6 +14,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from exps.config import Experiment
+from models.errors import ModelError
 from models.network import Network
 from models.synapses import Weights, Where
 
@@ -71,6 +73,31 @@ def places(model: Network, units: Sequence[Tensor]) -> dict[Tensor, Where]:
     return found
 
 
+def require_parts(exp: Experiment, model: Network) -> None:
+    """Raise ModelError for a network whose `wires` and `groups` do not tell all that a part has."""
+    wires, groups = model.wires, exp.groups
+    named = {id(t) for wire in wires for t in _tensors(wire.module).values()}
+    named |= {id(t) for t in _tensors(model.heads).values()}
+    left = [name for name, t in _tensors(model).items() if id(t) not in named]
+    wrong = [
+        f"group {writes} of {len(groups)}"
+        for module, _, writes in wires
+        if not 0 <= writes < len(groups)
+        or (_is_layer(module) and len(Weights.of(module).weight) != groups[writes])
+    ]
+    if left or wrong or not wires:
+        what = f"its wires leave out {', '.join(left[:5])}" if left else "it has no wires"
+        if wrong:
+            what = f"its groups are not those that its wires name ({wrong[0]})"
+        raise ModelError(
+            f"{exp.model}: {what}, so tasks can have no parts of it; see docs/extending.md"
+        )
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return dict(module.named_parameters()) | dict(module.named_buffers())
+
+
 def _is_layer(module: nn.Module) -> bool:
     """Whether it has a weight for each input of a unit, not one a unit."""
     weight = getattr(module, "weight", None)
@@ -102,9 +129,9 @@ def _held(
     mine: nn.Module, its: nn.Module, where: dict[Tensor, Where], rows: Tensor | slice
 ) -> Iterator[_Shared]:
     """All parameters and buffers of a module; rows: which of its units."""
-    copies = dict(its.named_parameters()) | dict(its.named_buffers())
+    copies = _tensors(its)
     layer = where[Weights.of(mine).weight] if _is_layer(mine) else None
-    for name, whole in (*mine.named_parameters(), *mine.named_buffers()):
+    for name, whole in _tensors(mine).items():
         if layer is not None:
             yield _Shared(whole, copies[name], layer if whole.dim() > 1 else (rows,))
         elif whole.dim() > 0:  # [units], or [1, units, 1, 1]

@@ -8,6 +8,7 @@ may win in a context is settled when its task begins. No training picture is kep
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -73,6 +74,15 @@ def doubts(exp: Experiment) -> Findings:
             ("context_overlap", "context_units"),
             f"context_overlap = {share:g} of {exp.context_units} units is none",
         )
+    for units, size in zip(exp.groups, exp.part.groups, strict=True):
+        fresh = size - _shared(size, exp)
+        if size + (exp.num_batch - 1) * fresh > units:
+            yield (
+                ("context_units", "num_batch"),
+                f"{exp.num_batch} contexts of {size} take units of earlier ones beyond what "
+                f"context_overlap says, for there are {units} in all",
+            )
+            return
 
 
 def _shared(size: int, exp: Experiment) -> int:
@@ -115,7 +125,7 @@ class Method(base.Method):
     def begin_task(self, engine: Engine, task: int) -> None:
         """Recruit the units of the task, and train them alone."""
         assert task == self.known, "tasks come in order"
-        self.recruit(_duty_cycles(engine.model))
+        self.recruit(_duty_cycles(engine.model, self.widths))
         engine.enter(task)
 
     def before_step(self, engine: Engine, batch: Batch, now: Moment) -> Batch:
@@ -165,12 +175,11 @@ class Method(base.Method):
         return {name: getattr(self.rule, name) for name in self.rule.kept} if self.rule else {}
 
 
-def _duty_cycles(model: Network) -> list[Tensor]:
-    """Of the units of each group, float32 [units]; where several layers let them win, the sum."""
-    found: dict[int, Tensor] = {}
+def _duty_cycles(model: Network, widths: Sequence[int]) -> list[Tensor]:
+    """Of the units of each group, float32 [units]: the sum over the layers that let them win."""
+    found = [torch.zeros(width) for width in widths]
     for module, _, group in model.wires:
         for layer in module.modules():
             if isinstance(layer, KWinnersBase):
-                own = layer.duty_cycle.flatten()
-                found[group] = found[group] + own if group in found else own
-    return [found[group] for group in sorted(found)]
+                found[group] = found[group] + layer.duty_cycle.flatten().cpu()
+    return found

@@ -45,7 +45,8 @@ def parted(
         units, what = getattr(exp, key), called(key)
         size, k = part_of(exp, units), round(units * getattr(exp, share)) if exp.sparsify else 0
         if size > units:
-            yield (*keys, key), f"{size} {what} of a task are more than the {units} that there are"
+            why = f"{size} {what} of a task are more than the {units} that there are"
+            yield (*keys, key), f"{why}; choose a smaller {keys[-1]}"
         elif size < 1:
             yield (*keys, key), f"a task has none of {units} {what}"
         elif size < k:

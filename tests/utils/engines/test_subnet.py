@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,9 +13,10 @@ from torch import Tensor, nn
 
 from exps.config import Experiment
 from models import make_model
+from models.errors import ModelError
 from models.network import Network
 from models.synapses import attach, attached
-from utils.engines.subnet import Subnet, places
+from utils.engines.subnet import Subnet, places, require_parts
 
 PICTURES = (2, 11, 10)
 PART = {"hidden_units": 4, "channels": 2}
@@ -100,3 +102,26 @@ def test_it_is_the_whole_network_with_the_others_at_zero(
             place = torch.zeros_like(value, dtype=torch.bool)
             place[own[value]] = True
             assert torch.equal(moved[value] == 1, place), key
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (lambda wires: [w for w in wires if not isinstance(w.module, nn.BatchNorm2d)], "leave out"),
+        (lambda wires: wires[:-3], "leave out"),
+        (lambda wires: [w._replace(writes=w.writes + 20) for w in wires], "its groups are not"),
+        (lambda wires: [w._replace(writes=0) for w in wires], "its groups are not"),
+        (lambda wires: [], "leave out"),
+    ],
+)
+def test_wires_that_do_not_tell_all_are_refused(
+    monkeypatch: pytest.MonkeyPatch, fault: Callable, reason: str
+) -> None:
+    """A module that is left out would be nobody's: a later task would change it for all."""
+    exp = Experiment(name="Test", sparsify=False, model="resnet18", channels=4)
+    model = make_model(exp, PICTURES, [3, 2])
+    require_parts(exp, model)
+    wires = fault(model.wires)
+    monkeypatch.setattr(type(model), "wires", property(lambda _: wires))
+    with pytest.raises(ModelError, match=reason):
+        require_parts(exp, model)
