@@ -27,9 +27,9 @@ class Wire(NamedTuple):
 class Network(KeepsTypes):
     """The input of the classifiers, `features`, is a network's own; the classifiers are dense.
 
-    units: how wide that input is; heads: a linear classifier each. A network whose
-    winners an engine can follow by index says so by `blocks`: its hidden layers from the flattened
-    input on; one of which a task can have a part by `wires`. Any other leaves the lists empty.
+    units: how wide that input is; heads: a linear classifier each. A network whose winners an
+    engine can follow by index says so by `blocks`: its hidden layers from the flattened input on;
+    one of which a task can have a part by `wires`. Any other leaves the lists empty.
     """
 
     units: int

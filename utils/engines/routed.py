@@ -39,8 +39,7 @@ class RoutedEngine:
     Momentum starts from zero in every part. With a router a task's context has biases of all
     classifiers of its own, and those of the model stay as they were made; without one a task has
     its own head, bias and all, and no other. held: of every part, [tasks, ...], what it has for
-    itself that is of no unit. testers and whole: made when they are first needed
-    after a step.
+    itself that is of no unit. testers and whole: made when they are first needed after a step.
     """
 
     whole: Engine | None
@@ -108,7 +107,8 @@ class RoutedEngine:
         done = self.inner.end_epoch()
         self._write_back()
         unit_on = np.zeros(self.units, np.int64)
-        unit_on[self.parts.units_of(self.current)[-1].numpy()] = done.unit_on
+        features = self._model.wires[-1].writes
+        unit_on[self.parts.units_of(self.current)[features].numpy()] = done.unit_on
         share = self.template.units / self.units
         return replace(
             done,

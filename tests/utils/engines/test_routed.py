@@ -189,6 +189,9 @@ def test_channels_of_a_task_stay_to_the_bit(
     for one, two in combinations([engine.units_of(task) for task in range(3)], 2):
         assert not any(torch.isin(a, b).any() for a, b in zip(one, two, strict=True))
     stats = record.stats()
+    read = engine.model.wires[-1].writes  # the group that classifiers read
+    for task, on in enumerate(stats["on_idxs"]):
+        assert set(np.flatnonzero(on)) <= set(engine.units_of(task)[read].tolist())
     layers = [m.duty_cycle for m in engine.model.modules() if isinstance(m, KWinnersBase)]
     first = next(i for i, duty_cycle in enumerate(layers) if duty_cycle.dim() > 1)
     p = layers[first].double() / 3  # a task each
