@@ -41,12 +41,12 @@ def runs() -> Iterator[tuple[str, str, tuple[str, ...]]]:
             how = (f"engine={engine}", f"precision={precision}", *FEW)
             tail = f"{engine}_{precision}"
             yield f"two_{tail}", "MLP_2LayersSparse", (*how, "weight_sparsity_fc=0.5")
-            yield f"contexts_{tail}", "Contexts", (*how, "context_units=128")
+            yield f"contexts_{tail}", "ContextsStatic", (*how, "context_units=128")
             yield f"growth_{tail}", "Growth", how
     for rule in ("used", "usage", "importance"):
         old = (f"old_synapse_rule={rule}", "old_synapse_lr=0.3")
         yield f"old_{rule}", "OldSynapses", old
-        yield f"contexts_old_{rule}", "Contexts", (*old, "context_overlap=0.5", "weight_decay=0")
+        yield f"contexts_old_{rule}", "ContextsStatic", (*old, "context_overlap=0.5", "weight_decay=0")
     for scenario in ("task", "class", "domain"):
         yield f"permuted_{scenario}", "MLP_1LayerSparse", (f"scenario={scenario}", *FEW)
 
