@@ -558,8 +558,10 @@ class Experiment:
         changed: dict[str, Any] = {"methods": (), "context": "none"}
         for key, share in self.widths.items():
             units = getattr(self, key)
-            size = max(plugins.call(METHOD, method, PART, self, units), 1)
-            changed |= {key: size, share: round(units * getattr(self, share)) / size}
+            size = max(_whole(method, PART, plugins.call(METHOD, method, PART, self, units)), 1)
+            changed[key] = size
+            if share:
+                changed[share] = round(units * getattr(self, share)) / size
         return replace(self, **changed)
 
     @property
@@ -678,14 +680,19 @@ class Experiment:
     def groups(self) -> tuple[int, ...]:
         """How many units each group of units of its network has: see `models.network.Wire`; ()
         where its file says nothing of them."""
-        describe = getattr(plugins.load(MODEL, self.model), "groups", None)
-        return () if describe is None else tuple(describe(self))
+        found = plugins.said(MODEL, self.model, "groups", self)
+        return tuple(_whole(self.model, "groups", n) for n in found or ())
 
     @property
-    def widths(self) -> dict[str, str]:
+    def widths(self) -> dict[str, str | None]:
         """The keys that the groups are in proportion to, and of each the one that says how large a
-        share of these units wins."""
-        return getattr(plugins.load(MODEL, self.model), "WIDTHS", {})
+        share of these units wins; None: there is no such share."""
+        found: dict[str, str | None] = getattr(plugins.load(MODEL, self.model), "WIDTHS", {})
+        for key in (*found, *filter(None, found.values())):
+            if not isinstance(getattr(self, key, None), int | float):
+                why = f"WIDTHS names {key!r}, and there is no such key whose value is a number"
+                raise plugins.PluginError(f"{self.model}: {why}")
+        return found
 
     @property
     def fully_connected(self) -> bool:
@@ -703,6 +710,13 @@ class Experiment:
     def __reduce__(self) -> Any:
         """For other processes: what is cached stays here."""
         return _again, ({f.name: getattr(self, f.name) for f in fields(self)},)
+
+
+def _whole(value: str, function: str, found: object) -> int:
+    """A number that a function of a plug-in's file gives. Raises PluginError for any other."""
+    if not isinstance(found, int):
+        raise plugins.unlike(value, function, "whole numbers of units", found)
+    return found
 
 
 def _again(values: dict[str, Any]) -> Experiment:

@@ -212,6 +212,10 @@ def _own(kind: Kind, value: str, code: bytes) -> ModuleType:
     _check_keys(getattr(module, "KEYS", {}), shown_path(Path(file)))
     if not isinstance(getattr(module, "USES", ()), tuple):
         raise PluginError(f"{shown_path(Path(file))}: USES must be a tuple of keys")
+    widths = getattr(module, "WIDTHS", {})
+    named = [*widths, *filter(None, widths.values())] if isinstance(widths, dict) else [0]
+    if not all(isinstance(key, str) for key in named):
+        raise PluginError(f"{shown_path(Path(file))}: WIDTHS must be a dict of keys by key")
     dataset = getattr(module, "DATASET", None)
     if dataset is not None and not hasattr(dataset, "sample"):
         raise PluginError(f"{shown_path(Path(file))}: DATASET must be a benchmarks.formats.Dataset")

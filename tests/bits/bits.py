@@ -46,7 +46,11 @@ def runs() -> Iterator[tuple[str, str, tuple[str, ...]]]:
     for rule in ("used", "usage", "importance"):
         old = (f"old_synapse_rule={rule}", "old_synapse_lr=0.3")
         yield f"old_{rule}", "OldSynapses", old
-        yield f"contexts_old_{rule}", "ContextsStatic", (*old, "context_overlap=0.5", "weight_decay=0")
+        yield (
+            f"contexts_old_{rule}",
+            "ContextsStatic",
+            (*old, "context_overlap=0.5", "weight_decay=0"),
+        )
     for scenario in ("task", "class", "domain"):
         yield f"permuted_{scenario}", "MLP_1LayerSparse", (f"scenario={scenario}", *FEW)
 

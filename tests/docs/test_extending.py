@@ -138,6 +138,12 @@ class Own(Network):
 def make_model(exp, shape, heads):
     return Own(shape[0] * shape[1] * shape[2], heads)
 """
+PARTS = (
+    "import torch\nfrom utils.methods import told\n"
+    "def part_of(exp, units):\n    return {}\n"
+    "class Method(told.OwnUnits):\n    def units_of(self, task):\n        return {}\n"
+)
+WIRED = f"{NETWORK.format('self.layer(x.flatten(1)).relu()')}\ndef groups(exp):\n    return {{}}\n"
 NO_FEATURES = (
     ("(self.layer(x.flatten(1)),)", "has to return a float32 Tensor [pictures, 30], not a tuple"),
     ("self.layer(x.flatten(1))[:, :5]", "[pictures, 30], not float32 [2, 5] of two pictures"),
@@ -207,6 +213,11 @@ def test_another_file_is_another_run(run: Run, place: Path) -> None:
             "before_step has to return the Batch",
         ),
         (HOOK.format("result(self):\n        return {'a': 'b'}"), "'a' is no array of numbers"),
+        (PARTS.format("units / 2", "[]"), "part_of has to return whole numbers of units, not a fl"),
+        *(
+            (PARTS.format("units // 2", f"[{units}]"), "units of (200,), each once, a tensor for")
+            for units in ("torch.arange(9)", "torch.arange(150, 250)", "torch.zeros(100).long()")
+        ),
         (
             "from utils.methods import base\n\nclass Method(base.Method):\n"
             "    def result(self):\n        return {'loss': 1}\n",
@@ -245,6 +256,17 @@ def test_a_fault_is_told_by_file_and_line(run: Run, place: Path, text: str, told
             "make_model has to return a models.network.Network",
         ),
         *(("model", NETWORK.format(found), told) for found, told in NO_FEATURES),
+        (
+            "model",
+            WIRED.format("[2.5]") + "WIDTHS = {'hidden_units': 'percent_on_fc'}\n",
+            "groups has to return whole numbers of units, not a fl",
+        ),
+        ("model", WIRED.format("[30]") + "WIDTHS = ['lr']\n", "WIDTHS must be a dict of keys"),
+        (
+            "model",
+            WIRED.format("[30]") + "WIDTHS = {'hidden': 'percent_on_fc'}\n",
+            "WIDTHS names 'hidden', and there is no such key whose value is a number",
+        ),
         ("optimizer", "def make(*_, fused): pass\n", "make has to return an optimiser of torch's"),
         (
             "optimizer",
@@ -259,6 +281,7 @@ def test_a_fault_is_told_by_file_and_line(run: Run, place: Path, text: str, told
 def test_what_is_no_file_of_its_kind(run: Run, place: Path, key: str, text: str, told: str) -> None:
     (place / "mine.py").write_text(text)
     own = ("--set", "data=full") if key == "benchmark" else ()
+    own += ("--set", "context=given", "--set", "context_units=9") if "groups" in text else ()
     done = run(place, *SMALL, *own, "--set", f"{key}=mine.py")
     assert done.returncode in (1, 2)
     assert told in done.stderr and "Traceback" not in done.stderr

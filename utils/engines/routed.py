@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -108,7 +109,7 @@ class RoutedEngine:
         self._write_back()
         unit_on = np.zeros(self.units, np.int64)
         features = self._model.wires[-1].writes
-        unit_on[self.parts.units_of(self.current)[features].numpy()] = done.unit_on
+        unit_on[self.units_of(self.current)[features].numpy()] = done.unit_on
         share = self.template.units / self.units
         return replace(
             done,
@@ -176,7 +177,7 @@ class RoutedEngine:
             mine.copy_(held[name])
         self.current = current
         if current >= 0:
-            self._train(self.parts.units_of(current))
+            self._train(self.units_of(current))
         self._forget_tests()
 
     @torch.no_grad()
@@ -220,19 +221,26 @@ class RoutedEngine:
         """Leave the part before, and train that of this task."""
         self._write_back()
         self.current = task
-        self._train(self.parts.units_of(task))
+        self._train(self.units_of(task))
         self._forget_tests()
 
     def units_of(self, task: int) -> Sequence[Tensor]:
-        """Those that it is given."""
-        return self.parts.units_of(task)
+        """Those that it is given. Raises Told for others than the experiment has as its parts."""
+        units = self.parts.units_of(task)
+        for own, size, width in zip_longest(units, self.exp.part.groups, self.exp.groups):
+            if own is None or size is None or not _some(own, size, width):
+                raise Told(
+                    f"{self.exp.name}: units_of has to return {self.exp.part.groups} units of"
+                    f" {self.exp.groups}, each once, a tensor for every group, as part_of says"
+                )
+        return units
 
     def _entropies(self) -> np.ndarray:
         """Of the duty cycles over all tasks so far, float64 [k-winner layers]: a unit wins in its
         tasks alone, and there it has the duty cycle that it remembers.
         """
         known, found = self.current + 1, []
-        units = [self.parts.units_of(task) for task in range(known)]
+        units = [self.units_of(task) for task in range(known)]
         group = {m: wire.writes for wire in self._model.wires for m in wire.module.modules()}
         for layer, its in zip(_winners(self._model), _winners(self.subnet.net), strict=True):
             duty_cycle = layer.duty_cycle.cpu().flatten()
@@ -278,7 +286,7 @@ class RoutedEngine:
             return self.inner
         if task not in self.testers:
             self._write_back()
-            self.testers[task] = self._part(self.parts.units_of(task), task)[1]
+            self.testers[task] = self._part(self.units_of(task), task)[1]
         return self.testers[task]
 
     def _forget_tests(self) -> None:
@@ -286,6 +294,12 @@ class RoutedEngine:
         self.testers: dict[int, Engine] = {}
         self.whole = None
         self.contexts = torch.zeros(0, dtype=torch.int64)
+
+
+def _some(own: Tensor, size: int, width: int) -> bool:
+    """Whether these are so many units of a group of this width."""
+    of = own.dtype == torch.int64 and own.shape == (size,) and len(own.unique()) == size
+    return of and 0 <= int(own.min()) <= int(own.max()) < width
 
 
 def _winners(model: Network) -> list[KWinnersBase]:

@@ -33,23 +33,25 @@ def parted(
 ) -> Findings:
     """Why a task cannot have a part of the network, with the method of this name, which a key has
     chosen: of so many units as many as `part_of` says, which `keys` decide."""
-    if not exp.widths:
+    if not (exp.widths and exp.groups):
         yield (
             (chosen, "cnn", "model"),
             f"{name} gives every task a part of the network, and {exp.model} does not say what that"
             " is; choose model = mlp, cnn or resnet18",
         )
+        return
     if exp.sparsify and exp.sparse_layers != "own":
         yield (chosen, "sparse_layers"), f"{name} needs sparse_layers = own"
     for key, share in exp.widths.items():
         units, what = getattr(exp, key), called(key)
-        size, k = part_of(exp, units), round(units * getattr(exp, share)) if exp.sparsify else 0
+        size = part_of(exp, units)
+        k = round(units * getattr(exp, share)) if share and exp.sparsify else 0
         if size > units:
             why = f"{size} {what} of a task are more than the {units} that there are"
             yield (*keys, key), f"{why}; choose a smaller {keys[-1]}"
         elif size < 1:
             yield (*keys, key), f"a task has none of {units} {what}"
-        elif size < k:
+        elif share and size < k:
             why = f"{k} {what} win, but only the {size} of a task may; choose a smaller {share}"
             yield (*keys, key, share), why
         else:
@@ -59,7 +61,7 @@ def parted(
 
 def called(key: str) -> str:
     """What a key of `Experiment.widths` counts."""
-    return "channels" if key == "channels" else "units"
+    return "channels" if "channels" in key else "units"
 
 
 class OwnUnits(base.Method):
