@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -34,11 +34,21 @@ class LayerCost:
     active_macs: int
 
 
-def layer_costs(model: Network, input_shape: tuple[int, int, int]) -> list[LayerCost]:
+def layer_costs(
+    model: Network, input_shape: tuple[int, int, int], part: Network | None = None
+) -> list[LayerCost]:
     """The costs of every layer with weights, in the order of the forward pass.
 
-    Counts every head, though a picture uses only one of them.
+    Counts every head, though a picture uses only one of them. part: that of the network which a
+    picture is computed with, where it is not all of it.
     """
+    if part is not None and part is not model:
+        own = layer_costs(part, input_shape)
+        whole = layer_costs(model, input_shape)
+        return [
+            replace(all_, macs=its.macs, active_macs=its.active_macs)
+            for all_, its in zip(whole, own, strict=True)
+        ]
     layers, winners = dict(_layers(model)), dict(k_winner_layers(model))
     pools = [m for m in model.modules() if isinstance(m, nn.AdaptiveAvgPool2d)]
     # Every layer, with its input and the outputs of a unit or channel.

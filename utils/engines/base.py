@@ -45,8 +45,8 @@ class Parts(Protocol):
     told: bool
 
     def units_of(self, task: int) -> Sequence[Tensor]:
-        """The units of each group (`models.network.Wire`) that take part, int64 [size], in
-        order."""
+        """The units of each group (`models.network.Wire`) that take part, int64 [size], in order;
+        [] as long as that is not settled."""
 
 
 @runtime_checkable

@@ -187,13 +187,13 @@ class RoutedEngine:
         """Logits [n, classes] of test pictures, or of training pictures, each by the part of its
         task, and labels int64 [n].
 
-        Before the first task a router knows none: all units take part.
+        Before the first task a router knows none, and of one that is to come contexts have no part:
+        all units take part.
         """
         if not self.router:  # task i has head i
             return self._tester(head).logits(samples, head, training=training)
         if self.current < 0:
-            self.whole = self.whole or self.build(self._model)
-            return self.whole.logits(samples, head, training=training)
+            return self._whole().logits(samples, head, training=training)
         pictures = self.stream.train if training else self.stream.test
         x = self.stream.inputs(pictures, samples).flatten(1).to(self.device)
 
@@ -284,10 +284,18 @@ class RoutedEngine:
         """The engine that tests with the part of a task: made once between steps."""
         if task == self.current:
             return self.inner
+        if not self.parts.units_of(task):
+            return self._whole()
         if task not in self.testers:
             self._write_back()
             self.testers[task] = self._part(self.units_of(task), task)[1]
         return self.testers[task]
+
+    def _whole(self) -> Engine:
+        """The engine that tests with all units: of a task whose part is not settled."""
+        self._write_back()
+        self.whole = self.whole or self.build(self._model)
+        return self.whole
 
     def _forget_tests(self) -> None:
         """What was made for testing is of no use once a step is taken."""

@@ -111,8 +111,8 @@ class Method(base.Method):
         return int(self.begun)
 
     def units_of(self, task: int) -> list[Tensor]:
-        """The units of each group that may win in a task, int64 [size]."""
-        return [units[task] for units in self.units]
+        """The units of each group that may win in a task, int64 [size]; [] before it begins."""
+        return [units[task] for units in self.units] if task < self.known else []
 
     @torch.no_grad()
     def route(self, x: Tensor, ask: familiar.Ask) -> Tensor:

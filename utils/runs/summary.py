@@ -101,7 +101,7 @@ def plan(
     """The resolved configuration, the model and its costs, the tasks, the work and the engine;
     first: the task (from 0) that is trained first."""
     model = engine.model
-    costs = layer_costs(model, stream.input_shape)
+    costs = layer_costs(model, stream.input_shape, engine.active)
     slower = f" (not faster: {engine.why_not_faster})" if engine.why_not_faster else ""
     return "\n".join(
         [
@@ -110,7 +110,7 @@ def plan(
             "",
             str(model),
             "",
-            *_cost_lines(model, costs),
+            *_cost_lines(engine.active, costs),
             *_part_lines(exp),
             "",
             f"tasks ({stream.scenario}-incremental, data: {shown(stream.source, 400)})",
@@ -147,7 +147,7 @@ def _method_costs(record: RunRecord) -> str:
     )
 
 
-def _cost_lines(model: Network, costs: list[LayerCost]) -> list[str]:
+def _cost_lines(active: Network, costs: list[LayerCost]) -> list[str]:
     rows: dict[str, tuple[int, ...]] = {
         f"{c.name} ({c.kind})": (c.params, c.active_params, c.macs, c.active_macs) for c in costs
     }
@@ -160,7 +160,7 @@ def _cost_lines(model: Network, costs: list[LayerCost]) -> list[str]:
             for name, (n, on, macs, on_macs) in rows.items()
         ),
         "(active: of weights not masked, on inputs that win; one picture, forward)",
-        _winner_line(model),
+        _winner_line(active),
     ]
 
 
@@ -184,7 +184,7 @@ def _part_lines(exp: Experiment) -> list[str]:
     layers = "each hidden layer" if len(set(exp.groups)) == 1 else "the hidden layers"
     return [
         f"({name}: a task has {_sizes(part.groups)} of the {_sizes(exp.groups)} units of {layers};"
-        " a step and a test compute these alone)"
+        " a step and a test compute these alone, and multiply-adds and winners are theirs)"
         for name, part in exp.parts.items()
     ]
 

@@ -320,7 +320,8 @@ class _Run:
         """Count what the model has and costs now."""
         model, record = self.engine.model, self.record
         record.weight_density = weight_density(model)
-        record.costs = [asdict(cost) for cost in layer_costs(model, self.stream.input_shape)]
+        costs = layer_costs(model, self.stream.input_shape, self.engine.active)
+        record.costs = [asdict(cost) for cost in costs]
         record.max_entropy = max_entropies(model).tolist()
 
 

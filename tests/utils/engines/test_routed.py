@@ -197,3 +197,36 @@ def test_channels_of_a_task_stay_to_the_bit(
     p = layers[first].double() / 3  # a task each
     bits = -(p * p.log2() + (1 - p) * (1 - p).log2()).nansum() * positions
     assert stats["entropy"][-1, first] == pytest.approx(float(bits), rel=1e-4)
+
+
+def test_a_task_whose_context_has_not_begun_is_tested_with_all_units(
+    experiment: Callable, stream_of: Callable, staged: Callable
+) -> None:
+    told = {"mnist_mode": "split", "scenario": "task", "num_batch": 3, "context": "given"}
+    exp = experiment(**CONTEXT | told)
+    stream = stream_of(exp, train=320)
+    trainer = staged(exp, stream)
+    for begun in range(-1, 2):
+        if begun >= 0:
+            trainer.train(begun, 32)
+        for task in range(begun + 1, 3):
+            logits, _ = trainer.engine.logits(stream.tasks[task].test, task)
+            model = trainer.engine.model.eval()
+            x = stream.inputs(stream.test, stream.tasks[task].test)
+            with torch.no_grad():
+                torch.testing.assert_close(logits, model(x, task), rtol=0, atol=1e-4)
+
+
+def test_a_picture_costs_what_its_part_computes(
+    experiment: Callable, stream_of: Callable, trained: Callable
+) -> None:
+    """Multiply-adds are those of 16 of 64 units; parameters those of all."""
+    exp = experiment(**CONTEXT, hidden_units=64, percent_on_fc=0.125)
+    record, engine = trained(exp, stream_of(exp, train=100))
+    hidden, head = record.stats()["costs"]
+    pixels, classes = 784, engine.model.heads[0].out_features
+    assert (hidden["params"], hidden["macs"]) == (64 * (pixels + 1), 16 * pixels)
+    assert (head["params"], head["macs"], head["active_macs"]) == (
+        *((64 + 1) * classes, 16 * classes),
+        8 * classes,
+    )
