@@ -631,8 +631,9 @@ class Experiment:
         """What a key counts with that does nothing in it: completes 'counts only with ...'."""
         if key in self.lacks:
             return f"a model other than {self.model}"
-        if key in self.keys:
-            return self.keys[key].when.text
+        keys = self.in_effect.keys
+        if key in keys:
+            return keys[key].when.text
         definition, choosing = plugins.elsewhere(key) or (None, "the file that declares it")
         also = definition.when.text if definition else ""
         return f"{choosing} and {also}" if also else choosing

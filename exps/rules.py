@@ -103,6 +103,7 @@ def doubts(exp: Experiment) -> Findings:
     yield from _mirrored(exp)
     yield from _winners_in_evaluation(exp)
     yield from _nothing_masked(exp)
+    yield from _thinned(exp)
     yield from plugins.findings(exp.plug_ins, "doubts", exp.in_effect)
     yield from _nothing_later(exp)
     yield from _all_pictures(exp)
@@ -172,6 +173,20 @@ def _nothing_masked(exp: Experiment, picture: Shape | None = None) -> Findings:
                 keys,
                 f"{keys[0]} = {density:g} leaves out no weight of a unit of {max(inputs)} "
                 f"inputs{idle}",
+            )
+
+
+def _thinned(exp: Experiment) -> Findings:
+    """Of the synapses of a unit, those from other units of its part are drawn by chance."""
+    whole, part = _layers(exp) or [], _layers(exp.part) or []
+    own = [few for few, all_ in zip(part, whole, strict=True) if few.inputs < all_.inputs]
+    for keys, density, inputs in _masked(exp, own):
+        left = min(inputs) * density
+        if left < 5 and density < 1:  # one unit in 150 has none of 5 in the mean
+            yield (
+                (keys[0], "context", "methods"),
+                f"{keys[0]} = {density:g} leaves a unit of a task's part of the network {left:.2g}"
+                f" of {min(inputs)} weights in the mean, and some units none; choose more",
             )
 
 
@@ -383,22 +398,23 @@ class _Winners:
     evaluation: int
 
 
-def _winners(exp: Experiment) -> list[_Winners]:
-    """By the layers' own formulas; of the convolutions, for the one with the fewest channels."""
-    layers = _layers(exp)
+def _winners(exp: Experiment, of: Experiment) -> list[_Winners]:
+    """By the layers' own formulas; of the convolutions, for the one with the fewest channels. of:
+    the experiment itself, or that of a part (`Experiment.part`)."""
+    layers = _layers(of)
     if not exp.sparsify or layers is None:
         return []
     found, factor = [], exp.k_inference_factor
     if exp.has_hidden:
-        n, share = exp.hidden_units, exp.percent_on_fc
+        n, share = of.hidden_units, of.percent_on_fc
         k = round(n * share)
         keys = ("percent_on_fc", "hidden_units", "sparsify")
-        found.append(_Winners(keys, share, n, "units", k, int(k * factor)))
+        found.append(_Winners(keys, exp.percent_on_fc, n, "units", k, int(k * factor)))
     if channels := [layer.units for layer in layers if layer.convolution]:
-        n, share = min(channels), exp.percent_on_conv
+        n, share = min(channels), of.percent_on_conv
         k, in_evaluation = round(n * share), round(n * (share * factor))
-        of = ("percent_on_conv", "cnn", "model", "sparsify")
-        found.append(_Winners(of, share, n, "channels", k, in_evaluation))
+        conv = ("percent_on_conv", "cnn", "model", "sparsify")
+        found.append(_Winners(conv, exp.percent_on_conv, n, "channels", k, in_evaluation))
     return found
 
 
@@ -411,7 +427,7 @@ def _layers(exp: Experiment, picture: Shape | None = None) -> list[Layer] | None
 
 
 def _no_winner(exp: Experiment) -> Findings:
-    for w in _winners(exp):
+    for w in _winners(exp, exp):
         among = f"among {w.n} {w.what}"
         if w.training < 1:
             yield w.keys, f"{w.keys[0]} = {w.asked:g} leaves no winner {among}"
@@ -425,7 +441,7 @@ def _no_winner(exp: Experiment) -> Findings:
 
 def _winners_in_evaluation(exp: Experiment) -> Findings:
     asks = f"k_inference_factor = {exp.k_inference_factor:g}"
-    winners = _winners(exp)
+    winners = _winners(exp, exp.part)
     for w in winners:
         if w.evaluation > w.n:
             yield (

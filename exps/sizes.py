@@ -54,9 +54,10 @@ def result_bytes(exp: Experiment, pictures: Sequence[int], tested: Sequence[int]
     units, winners = _units(exp)
     layers = hidden + (tasks if exp.scenario == "task" and not exp.cumul else 1)
     contexts, old = (name in exp.all_methods for name in ("contexts", "old_synapses"))
+    found = contexts and exp.context != "given"  # what is told is not looked for
     count = 4 if max(map(mul, pictures, each)) < 2**31 else 8
     numbers = {
-        "accs": trained * tasks * (1 + contexts + (exp.scenario == "class")) + tasks,
+        "accs": trained * tasks * (1 + found + (exp.scenario == "class")) + tasks,
         "entropy": epochs * (4 + winners) + winners,
         "curve": sum(tests) * (2 + tasks),
         "synapses_by_birth": layers + trained * (layers * (tasks + 5 + 6 * old) + hidden),

@@ -196,7 +196,10 @@ def test_doubts() -> None:
     assert keys[0] == "old_synapse_lr"
     apart = replace(PERM, **SLOW, **CONTEXT)
     [(keys, why)] = rules.doubts(apart)
-    assert "contexts share no unit" in why
+    assert "contexts that share no unit (context_overlap) share no synapse" in why
+    assert "so old_synapse_lr can do nothing" in why
+    [(keys, why)] = rules.doubts(replace(PERM, **CONTEXT, methods=("si",)))
+    assert keys[0] == "methods" and "so si can do nothing" in why
     for change in ({"context_overlap": 0.1}, {"context": "none"}):
         assert list(rules.doubts(replace(apart, **change))) == []
     [(keys, why)] = rules.doubts(replace(apart, num_batch=11))
@@ -289,3 +292,22 @@ def test_a_value_is_told_once() -> None:
     told = never(exp, [100] * 10, (1, 28, 28))
     for key, text in zip(("eval_every", "lr_warmup", "patience"), told, strict=True):
         assert text.startswith(f"[x] {key} = ") and text.count(key) == 1
+
+
+def test_doubts_about_a_part_of_the_network() -> None:
+    """What is drawn or wins in the whole network is other than in the part that a task has."""
+    exp = replace(PERM, **CONTEXT, num_batch=2, hidden_layers=2, percent_on_fc=0.01)
+    [(_, why)] = rules.doubts(replace(exp, k_inference_factor=20.0))
+    assert why.startswith("k_inference_factor = 20 with percent_on_fc = 0.01 asks for more winners")
+    assert why.endswith("so all 400 win")
+    assert not list(rules.doubts(replace(exp, k_inference_factor=10.0)))
+    [(keys, why)] = rules.doubts(replace(exp, weight_sparsity_fc=0.01))
+    assert keys[0] == "weight_sparsity_fc" and "4 of 400 weights in the mean" in why
+    assert not list(rules.doubts(replace(exp, weight_sparsity_fc=0.02)))
+    assert not list(rules.doubts(replace(exp, weight_sparsity_fc=0.01, hidden_layers=1)))
+
+
+def test_a_key_of_what_is_not_chosen_says_what_it_counts_with() -> None:
+    assert replace(PERM, **CONTEXT, sparsify=False).why_idle("context_units") == (
+        "a context and sparsify"
+    )

@@ -83,6 +83,8 @@ def doubts(exp: Experiment) -> Findings:
                 f"context_overlap says, for there are {units} in all",
             )
             return
+    if exp.num_batch > 1 and not any(_shared(size, exp) for size in exp.part.groups):
+        yield from told.idle(exp, "contexts that share no unit (context_overlap)")
 
 
 def _shared(size: int, exp: Experiment) -> int:

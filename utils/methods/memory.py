@@ -52,10 +52,11 @@ def per_class(exp: Experiment) -> int:
 def no_parts(exp: Experiment, method: str) -> Findings:
     """Why pictures of earlier tasks cannot be trained on."""
     for name in exp.parts:
+        chosen = f"context = {exp.context}" if name == "contexts" else name
         yield (
             ("methods", "context"),
-            f"with {name} a step trains the units of its task alone, and earlier tasks have "
-            f"others; choose {method} or {name}",
+            f"with {chosen} a step trains the units of its task alone, and earlier tasks have "
+            f"others; choose {method} or {chosen}",
         )
 
 

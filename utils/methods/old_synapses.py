@@ -65,15 +65,8 @@ def contradictions(exp: Experiment) -> Findings:
 
 def doubts(exp: Experiment) -> Findings:
     """Why no synapse is ever old."""
-    contexts = "contexts" in exp.all_methods and exp.context_overlap == 0
     if exp.num_batch == 1:
         yield ("old_synapse_lr", "num_batch"), "there is one task, and no synapse is ever old"
-    elif contexts and exp.context_units * exp.num_batch <= (exp.groups or (0,))[0]:
-        yield (
-            ("old_synapse_lr", "context_overlap", "context_units"),
-            "contexts share no unit here, so no task trains a synapse of an earlier one; "
-            "set context_overlap above 0 for old synapses to matter",
-        )
 
 
 class Method(Following):

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from exps.config import Experiment
 from exps.facts import Findings
-from exps.messages import all_of
 from utils.methods import told
 
 
@@ -34,12 +33,7 @@ def doubts(exp: Experiment) -> Findings:
         if rest := units % exp.num_batch:
             what = f"{units} {told.called(key)} shared out to {exp.num_batch} tasks"
             yield (key, "num_batch"), f"{what} leave {rest} unused"
-    idle = [name for name in exp.all_methods if name in ("ewc", "mas", "old_synapses", "si")]
-    if idle:
-        yield (
-            ("methods", "old_synapse_lr"),
-            f"separate networks share no synapse, so {all_of(idle)} can do nothing",
-        )
+    yield from told.idle(exp, "separate networks")
 
 
 class Method(told.OwnUnits):

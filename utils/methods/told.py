@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from exps.experiment import Experiment
 from exps.facts import Findings
+from exps.messages import all_of
 from utils.engines.base import Engine
 from utils.methods import base
 
@@ -57,6 +58,17 @@ def parted(
         else:
             continue
         return  # the other widths are in proportion
+
+
+def idle(exp: Experiment, what: str) -> Findings:
+    """What methods can do nothing where tasks share no unit, and so no synapse; what: what tasks
+    have."""
+    keys = {"ewc": "methods", "mas": "methods", "si": "methods", "old_synapses": "old_synapse_lr"}
+    found = {m: keys[m] for m in exp.all_methods if m in keys}
+    if found:
+        names = [m if key == "methods" else key for m, key in found.items()]
+        why = f"{what} share no synapse, so {all_of(names)} can do nothing"
+        yield (*dict.fromkeys(found.values()), "context_overlap"), why
 
 
 def called(key: str) -> str:
