@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import avg_pool2d, conv2d, normalize, unfold
+from torch.nn.functional import avg_pool2d, normalize, unfold
 
 from exps.messages import Told, three_lines
 from models.network import Network
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 CONTRAST = 0.0025  # added to the variance of a patch, where that of all pixels is about 1
 LOOKED_AT = 20_000  # patches that the covariance is of
-AT_ONCE = 2**25  # responses that are held at a time
+AT_ONCE, ON_A_GPU = 5_000_000, 2**25  # responses that are held at a time: 20 MB, in a cache
 
 
 class Filters(nn.Module):
@@ -31,7 +31,7 @@ class Filters(nn.Module):
         self, channels: int, size: int, stride: int, filters: int, *, mirrored: bool
     ) -> None:
         super().__init__()
-        self.shape, self.stride, self.mirrored = (filters, channels, size, size), stride, mirrored
+        self.size, self.stride, self.mirrored = size, stride, mirrored
         self.register_buffer("weight", torch.zeros(filters, channels * size**2))
         self.register_buffer("bias", torch.zeros(filters))
 
@@ -41,17 +41,18 @@ class Filters(nn.Module):
 
         A patch is normalised after the product: w · (p - mean p) / s = (w - mean w) · p / s.
         """
-        n, size, together = len(x), self.shape[2], {"memory_format": torch.channels_last}
+        n, size, stride = len(x), self.size, self.stride
         with torch.autocast(x.device.type, enabled=False):
             x = x.float()
             x = torch.stack([x, x.flip(3)], 1).flatten(0, 1) if self.mirrored else x
             parts = torch.cat([some.mean(1, keepdim=True) for some in (x, x.square())], 1)
-            mean, square = avg_pool2d(parts, size, self.stride).split(1, 1)
+            mean, square = avg_pool2d(parts, size, stride).split(1, 1)
             scale = (square.addcmul(mean, mean, value=-1).clamp(min=0) + CONTRAST).rsqrt()
-            weight = (self.weight - self.weight.mean(1, keepdim=True)).view(self.shape)
-            r = conv2d(x.contiguous(**together), weight.contiguous(**together), stride=self.stride)
-            r = torch.addcmul(self.bias.view(-1, 1, 1), r, scale)
-        return r.permute(0, 2, 3, 1).reshape(n, -1, len(self.bias)).transpose(1, 2)
+            patches = x.unfold(2, size, stride).unfold(3, size, stride).permute(0, 2, 3, 1, 4, 5)
+            patches = patches.reshape(-1, self.weight.shape[1]) * scale.view(-1, 1)
+            weight = self.weight - self.weight.mean(1, keepdim=True)
+            r = torch.addmm(self.bias, patches, weight.t())
+        return r.view(n, -1, len(self.bias)).transpose(1, 2)
 
 
 class Pooled(nn.Module):
@@ -112,13 +113,13 @@ class Patches(Network):
         self.filters = Filters(*shape, mirrored=mirrored)
         kind = {"signs": exp.patch_signs, "views": 1 + mirrored}
         self.pooled = Pooled(exp.filters, k, *positions, exp.patch_grid, **kind)
-        responses = exp.filters * positions[0] * positions[1] * (1 + mirrored)
-        self.at_once = max(AT_ONCE // responses, 1)
+        self.responses = exp.filters * positions[0] * positions[1] * (1 + mirrored)
         self.add_heads(self.pooled.channels * exp.patch_grid**2, head_sizes)
 
     def features(self, x: Tensor) -> Tensor:
         """The input of the classifiers [batch, cells · channels]."""
-        found = torch.cat([self.pooled(self.filters(some)) for some in x.split(self.at_once)])
+        many = max((ON_A_GPU if x.is_cuda else AT_ONCE) // self.responses, 1)
+        found = torch.cat([self.pooled(self.filters(some)) for some in x.split(many)])
         return found if self.power == 1 else found.pow(self.power)
 
     def _patches(self, x: Tensor) -> Tensor:

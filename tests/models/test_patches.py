@@ -14,7 +14,7 @@ from exps.config import ConfigError, Experiment, from_texts
 from exps.messages import Told
 from models import ModelError, make_model
 from models.costs import layer_costs
-from models.filters import CONTRAST, Patches, Pooled, shares
+from models.filters import AT_ONCE, CONTRAST, Patches, Pooled, shares
 from models.patches import LACKS
 
 TEXTS = {"model": "patches", "mnist_mode": "split", "num_batch": "5"}
@@ -66,7 +66,7 @@ def test_mirror_images_and_powers() -> None:
     expected = (plain.features(x) + plain.features(x.flip(3))) / 2
     torch.testing.assert_close(model.features(x), expected.sqrt(), rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(model.features(x), model.features(x.flip(3)))
-    model.at_once = 2
+    model.responses = AT_ONCE // 2
     torch.testing.assert_close(model.features(x), expected.sqrt(), rtol=1e-4, atol=1e-4)
 
 
@@ -129,8 +129,8 @@ def test_every_position_is_in_one_cell_and_cells_are_alike(
 def test_chunks_change_nothing() -> None:
     model, x = network()
     whole = model.features(x)
-    model.at_once = 2
-    assert torch.equal(model.features(x), whole)
+    model.responses = AT_ONCE // 2
+    torch.testing.assert_close(model.features(x), whole)
 
 
 def test_costs_are_those_of_the_filters_at_every_position() -> None:

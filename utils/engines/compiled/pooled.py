@@ -87,22 +87,26 @@ def pool(part: int, r: Any, k: int, share: Any, out: Any) -> None:
     [n, cells, channels], of twice as many channels with the negatives of r; k below 0: all that are
     above 0 win."""
     (n, positions, filters), channels = r.shape, out.shape[2]
-    found, both = np.empty(channels + 1, np.float32), np.empty(channels, np.float32)
+    found, sizes, signs = np.empty(filters + 1, np.float32), r[0, 0].copy(), channels > filters
+    # Of values and their negatives the k-th largest is the same of sizes, or a negative of these.
+    wins = k if k < filters else channels - 1 - k
     for b in range(n * part // PARTS, n * (part + 1) // PARTS):
         guess = LOWEST
         for p in range(positions):
             row, least = r[b, p], ZERO
-            if channels > filters:
-                for i in range(filters):
-                    both[i], both[filters + i] = row[i], -row[i]
-                row = both
             if k >= 0:
-                least = threshold(row, k, guess, found)
+                if signs:
+                    for i in range(filters):
+                        sizes[i] = abs(row[i])
+                least = threshold(sizes if signs else row, wins, guess, found)
                 guess = least - SLACK * abs(least)
+                least = least if k < filters else -least
             for c in range(len(share)):
                 if share[c, p] != ZERO:
-                    for i in range(channels):
+                    for i in range(filters):
                         out[b, c, i] += share[c, p] * max(row[i] - least, ZERO)
+                    for i in range(channels - filters):
+                        out[b, c, filters + i] += share[c, p] * max(-row[i] - least, ZERO)
 
 
 class PooledLoops(nn.Module):

@@ -31,7 +31,9 @@ def test_a_guess_changes_no_threshold(values: list[int], data: st.DataObject, gu
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize(("filters", "k"), [(1, 1), (20, 0), (20, 20), (33, 4), (300, 12)])
+@pytest.mark.parametrize(
+    ("filters", "k"), [(1, 1), (20, 0), (20, 20), (33, 4), (33, 50), (300, 12)]
+)
 @pytest.mark.parametrize(("rows", "columns", "grid"), [(1, 1, 1), (5, 7, 2), (9, 9, 4)])
 @pytest.mark.parametrize("ties", [False, True])
 @pytest.mark.parametrize("signs", [False, True])
