@@ -43,11 +43,10 @@ def layer_costs(
     picture is computed with, where it is not all of it.
     """
     if part is not None and part is not model:
-        own = layer_costs(part, input_shape)
-        whole = layer_costs(model, input_shape)
+        own, whole = layer_costs(part, input_shape), layer_costs(model, input_shape)
         return [
-            replace(all_, macs=its.macs, active_macs=its.active_macs)
-            for all_, its in zip(whole, own, strict=True)
+            replace(layer, macs=its.macs, active_macs=its.active_macs)
+            for layer, its in zip(whole, own, strict=True)
         ]
     layers, winners = dict(_layers(model)), dict(k_winner_layers(model))
     pools = [m for m in model.modules() if isinstance(m, nn.AdaptiveAvgPool2d)]

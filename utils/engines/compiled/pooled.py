@@ -87,7 +87,8 @@ def pool(part: int, r: Any, k: int, share: Any, out: Any) -> None:
     [n, cells, channels], of twice as many channels with the negatives of r; k below 0: all that are
     above 0 win."""
     (n, positions, filters), channels = r.shape, out.shape[2]
-    found, sizes, signs = np.empty(filters + 1, np.float32), r[0, 0].copy(), channels > filters
+    found, sizes = np.empty(filters + 1, np.float32), np.empty(filters, np.float32)
+    signs = channels > filters
     # Of values and their negatives the k-th largest is the same of sizes, or a negative of these.
     wins = k if k < filters else channels - 1 - k
     for b in range(n * part // PARTS, n * (part + 1) // PARTS):
