@@ -329,8 +329,8 @@ class Experiment:
     optimizer: str = key(
         "sgd",
         One(OPTIMIZER),
-        "sgd; adam (Kingma & Ba, 2015); adamw, whose weight decay is no part of the gradient "
-        "(Loshchilov & Hutter, 2019)",
+        "sgd; sgd_lazy, in which weights without a gradient rest; adam (Kingma & Ba, 2015); adamw, "
+        "whose weight decay is no part of the gradient (Loshchilov & Hutter, 2019)",
     )
     reset_optimizer: str = key(
         "never",

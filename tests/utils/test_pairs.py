@@ -110,6 +110,7 @@ METHODS: dict[str, dict[str, Any]] = {
 }
 OPTIMIZERS: dict[str, dict[str, Any]] = {
     "sgd": {"lr": 0.05},
+    "sgd_lazy": {"lr": 0.05},
     "adam": {"lr": 0.001},
     "adamw": {"lr": 0.001},
 }

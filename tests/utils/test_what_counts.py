@@ -136,7 +136,7 @@ CHOICES: dict[str, list[Any]] = {
     "dgr_units": [0, 12],
     "dgr_latent": [3, 5],
     "dgr_lr": [0.001, 0.01],
-    "optimizer": ["sgd", "sgd", "adam", "adamw"],
+    "optimizer": ["sgd", "sgd", "sgd_lazy", "adam", "adamw"],
     "adam_beta1": [0.9, 0.8],
     "adam_beta2": [0.999, 0.9],
     "adam_eps": [1e-8, 1e-3],

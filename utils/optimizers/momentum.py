@@ -1,8 +1,8 @@
-"""The arithmetic of SGD with momentum: torch's, and the same in one pass."""
+"""The arithmetic of SGD with momentum: torch's, the same in one pass, and that of `sgd_lazy`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -33,6 +33,43 @@ def made(exp: Experiment, parameters: Sequence[Tensor], *, fused: bool) -> Optim
         for p in parameters:
             optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
     return Plain(optimizer)
+
+
+def made_lazy(exp: Experiment, parameters: Sequence[Tensor]) -> Optimizer:
+    """`Lazy`, whose momentum is zero from the start: recorded steps need the memory beforehand."""
+    recorded = exp.unusual and parameters[0].device.type == "cuda"
+    settings = {
+        "lr": torch.tensor(exp.lr, device=parameters[0].device) if recorded else exp.lr,
+        "momentum": exp.momentum,
+        "nesterov": exp.nesterov,
+        "decay": exp.weight_decay,
+    }
+    optimizer = Lazy(parameters, settings)
+    if exp.momentum:
+        for p in parameters:
+            optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return TorchOptimizer(optimizer)
+
+
+class Lazy(torch.optim.Optimizer):
+    """b' = m·b + wd·w + g and w' = w - lr·b', or with Nesterov w' = w - lr·(g + wd·w + m·b'), for
+    weights whose gradient g is not 0. Of the others both stay."""
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
+        """Step all parameters that have a gradient."""
+        for group in self.param_groups:
+            momentum = group["momentum"]
+            for p in group["params"]:
+                if p.grad is None:
+                    continue
+                rests = p.grad == 0
+                by = p.grad.add(p, alpha=group["decay"])
+                if momentum:
+                    b = self.state[p]["momentum_buffer"]
+                    b.copy_(torch.where(rests, b, by.add(b, alpha=momentum)))
+                    by = by.add(b, alpha=momentum) if group["nesterov"] else b.clone()
+                p.sub_(by.masked_fill_(rests, 0) * group["lr"])
 
 
 class Plain(TorchOptimizer):
