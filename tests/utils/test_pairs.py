@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from benchmarks.stream import Pictures
 from exps.config import KEYS, ConfigError, as_text, from_texts
 from utils.engines.base import Engine
 from utils.engines.choose import EngineError
@@ -196,6 +198,22 @@ def test_it_runs_and_goes_on_to_the_bit_or_says_why_not(
     assert bits(remembered(*parts)) == bits(expected)
     assert bits(record.stats()) == bits(whole.stats())
     assert np.isfinite(record.stats()["loss"]).all() and not np.isnan(record.accs).any()
+
+
+@pytest.mark.parametrize("methods", METHODS)
+def test_nothing_of_test_pictures_is_remembered(
+    experiment: Callable, stream_of: Callable, run_to: Callable, methods: str
+) -> None:
+    """Other test pictures, with other labels: the network, what methods hold and losses are the
+    same to the bit."""
+    keys = {"train_ep": 1, "train_ep_inc": 1, **METHODS[methods]}
+    exp = experiment(**keys, hidden_units=32)
+    stream = stream_of(exp, train=288 if methods == "rigl" else 96, test=20)
+    others = Pictures(255 - stream.test.x, stream.test.y.roll(1))
+    runs = [run_to(exp, some) for some in (stream, replace(stream, test=others))]
+    (one, *parts, _), (two, *other_parts, _) = runs
+    assert bits(remembered(*parts)) == bits(remembered(*other_parts))
+    assert bits(one.stats()["loss"]) == bits(two.stats()["loss"])
 
 
 def test_every_method_and_optimizer_takes_part(experiment: Callable) -> None:
