@@ -558,10 +558,11 @@ class Experiment:
         changed: dict[str, Any] = {"methods": (), "context": "none"}
         for key, share in self.widths.items():
             units = getattr(self, key)
-            size = max(_whole(method, PART, plugins.call(METHOD, method, PART, self, units)), 1)
+            size = plugins.whole(method, PART, plugins.call(METHOD, method, PART, self, units))
+            size = min(max(size, 1), units)  # any other is refused
             changed[key] = size
             if share:
-                changed[share] = round(units * getattr(self, share)) / size
+                changed[share] = min(round(units * getattr(self, share)), size) / size
         return replace(self, **changed)
 
     @property
@@ -682,7 +683,9 @@ class Experiment:
         """How many units each group of units of its network has: see `models.network.Wire`; ()
         where its file says nothing of them."""
         found = plugins.said(MODEL, self.model, "groups", self)
-        return tuple(_whole(self.model, "groups", n) for n in found or ())
+        if found is not None and not isinstance(found, tuple | list):
+            raise plugins.unlike(self.model, "groups", "a tuple of numbers of units", found)
+        return tuple(plugins.whole(self.model, "groups", n) for n in found or ())
 
     @property
     def widths(self) -> dict[str, str | None]:
@@ -690,8 +693,11 @@ class Experiment:
         share of these units wins; None: there is no such share."""
         found: dict[str, str | None] = getattr(plugins.load(MODEL, self.model), "WIDTHS", {})
         for key in (*found, *filter(None, found.values())):
-            if not isinstance(getattr(self, key, None), int | float):
-                why = f"WIDTHS names {key!r}, and there is no such key whose value is a number"
+            value = getattr(self, key, None)
+            number = int if key in found else int | float
+            if not isinstance(value, number) or isinstance(value, bool):
+                kind = "a whole number" if key in found else "a number"
+                why = f"WIDTHS names {key!r}, and there is no such key whose value is {kind}"
                 raise plugins.PluginError(f"{self.model}: {why}")
         return found
 
@@ -711,13 +717,6 @@ class Experiment:
     def __reduce__(self) -> Any:
         """For other processes: what is cached stays here."""
         return _again, ({f.name: getattr(self, f.name) for f in fields(self)},)
-
-
-def _whole(value: str, function: str, found: object) -> int:
-    """A number that a function of a plug-in's file gives. Raises PluginError for any other."""
-    if not isinstance(found, int):
-        raise plugins.unlike(value, function, "whole numbers of units", found)
-    return found
 
 
 def _again(values: dict[str, Any]) -> Experiment:

@@ -248,6 +248,13 @@ def unlike(value: str, function: str, wanted: str, found: object) -> PluginError
     return PluginError(f"{shown(value, 400)}: {what}")
 
 
+def whole(value: str, function: str, found: object) -> int:
+    """A number that a function of a plug-in's file gives. Raises PluginError for any other."""
+    if not isinstance(found, int) or isinstance(found, bool):
+        raise unlike(value, function, "whole numbers of units", found)
+    return found
+
+
 def told(error: BaseException, file: str) -> str:
     """An error in a user's file: the file, the last line of it on the way, and what it says."""
     line = next((f.lineno for f in _frames(error) if f.filename == file), None)

@@ -9,9 +9,11 @@ of one benchmark, network, method or optimiser alone says its file, in functions
     doubts(exp)                          why it might not be what was meant
     never_due(exp, tasks, layers)        what never happens in tasks of so many steps
 
-A method that gives every task a part of the network says in its file how large that is:
+A method that gives every task a part of the network says in its file how large that is, and what is
+asked of all these is in `exps.parts`:
 
     part_of(exp, units)                  how many of so many units
+    PART_KEYS                            the keys that decide it
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from exps import plugins
+from exps import parts, plugins
 from exps.experiment import KEYS, Experiment
 from exps.facts import Finding, Findings, Layer, Shape, width
 from exps.messages import all_of, either
@@ -68,6 +70,8 @@ def contradictions(exp: Experiment) -> Findings:
     if len(exp.parts) > 1:
         names = all_of(list(exp.parts))
         yield ("methods", "context"), f"{names} each give a task a part of the network; choose one"
+    for name in exp.parts:
+        yield from parts.contradictions(exp.in_effect, name)
     yield from plugins.findings(exp.plug_ins, "contradictions", exp.in_effect)
     yield from _lazy(exp)
     yield from too_large(exp, usual_pictures(exp), usual_tested(exp))
@@ -440,6 +444,7 @@ def _no_winner(exp: Experiment) -> Findings:
 
 
 def _winners_in_evaluation(exp: Experiment) -> Findings:
+    exp = exp.in_effect
     asks = f"k_inference_factor = {exp.k_inference_factor:g}"
     winners = _winners(exp, exp.part)
     for w in winners:

@@ -143,6 +143,14 @@ PARTS = (
     "def part_of(exp, units):\n    return {}\n"
     "class Method(told.OwnUnits):\n    def units_of(self, task):\n        return {}\n"
 )
+ROUTED = (
+    "import torch\nfrom utils.methods import base\n"
+    "def part_of(exp, units):\n    return units // 2\n"
+    "class Method(base.Method):\n    told = False\n"
+    "    def begin_task(self, engine, task):\n        engine.enter(task)\n"
+    "    def units_of(self, task):\n        return [torch.arange(100)]\n"
+    "    def route(self, x, ask):\n        return {}\n"
+)
 WIRED = f"{NETWORK.format('self.layer(x.flatten(1)).relu()')}\ndef groups(exp):\n    return {{}}\n"
 NO_FEATURES = (
     ("(self.layer(x.flatten(1)),)", "has to return a float32 Tensor [pictures, 30], not a tuple"),
@@ -214,10 +222,23 @@ def test_another_file_is_another_run(run: Run, place: Path) -> None:
         ),
         (HOOK.format("result(self):\n        return {'a': 'b'}"), "'a' is no array of numbers"),
         (PARTS.format("units / 2", "[]"), "part_of has to return whole numbers of units, not a fl"),
+        (PARTS.format("2 * units", "[]"), "400 units of a task are more than the 200"),
+        (PARTS.format("0", "[]"), "a task has none of 200 units"),
+        (PARTS.format("10", "[]"), "20 units win, but only the 10 of a task may"),
         *(
-            (PARTS.format("units // 2", f"[{units}]"), "units of (200,), each once, a tensor for")
-            for units in ("torch.arange(9)", "torch.arange(150, 250)", "torch.zeros(100).long()")
+            (PARTS.format("units // 2", units), f"mine: units_of(0) gives {told}; it has to give")
+            for units, told in (
+                ("None", "no list of tensors, but a NoneType"),
+                ("[list(range(100))]", "no list of tensors, but a list"),
+                ("[torch.arange(9)]", "int64 [9] of group 0"),
+                ("[torch.arange(150, 250)]", "units of group 0 that there are not"),
+                ("[torch.zeros(100).long()]", "a unit of group 0 twice"),
+                ("[torch.arange(100), torch.arange(3)]", "2 groups"),
+                ("[torch.randperm(200)[:100]]", "other units than it gave before"),
+            )
         ),
+        (ROUTED.format("torch.zeros(3).long()"), "route has to return int64 [100], a task for"),
+        (ROUTED.format("torch.ones(len(x)).long()"), "route found task 1, which has not begun"),
         (
             "from utils.methods import base\n\nclass Method(base.Method):\n"
             "    def result(self):\n        return {'loss': 1}\n",
@@ -265,7 +286,7 @@ def test_a_fault_is_told_by_file_and_line(run: Run, place: Path, text: str, told
         (
             "model",
             WIRED.format("[30]") + "WIDTHS = {'hidden': 'percent_on_fc'}\n",
-            "WIDTHS names 'hidden', and there is no such key whose value is a number",
+            "WIDTHS names 'hidden', and there is no such key whose value is a whole",
         ),
         ("optimizer", "def make(*_, fused): pass\n", "make has to return an optimiser of torch's"),
         (

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.stream import Samples, TaskStream
+from exps import plugins
 from exps.config import Experiment
 from exps.messages import Told
 from models import make_model
@@ -57,10 +58,15 @@ class RoutedEngine:
         prepare: Callable[[Network], None],
     ) -> None:
         self.exp, self.stream, self.device, self.build = exp, stream, device, build
+        self.by = next((plugins.stem(name) for name in exp.parts), "")
+        if not self.by:
+            raise Told(f"{exp.name}: a method has units_of, and its file no part_of(exp, units)")
         self.parts, self.router = parts, None
         if not parts.told:
-            assert isinstance(parts, Router)
+            if not isinstance(parts, Router):
+                raise Told(f"{self.by}: its told is false, and it has no route")
             self.router = parts
+        self.given = dict[int, Sequence[Tensor]]()  # what units_of has said
         require_parts(exp, model)
         self._model, self.units = model.to(device), model.units
         tasks = len(stream.training)
@@ -99,7 +105,9 @@ class RoutedEngine:
     def step(self, batch: Batch, losses: Sequence[Loss] = ()) -> list[Tensor]:
         """One step of the optimiser; the logits, part by part, before it."""
         if not self.router and any(part.head != self.current for part in batch.parts):
-            raise Told("where every task has units of its own, a step can train its head alone")
+            why = "where every task has units of its own, a step can train its head alone"
+            entered = "; engine.enter(task) has not been called" if self.current < 0 else ""
+            raise Told(f"{self.by}: {why}{entered}")
         self._forget_tests()
         return self.inner.step(batch, losses)
 
@@ -200,7 +208,7 @@ class RoutedEngine:
         def ask(context: int) -> Tensor:
             return self._tester(context).logits(samples, head, training=training)[0]
 
-        self.contexts = self.router.route(x, ask).to(samples.rows.device)
+        self.contexts = self._routed(self.router.route(x, ask), len(x)).to(samples.rows.device)
         total = torch.empty(len(samples), self.stream.head_sizes[head], device=self.device)
         for context in self.contexts.unique().tolist():
             which = (self.contexts == context).nonzero().flatten()
@@ -225,15 +233,30 @@ class RoutedEngine:
         self._forget_tests()
 
     def units_of(self, task: int) -> Sequence[Tensor]:
-        """Those that it is given. Raises Told for others than the experiment has as its parts."""
+        """Those that it is given. Raises Told for others than the experiment has as its parts, or
+        than it was given before."""
         units = self.parts.units_of(task)
-        for own, size, width in zip_longest(units, self.exp.part.groups, self.exp.groups):
-            if own is None or size is None or not _some(own, size, width):
-                raise Told(
-                    f"{self.exp.name}: units_of has to return {self.exp.part.groups} units of"
-                    f" {self.exp.groups}, each once, a tensor for every group, as part_of says"
-                )
+        wrong = _unfit(units, self.exp.part.groups, self.exp.groups)
+        if not wrong:
+            known = self.given.setdefault(task, units)
+            if not all(map(torch.equal, known, units)):
+                wrong = "other units than it gave before"
+        if wrong:
+            raise Told(
+                f"{self.by}: units_of({task}) gives {wrong}; it has to give int64"
+                f" {list(self.exp.part.groups)} of {list(self.exp.groups)} units, each once, a"
+                " tensor for every group, and always the same"
+            )
         return units
+
+    def _routed(self, found: Tensor, count: int) -> Tensor:
+        """The tasks that a router has found. Raises Told for what are none."""
+        sound = isinstance(found, Tensor) and found.dtype == torch.int64
+        if not (sound and found.shape == (count,) and int(found.min()) >= 0):
+            raise Told(f"{self.by}: route has to return int64 [{count}], a task for every picture")
+        if int(found.max()) > self.current:
+            raise Told(f"{self.by}: route found task {int(found.max())}, which has not begun")
+        return found
 
     def _entropies(self) -> np.ndarray:
         """Of the duty cycles over all tasks so far, float64 [k-winner layers]: a unit wins in its
@@ -304,10 +327,21 @@ class RoutedEngine:
         self.contexts = torch.zeros(0, dtype=torch.int64)
 
 
-def _some(own: Tensor, size: int, width: int) -> bool:
-    """Whether these are so many units of a group of this width."""
-    of = own.dtype == torch.int64 and own.shape == (size,) and len(own.unique()) == size
-    return of and 0 <= int(own.min()) <= int(own.max()) < width
+def _unfit(units: object, sizes: Sequence[int], widths: Sequence[int]) -> str:
+    """What is wrong with the units of a task, of which there should be so many; '' for nothing."""
+    if not isinstance(units, list | tuple) or not all(isinstance(u, Tensor) for u in units):
+        return f"no list of tensors, but a {type(units).__name__}"
+    for group, (own, size, width) in enumerate(zip_longest(units, sizes, widths)):
+        if own is None or size is None:
+            return f"{len(units)} groups"
+        if own.dtype != torch.int64 or own.shape != (size,):
+            kind = str(own.dtype).removeprefix("torch.")
+            return f"{kind} {list(own.shape)} of group {group}"
+        if len(own.unique()) < size:
+            return f"a unit of group {group} twice"
+        if not 0 <= int(own.min()) <= int(own.max()) < width:
+            return f"units of group {group} that there are not"
+    return ""
 
 
 def _winners(model: Network) -> list[KWinnersBase]:

@@ -14,9 +14,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from exps import plugins
 from exps.config import Experiment
 from models.errors import ModelError
-from models.network import Network
+from models.network import Network, Wire
 from models.synapses import Weights, Where
 
 
@@ -31,10 +32,10 @@ class _Shared(NamedTuple):
 class Subnet:
     """The part `net` of a model that units make, int64 [size] of each group; `template`: its shape.
 
-    Weights, masks, norms and duty cycles are copied in now, and back into the model by
-    `write_back`; single numbers, which are of no unit, are not. head: the classifier that is the
-    part's own, its bias too; no other is copied. None: all classifiers are shared, but for their
-    biases.
+    Weights, masks, norms and duty cycles are copied in now (ModelError where they do not fit), and
+    back into the model by `write_back`; single numbers, which are of no unit, are not. head: the
+    classifier that is the part's own, its bias too; no other is copied. None: all classifiers are
+    shared, but for their biases.
     """
 
     def __init__(
@@ -44,7 +45,14 @@ class Subnet:
         self.shared = list(_pairs(model, self.net, units, head))
         with torch.no_grad():
             for whole, part, where in self.shared:
-                part.copy_(whole[where])
+                found = whole[where]
+                if found.shape != part.shape:
+                    raise ModelError(
+                        f"of a tensor {list(whole.shape)} of the network a part has"
+                        f" {list(found.shape)} by its wires, and {list(part.shape)} as it is made;"
+                        " see groups, WIDTHS and wires in docs/extending.md"
+                    )
+                part.copy_(found)
 
     @torch.no_grad()
     def write_back(self) -> None:
@@ -75,23 +83,50 @@ def places(model: Network, units: Sequence[Tensor]) -> dict[Tensor, Where]:
 
 def require_parts(exp: Experiment, model: Network) -> None:
     """Raise ModelError for a network whose `wires` and `groups` do not tell all that a part has."""
-    wires, groups = model.wires, exp.groups
-    named = {id(t) for wire in wires for t in _tensors(wire.module).values()}
-    named |= {id(t) for t in _tensors(model.heads).values()}
-    left = [name for name, t in _tensors(model).items() if id(t) not in named]
-    wrong = [
-        f"group {writes} of {len(groups)}"
-        for module, _, writes in wires
-        if not 0 <= writes < len(groups)
-        or (_is_layer(module) and len(Weights.of(module).weight) != groups[writes])
-    ]
-    if left or wrong or not wires:
-        what = f"its wires leave out {', '.join(left[:5])}" if left else "it has no wires"
-        if wrong:
-            what = f"its groups are not those that its wires name ({wrong[0]})"
+    own = type(model).wires  # what is no attribute there, nn.Module would say of `wires`
+    with plugins.blamed(exp.model):
+        found = own.fget(model) if isinstance(own, property) and own.fget else model.wires
+    wires, written = list(found or ()), set[int]()
+    why = "" if wires else "it has no wires"
+    for number, wire in enumerate(wires, 1):
+        why = why or _wrong(wire, written, exp.groups)
+        if why:
+            why = f"wire {number} of {len(wires)}: {why}" if wires else why
+            break
+        written.add(wire.writes)
+    if not why:
+        named = {id(t) for wire in wires for t in _tensors(wire.module).values()}
+        named |= {id(t) for t in _tensors(model.heads).values()}
+        left = [name for name, t in _tensors(model).items() if id(t) not in named]
+        why = f"its wires leave out {', '.join(left[:5])}" if left else ""
+    if why:
         raise ModelError(
-            f"{exp.model}: {what}, so tasks can have no parts of it; see docs/extending.md"
+            f"{exp.model}: {why}, so tasks can have no parts of it; see docs/extending.md"
         )
+
+
+def _wrong(wire: object, written: set[int], groups: Sequence[int]) -> str:
+    """What is wrong with a wire behind others that write these groups; '' for nothing."""
+    if not isinstance(wire, Wire) or not isinstance(wire.module, nn.Module):
+        return "it is not a Wire of a module"
+    module, reads, writes = wire
+    if writes not in range(len(groups)):
+        return f"it writes group {writes}, and groups are 0 to {len(groups) - 1}"
+    units, what = groups[writes], type(module).__name__
+    if not _is_layer(module):
+        sizes = (t.shape[t.dim() > 1] for t in _tensors(module).values() if t.dim())
+        wrong = next((size for size in sizes if size != units), None)
+        return f"{what} is of {wrong} units, and group {writes} has {units}" if wrong else ""
+    weight = Weights.of(module).weight
+    if len(weight) != units:
+        return f"{what} writes {len(weight)} units, and group {writes} has {units}"
+    if reads is None:
+        return ""
+    if reads not in written:
+        return f"it reads group {reads}, which no wire before it writes"
+    if weight.shape[1] % groups[reads]:
+        return f"{what} reads {weight.shape[1]} values, and group {reads} has {groups[reads]} units"
+    return ""
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

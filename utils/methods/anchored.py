@@ -170,8 +170,10 @@ class Anchored(base.Method):
             anchor[p].copy_(p)
 
     def costs(self, engine: Engine) -> Costs:
-        """Two numbers for every parameter, with each of which a step computes once, and the
-        pictures since the last update."""
-        count = 2 * sum(p.numel() for p in engine.model.parameters())
+        """Two numbers for every parameter, with each of which of those that are trained a step
+        computes once, and the pictures since the last update."""
+        held, computed = (
+            2 * sum(p.numel() for p in net.parameters()) for net in (engine.model, engine.active)
+        )
         kept = sum(map(len, self.since))
-        return Costs(parameters=count, pictures=kept, memory=16 * kept, macs=count)
+        return Costs(parameters=held, pictures=kept, memory=16 * kept, macs=computed)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.stream import TaskStream
+from exps import parts
 from exps.config import Experiment
 from exps.facts import Findings
 from exps.keys import Key, When
@@ -24,7 +25,7 @@ from models.network import Network
 from sparse_syn.k_winners import KWinnersBase
 from utils.engines.base import Engine
 from utils.engines.batch import Batch
-from utils.methods import base, familiar, told
+from utils.methods import base, familiar
 from utils.methods.base import Costs, Moment, draws, fill
 
 KEYS = {
@@ -47,6 +48,7 @@ KEYS = {
         When("context = gaussian", lambda exp: exp.context == "gaussian"),
     ),
 }
+PART_KEYS = ("context_units",)
 DRAW = 2  # sets the draws of units apart from whatever else is drawn from the seed
 
 
@@ -59,11 +61,9 @@ def contradictions(exp: Experiment) -> Findings:
     """Why tasks cannot have contexts."""
     yield from familiar.contradictions(exp)
     if exp.context == "given":
-        yield from told.untold(exp, "context = given")
+        yield from parts.untold(exp, "context = given")
     if exp.cumul:
         yield ("context", "cumul"), "contexts are tasks that come one after the other; not cumul"
-    name = f"context = {exp.context}"
-    yield from told.parted(exp, name, part_of, "context", "context_units")
 
 
 def doubts(exp: Experiment) -> Findings:
@@ -83,8 +83,8 @@ def doubts(exp: Experiment) -> Findings:
                 f"context_overlap says, for there are {units} in all",
             )
             return
-    if exp.num_batch > 1 and not any(_shared(size, exp) for size in exp.part.groups):
-        yield from told.idle(exp, "contexts that share no unit (context_overlap)")
+    if not any(_shared(size, exp) for size in exp.part.groups):
+        yield from parts.idle(exp, "contexts that share no unit (context_overlap)")
 
 
 def _shared(size: int, exp: Experiment) -> int:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.stream import Samples, TaskStream
+from exps import parts
 from exps.config import Experiment
 from exps.facts import Findings
 from exps.keys import Key, When
@@ -52,7 +53,7 @@ def per_class(exp: Experiment) -> int:
 def no_parts(exp: Experiment, method: str) -> Findings:
     """Why pictures of earlier tasks cannot be trained on."""
     for name in exp.parts:
-        chosen = f"context = {exp.context}" if name == "contexts" else name
+        _, chosen = parts.chosen_by(exp, name)
         yield (
             ("methods", "context"),
             f"with {chosen} a step trains the units of its task alone, and earlier tasks have "

@@ -11,9 +11,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from exps import parts
 from exps.config import Experiment
 from exps.facts import Findings
 from utils.methods import told
+
+PART_KEYS = ("num_batch",)
 
 
 def part_of(exp: Experiment, units: int) -> int:
@@ -22,8 +25,15 @@ def part_of(exp: Experiment, units: int) -> int:
 
 
 def contradictions(exp: Experiment) -> Findings:
-    """Why tasks cannot have networks of their own."""
-    yield from told.contradictions(exp, "separate", part_of, "num_batch")
+    """Why there are too few units for all tasks."""
+    for units, size in zip(exp.groups, exp.part.groups, strict=False):
+        if size * exp.num_batch > units:
+            yield (
+                ("num_batch", "model"),
+                f"{exp.num_batch} parts of {size} units are more than the {units} that there are;"
+                f" see WIDTHS and groups of {exp.model}",
+            )
+            return
 
 
 def doubts(exp: Experiment) -> Findings:
@@ -31,9 +41,9 @@ def doubts(exp: Experiment) -> Findings:
     for key in exp.widths:
         units = getattr(exp, key)
         if rest := units % exp.num_batch:
-            what = f"{units} {told.called(key)} shared out to {exp.num_batch} tasks"
+            what = f"{units} {parts.called(key)} shared out to {exp.num_batch} tasks"
             yield (key, "num_batch"), f"{what} leave {rest} unused"
-    yield from told.idle(exp, "separate networks")
+    yield from parts.idle(exp, "separate networks")
 
 
 class Method(told.OwnUnits):

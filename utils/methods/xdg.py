@@ -11,6 +11,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from exps import parts
 from exps.config import Experiment
 from exps.facts import Findings
 from exps.keys import Key
@@ -25,6 +26,7 @@ KEYS = {
         "share of the units of each hidden layer, channels too, that a task is without",
     ),
 }
+PART_KEYS = ("xdg_gated",)
 DRAW = 11  # sets the draws of units apart from whatever else is drawn from the seed
 
 
@@ -34,17 +36,12 @@ def part_of(exp: Experiment, units: int) -> int:
     return units - round(units * gated)
 
 
-def contradictions(exp: Experiment) -> Findings:
-    """Why units cannot be gated."""
-    yield from told.contradictions(exp, "xdg", part_of, "xdg_gated")
-
-
 def doubts(exp: Experiment) -> Findings:
     """Why gating comes to nothing."""
     for key in exp.widths:
         units = getattr(exp, key)
         if part_of(exp, units) == units:
-            why = f"xdg_gated = {exp.xdg_gated:g} of {units} {told.called(key)} is none"
+            why = f"xdg_gated = {exp.xdg_gated:g} of {units} {parts.called(key)} is none"
             yield ("xdg_gated", key), why
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from exps.config import Experiment
 from models import make_model
 from models.errors import ModelError
-from models.network import Network
+from models.network import Network, Wire
 from models.synapses import attach, attached
 from utils.engines.subnet import Subnet, places, require_parts
 
@@ -109,9 +109,22 @@ def test_it_is_the_whole_network_with_the_others_at_zero(
     [
         (lambda wires: [w for w in wires if not isinstance(w.module, nn.BatchNorm2d)], "leave out"),
         (lambda wires: wires[:-3], "leave out"),
-        (lambda wires: [w._replace(writes=w.writes + 20) for w in wires], "its groups are not"),
-        (lambda wires: [w._replace(writes=0) for w in wires], "its groups are not"),
-        (lambda wires: [], "leave out"),
+        (lambda wires: [w._replace(writes=w.writes + 20) for w in wires], "1 of .*writes group 20"),
+        (lambda wires: [w._replace(writes=0) for w in wires], "it reads group 1, which no wire before it writes"),
+        (lambda wires: [], "it has no wires"),
+        (lambda wires: None, "it has no wires"),
+        (lambda wires: [tuple(w) for w in wires], "wire 1 of .*: it is not a Wire of a module"),
+        (lambda wires: [w._replace(module="a") for w in wires], "it is not a Wire of a module"),
+        (lambda wires: [w._replace(reads=-2) for w in wires], "it reads group -2, which no wire"),
+        (lambda wires: [wires[-3], *wires], "it reads group .*, which no wire before it writes"),
+        (
+            lambda wires: [wires[0], Wire(nn.BatchNorm2d(5), None, 0), *wires],
+            "BatchNorm2d is of 5 units, and group 0 has 4",
+        ),
+        (
+            lambda wires: [wires[0], Wire(nn.Conv2d(3, 4, 1), 0, 0), *wires],
+            "Conv2d reads 3 values, and group 0 has 4 units",
+        ),
     ],
 )
 def test_wires_that_do_not_tell_all_are_refused(
