@@ -110,7 +110,10 @@ def test_it_is_the_whole_network_with_the_others_at_zero(
         (lambda wires: [w for w in wires if not isinstance(w.module, nn.BatchNorm2d)], "leave out"),
         (lambda wires: wires[:-3], "leave out"),
         (lambda wires: [w._replace(writes=w.writes + 20) for w in wires], "1 of .*writes group 20"),
-        (lambda wires: [w._replace(writes=0) for w in wires], "it reads group 1, which no wire before it writes"),
+        (
+            lambda wires: [w._replace(writes=0) for w in wires],
+            "it reads group 1, which no wire before it writes",
+        ),
         (lambda wires: [], "it has no wires"),
         (lambda wires: None, "it has no wires"),
         (lambda wires: [tuple(w) for w in wires], "wire 1 of .*: it is not a Wire of a module"),
