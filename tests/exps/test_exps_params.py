@@ -219,7 +219,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "SplitMNISTDomain": PATCHES | {"scenario": "domain"},
     "SplitMNISTTask": PATCHES | {"scenario": "task"},
     "CIFAR10Class": PATCHES_OF_CIFAR | {"scenario": "class"},
-    "iCIFAR10Sparse": PATCHES_OF_CIFAR | {"scenario": "task"},
+    "iCIFAR10Sparse": PATCHES_OF_CIFAR
+    | {"scenario": "task", "filters": 1600, "patch_grid": 2, "ridge_strength": 300.0},
 }
 
 
