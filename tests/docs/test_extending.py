@@ -285,6 +285,17 @@ def test_a_fault_is_told_by_file_and_line(run: Run, place: Path, text: str, told
         ("model", WIRED.format("[30]") + "WIDTHS = ['lr']\n", "WIDTHS must be a dict of keys"),
         (
             "model",
+            WIRED.format("[exp.hidden_units]") + "WIDTHS = {'hidden_units': 'percent_on_fc'}\n"
+            "Own.wires = property(lambda self: self.nothing)\n",
+            "line 20: AttributeError: 'Own' object has no attribute 'nothing'",
+        ),
+        (
+            "model",
+            WIRED.format("[200]") + "WIDTHS = {'hidden_units': 'percent_on_fc'}\n",
+            "of groups of 200 units a part has 200; each needs some, and fewer than there are",
+        ),
+        (
+            "model",
             WIRED.format("[30]") + "WIDTHS = {'hidden': 'percent_on_fc'}\n",
             "WIDTHS names 'hidden', and there is no such key whose value is a whole",
         ),
@@ -302,7 +313,7 @@ def test_a_fault_is_told_by_file_and_line(run: Run, place: Path, text: str, told
 def test_what_is_no_file_of_its_kind(run: Run, place: Path, key: str, text: str, told: str) -> None:
     (place / "mine.py").write_text(text)
     own = ("--set", "data=full") if key == "benchmark" else ()
-    own += ("--set", "context=given", "--set", "context_units=9") if "groups" in text else ()
+    own += ("--set", "context=given", "--set", "context_units=90") if "groups" in text else ()
     done = run(place, *SMALL, *own, "--set", f"{key}=mine.py")
     assert done.returncode in (1, 2)
     assert told in done.stderr and "Traceback" not in done.stderr
