@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.stream import TaskStream
 from exps.config import Experiment, as_dict, as_text
-from exps.messages import all_of, shown
+from exps.messages import shown
 from exps.parts import called
 from exps.plugins import is_path
 from models.costs import LayerCost, layer_costs
@@ -183,7 +183,7 @@ def _pools(module: object) -> bool:
 
 def _part_lines(exp: Experiment) -> list[str]:
     layers = "each hidden layer" if len(set(exp.groups)) == 1 else "the hidden layers"
-    what = all_of(list(dict.fromkeys(map(called, exp.widths))))
+    what = " and ".join(dict.fromkeys(map(called, exp.widths)))
     return [
         f"({name}: a task has {_sizes(part.groups)} of the {_sizes(exp.groups)} {what} of {layers};"
         " a step and a test compute these alone, and multiply-adds and winners are theirs)"
