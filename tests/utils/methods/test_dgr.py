@@ -246,7 +246,7 @@ def test_what_it_costs(third: Callable[..., Third]) -> None:
 
 
 def test_what_it_is_not_for() -> None:
-    with pytest.raises(ConfigError, match="choose dgr or contexts"):
+    with pytest.raises(ConfigError, match="choose dgr or context = prototype"):
         from_texts("A", {"methods": "dgr", "context": "prototype"})
     with pytest.raises(ConfigError, match="no earlier task for dgr"):
         from_texts("A", {"methods": "dgr", "cumul": "true"})

@@ -130,7 +130,7 @@ def test_der_compares_the_outputs_that_counted_when_pictures_came(
 
 @pytest.mark.parametrize("name", ["er", "agem", "lwf", "der", "derpp", "gdumb", "icarl"])
 def test_contexts_are_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"choose {name} or contexts"):
+    with pytest.raises(ConfigError, match=f"choose {name} or context = prototype"):
         from_texts("Test", {"methods": f"contexts, {name}"})
 
 

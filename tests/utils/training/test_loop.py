@@ -36,7 +36,7 @@ class Diary:
     device = torch.device("cpu")
 
     def __init__(self, exp: Any, stream: Any, bad: tuple[int, int] | None = None) -> None:
-        self.model = make_model(exp, stream.input_shape, stream.head_sizes)
+        self.model = self.active = make_model(exp, stream.input_shape, stream.head_sizes)
         self.stream, self.units = stream, self.model.units
         self.epochs: list[list[Samples]] = []
         self.heads: list[int] = []
