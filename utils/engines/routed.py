@@ -307,7 +307,7 @@ class RoutedEngine:
         """The engine that tests with the part of a task: made once between steps."""
         if task == self.current:
             return self.inner
-        if not self.parts.units_of(task):
+        if self.parts.units_of(task) == []:
             return self._whole()
         if task not in self.testers:
             self._write_back()

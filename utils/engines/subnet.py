@@ -87,18 +87,17 @@ def require_parts(exp: Experiment, model: Network) -> None:
     with plugins.blamed(exp.model):
         found = own.fget(model) if isinstance(own, property) and own.fget else model.wires
     wires, written = list(found or ()), set[int]()
+    named = {id(t) for t in _tensors(model.heads).values()}
     why = "" if wires else "it has no wires"
     for number, wire in enumerate(wires, 1):
-        why = why or _wrong(wire, written, exp.groups)
-        if why:
-            why = f"wire {number} of {len(wires)}: {why}" if wires else why
+        if wrong := _wrong(wire, written, exp.groups):
+            why = f"wire {number} of {len(wires)}: {wrong}"
             break
         written.add(wire.writes)
-    if not why:
-        named = {id(t) for wire in wires for t in _tensors(wire.module).values()}
-        named |= {id(t) for t in _tensors(model.heads).values()}
-        left = [name for name, t in _tensors(model).items() if id(t) not in named]
-        why = f"its wires leave out {', '.join(left[:5])}" if left else ""
+        named |= {id(t) for t in _tensors(wire.module).values()}
+    left = [name for name, t in _tensors(model).items() if id(t) not in named]
+    if left and not why:
+        why = f"its wires leave out {', '.join(left[:5])}"
     if why:
         raise ModelError(
             f"{exp.model}: {why}, so tasks can have no parts of it; see docs/extending.md"
