@@ -29,9 +29,8 @@ def contradictions(exp: Experiment, method: str) -> Findings:
 
 def chosen_by(exp: Experiment, method: str) -> tuple[str, str]:
     """The key that a method with parts is chosen by, and what it is called for people."""
-    if method == "contexts":
-        return "context", f"context = {exp.context}"
-    return "methods", plugins.stem(method)
+    key = plugins.CHOSEN_BY.get(method)
+    return (key, f"{key} = {getattr(exp, key)}") if key else ("methods", plugins.stem(method))
 
 
 def untold(exp: Experiment, name: str) -> Findings:
@@ -86,12 +85,12 @@ def _no_part(
 def idle(exp: Experiment, what: str) -> Findings:
     """What methods can do nothing where tasks share no unit, and so no synapse; what: what tasks
     have."""
-    keys = {"ewc": "methods", "mas": "methods", "si": "methods", "old_synapses": "old_synapse_lr"}
-    found = {m: keys[m] for m in exp.all_methods if m in keys}
+    found = [m for m in exp.all_methods if m in ("ewc", "mas", "old_synapses", "si")]
     if found and exp.num_batch > 1:
-        names = [m if key == "methods" else key for m, key in found.items()]
+        keys = [plugins.CHOSEN_BY.get(m, "methods") for m in found]
+        names = [plugins.CHOSEN_BY.get(m, m) for m in found]
         why = f"{what} share no synapse, so {all_of(names)} can do nothing"
-        yield (*dict.fromkeys(found.values()), "context_overlap"), why
+        yield (*dict.fromkeys(keys), "context_overlap"), why
 
 
 def called(key: str) -> str:

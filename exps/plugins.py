@@ -56,6 +56,13 @@ KINDS = (
 BENCHMARK, MODEL, METHOD, OPTIMIZER = KINDS
 KEYS = tuple(kind.key for kind in KINDS)  # those that name plug-ins
 HEADS = ("ncm", "ridge", "slda")  # methods that are the classifiers of these names
+# The keys of all experiments that choose methods; every other is named by `methods`.
+CHOSEN_BY = {
+    "contexts": "context",
+    "grow": "dynamic",
+    "rewire": "dynamic",
+    "old_synapses": "old_synapse_lr",
+}
 # Methods that keys of all experiments stand for, and what these say then.
 IMPLIED = {
     "contexts": "a context and sparsify",

@@ -197,11 +197,9 @@ def _thinned(exp: Experiment) -> Findings:
 def _nothing_later(exp: Experiment) -> Findings:
     if exp.train_ep_inc or not exp.counts("train_ep_inc"):
         return
-    named = {"contexts": "context", "grow": "dynamic", "rewire": "dynamic"}
-    named |= {"old_synapses": "old_synapse_lr"}
     found = [name for name in exp.all_methods if name != "census"]
     if found:
-        keys = [named.get(name, "methods") for name in found]
+        keys = [plugins.CHOSEN_BY.get(name, "methods") for name in found]
         yield (
             ("train_ep_inc", *keys),
             f"tasks after the first are not trained, so {all_of(found)} can do nothing in them",

@@ -31,15 +31,15 @@ def make(exp: Experiment, parameters: Sequence[Tensor], *, fused: bool) -> Optim
 
 def of(kind: str, exp: Experiment, parameters: Sequence[Tensor], *, fused: bool) -> Optimizer:
     """One of torch's Adams with the keys of this experiment."""
-    from torch import optim, tensor  # which rules are asked without
+    from torch import optim  # which rules are asked without
 
-    from utils.optimizers.base import TorchOptimizer
+    from utils.optimizers.base import TorchOptimizer, rate_of
 
     recorded = fused and parameters[0].device.type == "cuda"
     return TorchOptimizer(
         getattr(optim, kind)(
             parameters,
-            lr=tensor(exp.lr, device=parameters[0].device) if recorded and exp.unusual else exp.lr,
+            lr=rate_of(exp, parameters) if recorded else exp.lr,
             betas=(exp.adam_beta1, exp.adam_beta2),
             eps=exp.adam_eps,
             weight_decay=exp.weight_decay,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from exps.config import Experiment
 from exps.messages import Told, three_lines
 
 MOMENTUM = "momentum"  # what every engine calls it in a state
@@ -111,6 +113,12 @@ class TorchOptimizer:
             for name, value in state.items()
         }
         self.optimizer.load_state_dict(whole)
+
+
+def rate_of(exp: Experiment, parameters: Sequence[Tensor]) -> float | Tensor:
+    """The learning rate; where it may change on a GPU, in a tensor, which a recorded step reads."""
+    device = parameters[0].device
+    return torch.tensor(exp.lr, device=device) if exp.unusual and device.type == "cuda" else exp.lr
 
 
 def changed(lr: float | Tensor, now: float) -> float | Tensor:

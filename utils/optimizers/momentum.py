@@ -9,15 +9,14 @@ import torch
 from torch import Tensor
 
 from exps.config import Experiment
-from utils.optimizers.base import MOMENTUM, Optimizer, TorchOptimizer, changed
+from utils.optimizers.base import MOMENTUM, Optimizer, TorchOptimizer, changed, rate_of
 
 
 def made(exp: Experiment, parameters: Sequence[Tensor], *, fused: bool) -> Optimizer:
     """torch.optim.SGD, or the same arithmetic in one pass."""
     if fused:
         sgd = SGD(exp)
-        if exp.unusual and parameters[0].device.type == "cuda":
-            sgd.settings["lr"] = torch.tensor(exp.lr, device=parameters[0].device)
+        sgd.settings["lr"] = rate_of(exp, parameters)
         if exp.momentum:
             for p in parameters:
                 sgd.momentum(p)  # recorded steps need the memory beforehand
@@ -29,26 +28,27 @@ def made(exp: Experiment, parameters: Sequence[Tensor], *, fused: bool) -> Optim
         nesterov=exp.nesterov,
         weight_decay=exp.weight_decay,
     )
-    if exp.momentum:  # from zero, as torch's first step does it
-        for p in parameters:
-            optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
-    return Plain(optimizer)
+    return Plain(_from_zero(optimizer, exp, parameters))
 
 
 def made_lazy(exp: Experiment, parameters: Sequence[Tensor]) -> Optimizer:
-    """`Lazy`, whose momentum is zero from the start: recorded steps need the memory beforehand."""
-    recorded = exp.unusual and parameters[0].device.type == "cuda"
+    """`Lazy` with the keys of an experiment."""
     settings = {
-        "lr": torch.tensor(exp.lr, device=parameters[0].device) if recorded else exp.lr,
+        "lr": rate_of(exp, parameters),
         "momentum": exp.momentum,
         "nesterov": exp.nesterov,
         "decay": exp.weight_decay,
     }
-    optimizer = Lazy(parameters, settings)
-    if exp.momentum:
-        for p in parameters:
-            optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
-    return TorchOptimizer(optimizer)
+    return TorchOptimizer(_from_zero(Lazy(parameters, settings), exp, parameters))
+
+
+def _from_zero(
+    optimizer: torch.optim.Optimizer, exp: Experiment, parameters: Sequence[Tensor]
+) -> torch.optim.Optimizer:
+    """Momentum that is zero, as torch's first step makes it: recorded steps need it beforehand."""
+    for p in parameters if exp.momentum else ():
+        optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return optimizer
 
 
 class Lazy(torch.optim.Optimizer):
