@@ -80,6 +80,7 @@ def serve_company(args: Namespace) -> int:
     use_threads(args.threads)
     with loading():
         from benchmarks import make_stream
+        from exps import ahead
         from models import make_model
         from utils.engines.stacked.company import serve
         from utils.system.runtime import pick_device, same_numbers_on_gpus, seed_everything
@@ -91,6 +92,7 @@ def serve_company(args: Namespace) -> int:
         return stream, model, pick_device(exp.device)
 
     same_numbers_on_gpus()
+    ahead.keep()  # every seed's stream has the same pictures
     serve(make)
     return 0
 

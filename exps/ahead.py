@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 _begun: dict[tuple[Any, ...], Future[Any]] = {}
+_keeping = False
 
 
 @contextmanager
@@ -20,6 +21,12 @@ def working() -> Iterator[None]:
         _begun.clear()
 
 
+def keep() -> None:
+    """Keep the last result from now on: this process asks for the same again and again."""
+    global _keeping
+    _keeping = True
+
+
 def begin(function: Callable[..., T], *args: Any) -> None:
     """Call it in a thread of its own; `result` has what comes of it."""
     _begun[(function, *args)] = ThreadPoolExecutor(1).submit(function, *args)
@@ -28,4 +35,11 @@ def begin(function: Callable[..., T], *args: Any) -> None:
 def result(function: Callable[..., T], *args: Any) -> T:
     """What the function returns or raises, begun or not; what was begun counts once."""
     future: Future[T] | None = _begun.pop((function, *args), None)
-    return function(*args) if future is None else future.result()
+    if future is None:
+        future = Future()
+        future.set_result(function(*args))
+    found = future.result()
+    if _keeping:
+        _begun.clear()
+        _begun[(function, *args)] = future
+    return found

@@ -21,9 +21,9 @@ class Keeper:
     """Called after every step: see `run_stream`'s `keep`.
 
     A checkpoint is copied between two steps and written beside the training by a thread, one at a
-    time; of those that wait, only the newest counts. When it cannot be written, a warning says so,
-    the one before stays, and the run goes on. Raises Stopped after a signal, with the checkpoint on
-    the disk.
+    time; where one is due while another is being written, it is copied when that is done. When it
+    cannot be written, a warning says so, the one before stays, and the run goes on. Raises Stopped
+    after a signal, with the checkpoint on the disk.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class Keeper:
         """every: seconds between checkpoints within a task; 0: only when a task is done."""
         self.take, self.write, self.every, self.signals = take, write, every, signals
         self.last = time.monotonic()
-        self.failing = False
+        self.failing = self.owed = False
         # How many were written, and what it cost: seconds in which training stood still, and
         # processor seconds spent beside it (waiting for the disk takes none).
         self.costs = {"written": 0, "seconds": 0.0, "seconds_beside": 0.0}
@@ -66,8 +66,8 @@ class Keeper:
             self.save()
             self.flush()
             raise Stopped(self.signals.received)
-        due = self.every > 0 and time.monotonic() - self.last >= self.every
-        if done or (due and not self._busy):
+        self.owed |= done or (self.every > 0 and time.monotonic() - self.last >= self.every)
+        if self.owed and not self._busy:
             self.save()
 
     def save(self) -> None:
@@ -82,7 +82,7 @@ class Keeper:
             if not is_out_of_memory(error):
                 raise
             self._failed("there is not enough memory for a copy of the state")
-        self.last = time.monotonic()
+        self.last, self.owed = time.monotonic(), False
         self.costs["seconds"] += self.last - began
 
     def flush(self) -> None:

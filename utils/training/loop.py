@@ -318,7 +318,10 @@ class _Run:
 
     def _count(self) -> None:
         """Count what the model has and costs now."""
-        model, record = self.engine.model, self.record
+        record = self.record
+        if self.ahead is not None and record.costs:
+            return  # no method changes that, and the weights may have far to come
+        model = self.engine.model
         record.weight_density = weight_density(model)
         costs = layer_costs(model, self.stream.input_shape, self.engine.active)
         record.costs = [asdict(cost) for cost in costs]

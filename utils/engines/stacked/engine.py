@@ -218,21 +218,24 @@ class StackedEngine(Whole):
         """Not here."""
         raise NotImplementedError(f"the stacked engine has no {Need.MASKS.value}")
 
-    @torch.no_grad()
     def logits(
         self, samples: Samples, head: int, *, training: bool = False
     ) -> tuple[Tensor, Tensor]:
         """Logits [n, classes] of test pictures, or of training pictures, in evaluation mode, and
         their labels int64 [n]."""
+        pictures = self.stream.train if training else self.stream.test
+        labels = self.stream.labels(pictures, samples).to(self.device)
+        return self.scores(samples, head, training=training), labels
+
+    @torch.no_grad()
+    def scores(self, samples: Samples, head: int, *, training: bool = False) -> Tensor:
+        """The logits of `logits`, without the labels."""
         out = self.stack.test(self.number, samples, training=training)
         classifier = Weights.of(self._model.heads[head])
         if isinstance(out, On):
             rows = classifier.weight.t()[out.unit[0].long()]
-            logits = torch.einsum("bk,bkc->bc", out.raw[0], rows).add_(classifier.bias)
-        else:
-            logits = torch.addmm(classifier.bias, out.h[0].float(), classifier.weight.t())
-        pictures = self.stream.train if training else self.stream.test
-        return logits, self.stream.labels(pictures, samples).to(self.device)
+            return torch.einsum("bk,bkc->bc", out.raw[0], rows).add_(classifier.bias)
+        return torch.addmm(classifier.bias, out.h[0].float(), classifier.weight.t())
 
     @torch.no_grad()
     def features(self, samples: Samples, *, training: bool = False) -> Tensor:

@@ -379,9 +379,9 @@ def _rescale(
 @triton.jit
 def _update_entries(
     below, raw_below, scale_below, unit, gradient, part1, part2, scales, decays, mask, count,
-    B, N, I, K, KB, SL, gain1, gain2,
+    B, N, I, KB, SL, gain1, gain2,
     SMALLEST: tl.constexpr, PARTS: tl.constexpr, MASK: tl.constexpr, BLOCK: tl.constexpr,
-    ENTRIES: tl.constexpr, MINE: tl.constexpr,
+    ENTRIES: tl.constexpr, K: tl.constexpr,
 ):  # fmt: skip
     """One row of the parts: it belongs to the first kept winner of the unit below, for all."""
     mine, s = tl.program_id(0), tl.program_id(1).to(tl.int64)
@@ -394,16 +394,15 @@ def _update_entries(
     same = (tl.load(below + first + entry, mask=inside, other=-1) == row) & (kept != 0)
     at = tl.min(tl.where(same, entry, 0x7FFFFFFF), 0)
     if at == mine:
-        col, k = tl.arange(0, BLOCK), tl.arange(0, MINE)
+        col = tl.arange(0, BLOCK)
         total = tl.zeros([BLOCK], tl.float32)
+        # Numbers are loaded one by one: a sum over the program to pick one takes as long as ten.
         for _ in range(tl.sum(same.to(tl.int32), 0)):
-            value = tl.sum(tl.where(entry == at, kept, 0.0), 0)
-            here = (s * B + at // KB) * K + k
-            units = tl.load(unit + here, mask=k < K, other=-1)
-            g = tl.load(gradient + here, mask=k < K, other=0.0)
-            for j in range(K):
-                u = tl.sum(tl.where(k == j, units, 0), 0)
-                total += tl.where(col == u, value * tl.sum(tl.where(k == j, g, 0.0), 0), 0.0)
+            value = tl.load(raw_below + first + at) * tl.load(scale_below + first + at)
+            here = (s * B + at // KB) * K
+            for j in tl.static_range(K):
+                g = value * tl.load(gradient + here + j)
+                total += tl.where(col == tl.load(unit + here + j), g, 0.0)
             at = tl.min(tl.where(same & (entry > at), entry, 0x7FFFFFFF), 0)
         where = (s * I + row) * N + col
         if MASK:
@@ -435,9 +434,9 @@ def update_entries(on: On, below: On, layer: Layer, count: Tensor) -> None:
     _update_entries[batch * kb, size](
         below.unit, below.raw, below.scale, on.unit, on.gradient, layer.parts[0], layer.parts[-1],
         layer.scales, layer.decays, layer.bias if layer.mask is None else layer.mask, count,
-        batch, units, inputs, k, kb, stride, layer.gain[0], layer.gain[-1],
+        batch, units, inputs, kb, stride, layer.gain[0], layer.gain[-1],
         SMALLEST=SMALLEST_SCALE, PARTS=len(layer.parts), MASK=layer.mask is not None, BLOCK=block,
-        ENTRIES=triton.next_power_of_2(batch * kb), MINE=triton.next_power_of_2(k),
+        ENTRIES=triton.next_power_of_2(batch * kb), K=k,
         num_warps=_warps(block),
     )  # fmt: skip
 
