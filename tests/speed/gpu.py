@@ -2,6 +2,7 @@
 
     python tests/speed/gpu.py                     all tables of docs/performance.md for a GPU
     python tests/speed/gpu.py --sections MLP_1Layer CNNSparse --no-runs
+    python tests/speed/gpu.py --sections MLP_1Layer --no-runs --kernels     where a step's time goes
 
 The plain loop of PyTorch (peer.py) and the program take turns in one process; of each the median of
 several rounds. The limit of a step is the time of the products that it needs at the rate of a large
@@ -54,6 +55,7 @@ def main() -> int:
     p = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     p.add_argument("--sections", nargs="+", default=MLPS + OTHERS, metavar="NAME")
     p.add_argument("--no-runs", action="store_true", help="steps alone, no whole runs")
+    p.add_argument("--kernels", action="store_true", help="the time of each kernel of a step too")
     args = p.parse_args()
     if not torch.cuda.is_available():
         print("there is no CUDA device", file=sys.stderr)
@@ -72,7 +74,10 @@ def main() -> int:
     _row(heads.split(" | "), header=True)
     for section in args.sections:
         for precision in ("fp32", "bf16"):
-            _row(_steps(section, precision, rates[precision], copy))
+            row, kernels = _steps(section, precision, rates[precision], copy)
+            _row(row)
+            if args.kernels:
+                print("\n".join(f"{us:10.1f} µs  {name[:70]}" for us, name in kernels))
     if not args.no_runs:
         print()
         _row(
@@ -87,8 +92,10 @@ def main() -> int:
     return 0
 
 
-def _steps(section: str, precision: str, rate: float, copy: float) -> list[str]:
-    """What a step costs, here and in plain PyTorch, by turns."""
+def _steps(
+    section: str, precision: str, rate: float, copy: float
+) -> tuple[list[str], list[tuple[float, str]]]:
+    """What a step costs, here and in plain PyTorch, by turns; and the µs of each kernel in it."""
     exp = load(section, overrides=["device=cuda", f"precision={precision}"])[0].in_effect
     stream = make_stream(exp).to(GPU)
     models = list(_models(exp, stream))
@@ -135,11 +142,12 @@ def _steps(section: str, precision: str, rate: float, copy: float) -> list[str]:
     us = {name: 1e6 * seconds / STEPS for name, seconds in taken.items()}
     others = [f"{us['plain']:.0f}", f"{us['plain'] / us['ours']:.1f}"] if plain else ["–", "–"]
     seeds = f"{us['seeds']:.0f} ({us['seeds'] / us['ours']:.1f} times)" if stacked else "–"
-    return [
+    found = [(its.device_time_total / STEPS, its.count, its.key) for its in _kernels(ours)]
+    row = [
         section,
         precision,
         engine.name,
-        f"{_kernels(ours) / STEPS:.0f}",
+        f"{sum(count for _, count, _ in found) / STEPS:.0f}",
         f"{us['ours']:.0f}",
         f"{limit:.0f}" if plain else "–",
         f"{us['ours'] / limit:.1f}" if plain else "–",
@@ -147,6 +155,7 @@ def _steps(section: str, precision: str, rate: float, copy: float) -> list[str]:
         f"{1e3 * _test_seconds(engine, stream.tasks[0]):.1f}",
         seeds,
     ]
+    return row, sorted(((time, name) for time, _, name in found), reverse=True)
 
 
 def void(_: object) -> None:
@@ -174,14 +183,14 @@ def _in_turn(turns: dict[str, Callable[[], None]]) -> dict[str, float]:
     return {name: median(seconds[1:]) for name, seconds in taken.items()}
 
 
-def _kernels(turn: Callable[[], None]) -> int:
-    """How many kernels it launches, recorded ones too."""
+def _kernels(turn: Callable[[], None]) -> list[Any]:
+    """The kernels that it launches, recorded ones too, each kind with its number and time."""
     from torch.profiler import ProfilerActivity, profile
 
     with profile(activities=[ProfilerActivity.CUDA]) as found:
         turn()
         torch.cuda.synchronize()
-    return sum(event.count for event in found.key_averages() if event.device_time_total > 0)
+    return [event for event in found.key_averages() if event.device_time_total > 0]
 
 
 def _test_seconds(engine: Any, task: Any) -> float:

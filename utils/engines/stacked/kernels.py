@@ -462,8 +462,9 @@ def _update_rows(
             for _ in range(tl.sum(its.to(tl.int32), 0)):
                 picture = (s * B + at // K) * I + col
                 value = tl.load(x + picture, mask=col < I, other=0.0).to(tl.float32)
-                total += value * tl.load(gradient + s * B * K + at)
+                slope = tl.load(gradient + s * B * K + at)
                 at = tl.min(tl.where(its & (entry > at), entry, 0x7FFFFFFF), 0)
+                total += value * slope  # only now: the numbers come meanwhile
         where = (s * N + u) * I + col
         if MASK:
             total = tl.where(tl.load(mask + where, mask=col < I, other=1) != 0, 0.0, total)
@@ -488,7 +489,7 @@ def update_rows(x: Tensor, on: On, layer: Layer, sgd: Descent, count: Tensor) ->
         *_memory(layer), x, on.unit, on.gradient, count, batch, units, inputs, k, *sgd[:3],
         MOMENTUM=sgd.momentum > 0, NESTEROV=sgd.nesterov, MASK=layer.mask is not None,
         HALF=layer.half is not None, BLOCK=block, ENTRIES=512,
-        num_warps=_warps(block),
+        num_warps=_warps(2 * block),
     )  # fmt: skip
 
 
@@ -551,30 +552,34 @@ def _update_winners(
     weight, weight_momenta, head_bias, head_bias_momenta, head, unit_on,
     B, N, K, C, H, L, period, counted, lr, momentum, decay,
     HEAD: tl.constexpr, STATS: tl.constexpr, MOMENTUM: tl.constexpr, NESTEROV: tl.constexpr,
-    ENTRIES: tl.constexpr, CLASSES: tl.constexpr, PICTURES: tl.constexpr,
+    WINNERS: tl.constexpr, CLASSES: tl.constexpr, PICTURES: tl.constexpr,
 ):  # fmt: skip
     """One unit: its bias and duty cycle, and of the last layer what classifies by it."""
     u, s = tl.program_id(0), tl.program_id(1).to(tl.int64)
     n = tl.load(count + s)
     if n > 0:
-        c = tl.arange(0, CLASSES)
+        c, k = tl.arange(0, CLASSES), tl.arange(0, WINNERS)
         slope, wins, on = 0.0, 0.0, 0
         total = tl.zeros([CLASSES], tl.float32)
-        for start in range(0, n * K, ENTRIES):
-            entry = start + tl.arange(0, ENTRIES)
-            its = tl.load(unit + s * B * K + entry, mask=entry < n * K, other=-1) == u
-            at = tl.min(tl.where(its, entry, 0x7FFFFFFF), 0)
-            for _ in range(tl.sum(its.to(tl.int32), 0)):
-                place = s * B * K + at
-                value = tl.load(raw + place)
-                kept = value * tl.load(scale + place)
-                slope += tl.load(gradient + place)
-                wins += (value > 0).to(tl.float32)
-                on += (kept != 0).to(tl.int32)
+        # All that it has won of some pictures at a time: one by one, units that win often would be
+        # what a step waits for.
+        for start in range(0, n, PICTURES):
+            b = start + tl.arange(0, PICTURES)
+            place = (s * B + b[:, None]) * K + k[None, :]
+            there = (b < n)[:, None] & (k < K)[None, :]
+            its = tl.load(unit + place, mask=there, other=-1) == u
+            if tl.sum(tl.sum(its.to(tl.int32), 1), 0) > 0:
+                value = tl.load(raw + place, mask=its, other=0.0)
+                kept = value * tl.load(scale + place, mask=its, other=0.0)
+                slope += tl.sum(tl.sum(tl.load(gradient + place, mask=its, other=0.0), 1), 0)
+                wins += tl.sum(tl.sum((value > 0).to(tl.float32), 1), 0)
+                on += tl.sum(tl.sum((kept != 0).to(tl.int32), 1), 0)
                 if HEAD:
-                    wrong = tl.load(error + (s * B + at // K) * C + c, mask=c < C, other=0.0)
-                    total += kept * wrong
-                at = tl.min(tl.where(its & (entry > at), entry, 0x7FFFFFFF), 0)
+                    mine = tl.sum(kept, 1)  # of a picture it wins once at most
+                    at = (s * B + b[:, None]) * C + c[None, :]
+                    wanted = (mine != 0)[:, None] & (c < C)[None, :]
+                    wrong = tl.load(error + at, mask=wanted, other=0.0)
+                    total += tl.sum(mine[:, None] * wrong, 0)
         place = s * N + u
         span = tl.load(seen + s * L) + n
         span = tl.minimum(span, tl.maximum(tl.minimum(period, counted * n), n)).to(tl.float32)
@@ -651,13 +656,14 @@ def update_winners(
     momentum = layer.bias if layer.bias_momentum is None else layer.bias_momentum
     assert layer.seen is not None
     head, classes, members = _head(heads, layer.bias)
+    held = triton.next_power_of_2(classes)
     _update_winners[layer.units, size](
         on.unit, on.raw, on.scale, on.gradient, flow.error, layer.bias, momentum, layer.duty,
         layer.seen, flow.count, *head, queue.head, counts.unit_on,
         batch, layer.units, k, classes, members, layer.seen.stride(0), layer.period, COUNTED,
         *sgd[:3], HEAD=heads is not None, STATS=counts.stats, MOMENTUM=sgd.momentum > 0,
-        NESTEROV=sgd.nesterov, ENTRIES=512,
-        CLASSES=triton.next_power_of_2(classes), PICTURES=64, num_warps=1,
+        NESTEROV=sgd.nesterov, WINNERS=triton.next_power_of_2(k), CLASSES=held,
+        PICTURES=max(1024 // max(triton.next_power_of_2(k), held), 1), num_warps=1,
     )  # fmt: skip
 
 
