@@ -12,6 +12,7 @@ import os
 import pickle
 import random
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -243,6 +244,29 @@ def test_code_that_is_trusted(call: Call, left: str, monkeypatch: Any, tmp_path:
     first = code_digest(uses(Experiment(name="Smoke", benchmark="cifar")))
     assert meta["trusted_code"] == [first, "0" * 64]
     assert meta["code"] == f"{first}+{'0' * 64}"
+
+
+FAILING = """
+from utils.methods import base
+
+class Method(base.Method):
+    def before_step(self, engine, batch, now):
+        if now.task == 1:
+            raise ValueError("mine")
+        return batch
+"""
+
+
+def test_after_a_mistake_in_an_own_file(call: Call, tmp_path: Path) -> None:
+    """What is offered then goes on once the file is mended."""
+    own = tmp_path / "own.py"
+    own.write_text(FAILING)
+    status, _, err = call("--name", "Smoke", "--set", f"methods={own}", "--quiet")
+    assert (status, "an error in a file of yours" in err) == (1, True)
+    offered = err.split("to go on: python run_exps.py ")[1].splitlines()[0]
+    own.write_text(FAILING.replace('raise ValueError("mine")', "pass"))
+    assert call(*shlex.split(offered))[0] == 0
+    assert only_result(tmp_path / "r")[1]["meta"]["status"] == "complete"
 
 
 def test_a_run_of_a_cpu_where_there_is_a_gpu(call: Call, left: str, monkeypatch: Any) -> None:

@@ -199,8 +199,11 @@ class Session:
         for text in faults:
             status = fail(text, status=1)
         if self.run.begun():
-            more = [*options(self.args), *["--trust-code"] * self.args.trust_code]
-            more += [word("--set", text) for text in named_files(self.exp)]
+            own = named_files(self.exp)
+            # After an error the user's file will be another, which only they can trust.
+            mended = self.args.trust_code or (self.status == "failed" and bool(own))
+            more = [*options(self.args), *["--trust-code"] * mended]
+            more += [word("--set", text) for text in own]
             note(f"to go on: {resume_command(self.run, more)}")
         if path is not None:
             self.args.kept = path

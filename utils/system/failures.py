@@ -57,7 +57,7 @@ def unexpected(error: Exception, log: RunLog, results_dir: Path) -> str:
     if is_out_of_memory(error):
         return three_lines("memory ran out", reason_of(error), "free memory on this machine")
     if told := plugins.culprit(error):
-        return three_lines("an error in a file of yours", told, seen)
+        return three_lines("an error in a file of yours", told, f"mend it; {seen}")
     return three_lines(
         "an error in the program",
         f"{type(error).__name__}: {reason_of(error)}",
