@@ -24,6 +24,7 @@ from utils.system.lock import LockedError, holder, take_lock
 FOLDER = ".runs"
 NAME = "[A-Za-z0-9_+-]+"  # what `results.result_name` gives: no other folder is a run
 KEPT = 2  # checkpoints: the newest and the one before
+ABANDONED = 3600  # seconds: by then a process has locked the folder that it has made
 UNFIT = 3  # exit status of one of many runs that an UnfitError ends
 T = TypeVar("T")
 
@@ -143,7 +144,18 @@ class Run:
         with contextlib.suppress(OSError):  # other runs are in it
             require_no_link(self.folder.parent, self.folder)
             shutil.rmtree(self.folder, ignore_errors=True)
+            for path in self.folder.parent.iterdir():
+                if Run(self.results_dir, path.name).abandoned():
+                    shutil.rmtree(path, ignore_errors=True)
             self.folder.parent.rmdir()
+
+    def abandoned(self) -> bool:
+        """Whether it was killed an hour ago or more, before its first checkpoint."""
+        if not re.fullmatch(NAME, self.name) or self.folder.is_symlink():
+            return False
+        empty = all(re.fullmatch(r"lock|\..*\.tmp", path.name) for path in self.folder.iterdir())
+        old = time.time() - self.folder.stat().st_mtime > ABANDONED
+        return empty and old and holder(self.folder / "lock") is None
 
 
 def reserve(results_dir: Path, stem: str) -> Run:

@@ -53,6 +53,21 @@ def test_two_checkpoints_are_kept(tmp_path: Path) -> None:
     assert (path.name, facts, tree, faults) == (names[-1], {"i": 3}, {}, [])
 
 
+def test_what_was_killed_before_its_first_checkpoint_goes_with_the_next(tmp_path: Path) -> None:
+    names = "killed", "young", "held", "begun", "damaged"
+    others = {name: reserve(tmp_path, name) for name in names}
+    (others["killed"].folder / ".1234.tmp").touch()
+    others["begun"].write({}, {})
+    (others["damaged"].folder / "00000001.ckpt.damaged").touch()
+    with others["held"].held():
+        (others["killed"].folder / "lock").touch()
+        for name in set(others) - {"young"}:
+            os.utime(others[name].folder, (0, 0))
+        reserve(tmp_path, "done").remove()
+        left = {path.name for path in (tmp_path / ".runs").iterdir()}
+    assert left == {"young", "held", "begun", "damaged"}
+
+
 def test_a_folder_that_vanished_is_made_again(tmp_path: Path) -> None:
     run = begun(tmp_path / "r", "a", 1)
     run.remove()
