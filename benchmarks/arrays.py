@@ -151,4 +151,4 @@ def make_stream(exp: Experiment) -> TaskStream:
         mean=exp.data_mean,
         std=exp.data_std,
     )
-    return replace(stream, data=of_arrays(arrays))
+    return replace(stream, data=of_arrays(arrays, known.labels))

@@ -92,7 +92,8 @@ def digest(where: Where) -> str:
 
 @lru_cache(maxsize=64)
 def _digest(where: Where, _: object) -> str:
-    return of_arrays(read(where)[0])
+    arrays, known = read(where)
+    return of_arrays(arrays, known.labels)
 
 
 @lru_cache(maxsize=64)

@@ -195,6 +195,9 @@ def test_the_digest_is_that_of_the_data(own: Any, tmp_path: Path) -> None:
     changed[3, 3] += 1
     assert of_experiment(own(changed)) != expected
     assert of_experiment(own(FEATURES)) == expected
+    named = {of_experiment(own(FEATURES, y)) for y in (WORDS[Y], np.char.upper(WORDS[Y]), Y + 1)}
+    assert len(named) == 3 and expected not in named
+    assert make_stream(own(FEATURES, WORDS[Y])).data in named
 
 
 def test_num_batch_follows_or_agrees(tmp_path: Path) -> None:

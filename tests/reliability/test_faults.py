@@ -209,6 +209,18 @@ def test_another_configuration(
     assert call("--resume", left, "--set", "checkpoint_every=5")[0] == 0
 
 
+def test_a_configuration_file_and_no_name(call: Call, left: str, tmp_path: Path) -> None:
+    """The section is that of the run."""
+    own = tmp_path / "own.cfg"
+    place = read_configuration(left, tmp_path)
+    own.write_text("\n".join([f"[{place.pop('name')}]", *(f"{k} = {v}" for k, v in place.items())]))
+    assert call("--config", str(own), "--resume", left)[0] == 0
+
+
+def read_configuration(left: str, tmp_path: Path) -> dict[str, str]:
+    return dict(runs.find(tmp_path / "r", left).facts()[1]["identity"]["config"])
+
+
 def another_digest(*args: Any) -> tuple[Any, str]:
     """What `digest.load` would give of other data."""
     return load_arrays(*args[:3]), "0"

@@ -12,7 +12,10 @@ from utils.report.statistics import Comparison, compare, estimate, holm
 from utils.report.wording import MAIN, counted, estimate_text, range_text, sentence
 from utils.results.groups import UNKNOWN, Group, GroupError, differences, find, grouped, twins
 from utils.results.metrics import ACCURACY, ANYTIME, METRICS
-from utils.results.runs import Run, program
+from utils.results.runs import Run, program, release
+
+# Groups are of other versions where both differ: with other methods the code that counts is other.
+PROGRAMS = program, release
 
 
 @dataclass(frozen=True)
@@ -212,8 +215,7 @@ def _notes_on(pair: Pair) -> Iterator[str]:
         yield f"{both} are not on the same tasks: their accuracies measure different things"
     if main.paired and left:
         yield f"{both} are compared by the {main.difference.n} seed(s) that both have a run of"
-    programs = [{program(run) for run in group.runs} for group in (first, second)]
-    if programs[0] != programs[1]:
+    if all({by(run) for run in first.runs} != {by(run) for run in second.runs} for by in PROGRAMS):
         yield f"{both} were not made by the same version of the program"
 
 
@@ -222,5 +224,6 @@ def _notes_on_ranking(ranking: Ranking) -> Iterator[str]:
     leads = zip(ranking.leads, others, strict=True)
     if fewer := sum(c.paired and c.difference.n < max(best, n) for c, n in leads):
         yield f"{ranking.title}: the best is compared with {fewer} by the seeds that both have"
-    if len({program(run) for group in ranking.groups for run in group.runs}) > 1:
+    runs = [run for group in ranking.groups for run in group.runs]
+    if all(len(set(map(by, runs))) > 1 for by in PROGRAMS):
         yield f"{ranking.title}: not all were made by the same version of the program"

@@ -222,5 +222,10 @@ def _name_of(path: Path) -> str:
 
 
 def program(run: Run) -> str:
-    """Which version of the program made the run."""
+    """Which version of the program made the run: by the code that runs of this kind use."""
     return shown(str(run.meta.get("code") or run.meta.get("version") or "unknown"), 100)
+
+
+def release(run: Run) -> tuple[str, str]:
+    """The same for runs of several kinds, whose methods or networks are other code."""
+    return str(run.meta.get("version")), str(run.meta.get("commit"))

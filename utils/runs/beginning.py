@@ -131,10 +131,6 @@ def _other(exp: Experiment, stream: TaskStream, kept: Kept) -> str:
         return f"its scenario is {about.config.get('scenario')}, that here is {stream.scenario}"
     if len(stream.tasks) < trained:
         return f"it was trained on {trained} tasks, of which there are {len(stream.tasks)} here"
-    units = kept.tensors.get(weights.STREAM + weights.UNITS)
-    same = [stream.mean.tolist(), stream.std.tolist()] == [about.mean, about.std]
-    if not same or not _equal(stream.units, units):
-        return "what is taken off the numbers, or what they are divided by, is another"
     ours = views(stream)
     found = {name: kept.tensors.get(weights.STREAM + name) for name in weights.VIEWS}
     there = {name: its for name, its in found.items() if its is not None}
@@ -147,6 +143,10 @@ def _other(exp: Experiment, stream: TaskStream, kept: Kept) -> str:
         same &= all(_equal(its[i], there[name][i]) for name, its in ours.items())
         if not same:
             return f"task {i + 1} is another one there ({its.name}) than here ({task.name})"
+    units = kept.tensors.get(weights.STREAM + weights.UNITS)
+    same = [stream.mean.tolist(), stream.std.tolist()] == [about.mean, about.std]
+    if not same or not _equal(stream.units, units):
+        return "what is taken off the numbers, or what they are divided by, is another"
     if len(stream.tasks) == trained:
         more = f"ask for more of them with --set num_batch=N (now {trained})"
         if exp.in_effect.classes_per_task:

@@ -24,7 +24,8 @@ def chosen(args: Namespace) -> tuple[Experiment, list[str], Run | None]:
     """The experiment that the command line asks for, warnings about it, and the run to go on with.
 
     With `--resume RUN` alone it is the run's own experiment; with --name or --config too, it is
-    the section's. Raises ConfigError and RunError, the latter with all differences.
+    that of the section, which has the run's name where none is given. Raises ConfigError and
+    RunError, the latter with all differences.
     """
     if args.go_on is not None and args.resume is not None:
         raise config.ConfigError("--continue begins a run, and --resume goes on with one; keep one")
@@ -35,7 +36,7 @@ def chosen(args: Namespace) -> tuple[Experiment, list[str], Run | None]:
         if args.name is None and args.config == config.DEFAULT_FILE:
             exp, warnings = _own(run, there, cli.overrides(args)), list[str]()
         else:
-            exp, warnings = _asked_for(args)
+            exp, warnings = _asked_for(args, _section(there.get("config")))
         require_same(run, there, {"config": configuration(exp)})
         return exp, warnings, run
     exp, warnings = _asked_for(args)
@@ -71,10 +72,18 @@ def wanted_device(exp: Experiment, run: Run | None) -> str:
     return exp.device
 
 
-def _asked_for(args: Namespace) -> tuple[Experiment, list[str]]:
-    if args.go_on is not None and args.name is None and args.config == config.DEFAULT_FILE:
-        return _of_weights(path(args.go_on), cli.overrides(args)), []
-    return config.load((args.name or ["DEFAULT"])[0], args.config, cli.overrides(args))
+def _asked_for(args: Namespace, section: str = "DEFAULT") -> tuple[Experiment, list[str]]:
+    """section: which it is where none is named."""
+    if args.go_on is not None and args.name is None:
+        if args.config == config.DEFAULT_FILE:
+            return _of_weights(path(args.go_on), cli.overrides(args)), []
+        section = _section(read_about(beside(path(args.go_on))).config)
+    return config.load((args.name or [section])[0], args.config, cli.overrides(args))
+
+
+def _section(texts: Any) -> str:
+    """The section that a configuration was made of."""
+    return str(texts.get("name", "DEFAULT")) if isinstance(texts, dict) else "DEFAULT"
 
 
 def _own(run: Run, there: Any, overrides: list[str]) -> Experiment:

@@ -325,15 +325,20 @@ def test_seeds_that_only_one_of_two_groups_has_are_said(save: Save) -> None:
     assert notes == ["A and B are compared by the 2 seed(s) that both have a run of"]
 
 
-def test_two_versions_of_the_program_in_a_comparison_are_said(save: Save) -> None:
+@pytest.mark.parametrize("commit", ["", "other"])
+def test_two_versions_of_the_program_in_a_comparison_are_said(save: Save, commit: str) -> None:
+    """With other methods the code that a run uses is other code of one version."""
+
     def other(stats: dict[str, Any]) -> dict[str, Any]:
-        return stats | {"meta": stats["meta"] | {"code": "other"}}
+        meta = stats["meta"] | {"code": "other"}
+        return stats | {"meta": meta | {"commit": commit or meta.get("commit")}}
 
     for seed in range(2):
         save("A", seed=seed)
         folder = save("B", seed=seed, lr=0.05, change=other).parent
     notes = make_report(read_runs([folder])[0]).notes
-    assert notes == ["A and B were not made by the same version of the program"]
+    said = ["A and B were not made by the same version of the program"]
+    assert notes == (said if commit else [])
 
 
 def test_accuracy_stands_beside_what_it_costs(report: Callable[..., Output], save: Save) -> None:
