@@ -57,6 +57,7 @@ LATER_IN_EPOCHS = When(
     f"{LATER.text}, train_steps_inc = 0", lambda e: LATER.holds(e) and not e.train_steps_inc
 )
 CLOSED = When("a classifier other than softmax", lambda e: e.classifier != "softmax")
+STAYING = "weight_sparsity_conv"  # the density of convolutions that do not change
 IN_TURN = When("cumul = false", lambda e: not e.cumul)
 DYNAMIC = When("a dynamic other than none", lambda e: e.dynamic != "none")
 STEPPING = When("lr_schedule = step", lambda e: e.lr_schedule == "step")
@@ -69,7 +70,14 @@ FILTERS = When(
     "a model with convolutions (cnn, resnet18), and sparsify",
     lambda e: e.sparsify and e.uses("percent_on_conv"),
 )
-FILTER_WEIGHTS = When(FILTERS.text, lambda e: e.sparsify and e.uses("weight_sparsity_conv"))
+CHANGING_FILTERS = When(
+    "a dynamic other than none, and a model with convolutions before hidden layers (cnn)",
+    lambda e: e.dynamic != "none" and e.uses("weight_sparsity_conv") and e.has_hidden,
+)
+FILTER_WEIGHTS = When(
+    f"{FILTERS.text}, whose synapses stay",
+    lambda e: e.sparsify and e.uses("weight_sparsity_conv") and e.densities[1] == STAYING,
+)
 
 
 def key(
@@ -271,9 +279,8 @@ class Experiment:
     dynamic: str = key(
         "none",
         Choice(("none", "grow", "set", "rigl")),
-        "how the synapses of fully connected hidden layers change; none: not at all; grow: new "
-        "ones for every task; set, rigl: rewired at constant density (Mocanu et al., 2018; Evci "
-        "et al., 2020)",
+        "how the synapses of hidden layers change; none: not at all; grow: new ones for every "
+        "task; set, rigl: rewired at constant density (Mocanu et al., 2018; Evci et al., 2020)",
         SPARSE,
     )
     initial_density_fc: float = key(
@@ -281,6 +288,12 @@ class Experiment:
         Number(0, 1, above=True, below=True),
         "fraction of weights that are not zero in fully connected layers at first",
         DYNAMIC,
+    )
+    initial_density_conv: float = key(
+        1.0,
+        _FRACTION,
+        "the same of convolutions; 1: their synapses stay as they are",
+        CHANGING_FILTERS,
     )
 
     context: str = key(
@@ -700,6 +713,16 @@ class Experiment:
                 why = f"WIDTHS names {key!r}, and there is no such key whose value is {kind}"
                 raise plugins.PluginError(f"{self.model}: {why}")
         return found
+
+    @property
+    def densities(self) -> tuple[str, str]:
+        """The keys that say which part of the weights fully connected layers and convolutions
+        begin with."""
+        changes = CHANGING_FILTERS.holds(self) and self.initial_density_conv < 1
+        return (
+            "weight_sparsity_fc" if self.dynamic == "none" else "initial_density_fc",
+            "initial_density_conv" if changes else STAYING,
+        )
 
     @property
     def fully_connected(self) -> bool:

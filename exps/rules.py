@@ -172,7 +172,7 @@ def _nothing_masked(exp: Experiment, picture: Shape | None = None) -> Findings:
     layers = _layers(exp.in_effect.part, picture) or []
     for keys, density, inputs in _masked(exp, layers):
         if density < 1 and all(round(n * density) == n for n in inputs):
-            idle = "" if keys[0] != "initial_density_fc" else ", so none can move"
+            idle = ", so none can move" if keys[0].startswith("initial_density") else ""
             yield (
                 keys,
                 f"{keys[0]} = {density:g} leaves out no weight of a unit of {max(inputs)} "
@@ -474,8 +474,8 @@ def _no_weight(exp: Experiment, layers: list[Layer]) -> Findings:
 def _masked(exp: Experiment, layers: list[Layer]) -> list[tuple[tuple[str, ...], float, list[int]]]:
     """Of the layers that a density is for: the keys, it first, the density, and their inputs."""
     shape = ("cnn", "model", "benchmark", "sparsify")
-    fc = "weight_sparsity_fc" if exp.dynamic == "none" else "initial_density_fc"
-    kinds = ((fc, "hidden_units", "hidden_layers", *shape), ("weight_sparsity_conv", *shape))
+    fc, conv = exp.densities
+    kinds = ((fc, "hidden_units", "hidden_layers", *shape), (conv, *shape))
     by_kind = [[one.inputs for one in layers if one.convolution == conv] for conv in (False, True)]
     found = [
         (keys, float(getattr(exp, keys[0])), inputs)

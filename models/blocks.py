@@ -29,7 +29,7 @@ class Block(nn.Module):
 def linear(exp: Experiment, inputs: int, outputs: int) -> nn.Module:
     """nn.Linear, inside SparseWeights where the experiment asks for a density below 1."""
     layer = nn.Linear(inputs, outputs)
-    density = exp.weight_sparsity_fc if exp.dynamic == "none" else exp.initial_density_fc
+    density = getattr(exp, exp.densities[0])
     if not exp.sparsify or density == 1:
         return layer
     library = sparse_library(exp.sparse_layers)
@@ -48,10 +48,11 @@ def convolution(
 ) -> nn.Module:
     """nn.Conv2d, inside SparseWeights2d for a density below 1."""
     layer = nn.Conv2d(inputs, outputs, kernel, stride, padding, bias=bias)
-    if not exp.sparsify or exp.weight_sparsity_conv == 1:
+    density = getattr(exp, exp.densities[1])
+    if not exp.sparsify or density == 1:
         return layer
     library = sparse_library(exp.sparse_layers)
-    return library.SparseWeights2d(layer, weight_sparsity=exp.weight_sparsity_conv)
+    return library.SparseWeights2d(layer, weight_sparsity=density)
 
 
 def k_winners(exp: Experiment, units: int) -> nn.Module:

@@ -26,6 +26,9 @@ CIFAR100 = Experiment(name="a", benchmark="cifar100")
 CONTEXT = {"context": "prototype"}
 SLOW = {"old_synapse_lr": 0.5, "weight_decay": 0.0}
 GROW = {"dynamic": "grow"}
+FRESH = {"grow_units": "fresh"}
+SET = {"dynamic": "set"}
+FILTERS = {"initial_density_conv": 0.2}
 FEW_FRESH = {"grow_units": "fresh", "grow_per_task": 5e-4}  # 4.4 of 4000 units, 0.4 of a context
 CNN = Experiment(name="a", cnn=True, hidden_units=512, percent_on_fc=0.05)
 
@@ -109,6 +112,10 @@ def test_number_of_tasks(exp: Experiment, allowed: set[int]) -> None:
         (PERM, GROW | {"grow_units": "fresh", "grow_per_task": 5e-5}, "grow_per_task", "no fresh"),
         (PERM, GROW | CONTEXT | FEW_FRESH, "grow_per_task", "no fresh"),
         (PERM, GROW | {"initial_density_fc": 0.0006}, "initial_density_fc", "no weight"),
+        (CNN, GROW | {"initial_density_conv": 0.5}, "max_density_conv", "so nothing could grow"),
+        (CNN, SET | {"initial_density_conv": 0.01}, "initial_density_conv", "no weight"),
+        (CNN, GROW | FILTERS | {"grow_per_task": 0.01}, "grow_per_task", "a unit of 25 inputs"),
+        (CNN, GROW | FILTERS | FRESH | {"grow_per_task": 0.001}, "grow_per_task", "no fresh unit"),
         (SPLIT, {"stream": "random"}, "stream", "choose scenario = domain or class"),
         (PERM, CONTEXT | {"stream": "blurry"}, "stream", "contexts trains the units of one task"),
         (PERM, {"stream": "blurry", "methods": ("lwf",)}, "stream", "several views at a time"),

@@ -6,15 +6,21 @@ zero at first, but for those of fresh units, which would never win.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.grad import conv2d_weight
 
 from exps.config import Experiment
 from exps.facts import Findings, Layer
 from models.blocks import Block
 from models.network import Network
-from sparse_syn import SparseWeights
+from models.synapses import beside
+from sparse_syn.sparse_weights import SparseWeightsBase
 from utils.engines.base import Engine, Need
 from utils.engines.batch import Batch
 from utils.methods import base
@@ -39,9 +45,31 @@ def contradictions(exp: Experiment) -> Findings:
         yield ("dynamic", "cumul"), "synapses change from task to task; not with cumul"
 
 
-def inputs(layers: list[Layer]) -> list[int]:
-    """The inputs of a unit of each layer whose synapses change."""
-    return [layer.inputs for layer in layers if not layer.convolution]
+def inputs(layers: list[Layer], *, convolution: bool = False) -> list[int]:
+    """The inputs of a unit of each layer of this kind."""
+    return [layer.inputs for layer in layers if layer.convolution == convolution]
+
+
+class Synapses(NamedTuple):
+    """Of a layer, [outputs, inputs] each: zero_mask bool, weight, and how old they are (see
+    `old_synapses`), None where none grow old."""
+
+    zero_mask: Tensor
+    weight: Tensor
+    used: Tensor | None
+
+    @staticmethod
+    @contextmanager
+    def of(layer: SparseWeightsBase) -> Iterator[Synapses]:
+        """Those of a layer, to be changed; a convolution's inputs are in_channels * kernel area."""
+        used = beside(layer, "weight").get("used_weight")
+        mask, weight = layer.zero_mask, layer.weight.detach()
+        used = None if used is None else used.flatten(1)
+        flat = Synapses(mask.flatten(1), weight.flatten(1), used)
+        yield flat
+        for its, changed in ((mask, flat.zero_mask), (weight, flat.weight)):
+            if changed.data_ptr() != its.data_ptr():  # channels last: it is a copy
+                its.copy_(changed.view(its.shape))
 
 
 class Changing(base.Method):
@@ -55,12 +83,12 @@ class Changing(base.Method):
         """Masks that change."""
         return frozenset({Need.MASKS})
 
-    def due(self, now: Moment, layer: SparseWeights) -> float:
+    def due(self, now: Moment, layer: SparseWeightsBase) -> float:
         """How much is to change in a layer before this step; 0: nothing."""
         raise NotImplementedError
 
     def change(self, block: Block, due: float, score: Tensor, generator: torch.Generator) -> None:
-        """Change the synapses of a block by so much, by the score of every place."""
+        """Change the `Synapses` of a block by so much, by the score of every place."""
         raise NotImplementedError
 
     def begin_task(self, engine: Engine, task: int) -> None:
@@ -69,7 +97,7 @@ class Changing(base.Method):
 
     def resume(self, engine: Engine) -> None:
         """Look at the layers."""
-        self.layers = layers(engine.active)
+        self.layers = layers(engine.active, self.exp)
 
     def before_step(self, engine: Engine, batch: Batch, now: Moment) -> Batch:
         """Let synapses grow or move if it is time."""
@@ -78,44 +106,57 @@ class Changing(base.Method):
             model, part = engine.active, batch.current
             x = self.stream.inputs(self.stream.train, part.samples).to(engine.device)
             labels = self.stream.labels(self.stream.train, part.samples).to(engine.device)
-            found = scores(self.score, model, x, labels, part.head, fresh=self.fresh)
+            changing = blocks(model, self.exp)
+            found = scores(self.score, model, changing, x, labels, part.head, fresh=self.fresh)
             generator = draws(DRAW, self.exp.seed, now.task, now.step)
-            for block, due, score in zip(blocks(model), amounts, found, strict=True):
+            for block, due, score in zip(changing, amounts, found, strict=True):
                 self.change(block, due, score, generator)
             engine.follow_masks()
         return batch
 
 
-def blocks(model: Network) -> list[Block]:
-    """The hidden blocks whose synapses grow or move: those of masked, fully connected layers."""
-    return [block for block in model.blocks if isinstance(block.linear, SparseWeights)]
+def blocks(model: Network, exp: Experiment) -> list[Block]:
+    """The blocks whose synapses grow or move: the hidden ones of masked layers, then those of
+    masked convolutions if these change too."""
+    conv = exp.densities[1] == "initial_density_conv"
+    others = [block for block in model.all_blocks if conv and block not in model.blocks]
+    return [b for b in (*model.blocks, *others) if isinstance(b.linear, SparseWeightsBase)]
 
 
-def layers(model: Network) -> list[SparseWeights]:
+def layers(model: Network, exp: Experiment) -> list[SparseWeightsBase]:
     """The layers of these blocks."""
-    return [masked(block) for block in blocks(model)]
+    return [masked(block) for block in blocks(model, exp)]
 
 
-def masked(block: Block) -> SparseWeights:
+def masked(block: Block) -> SparseWeightsBase:
     """The layer of one of them."""
-    assert isinstance(block.linear, SparseWeights)
+    assert isinstance(block.linear, SparseWeightsBase)
     return block.linear
 
 
 def scores(
-    kind: str, model: Network, x: Tensor, labels: Tensor, head: int, *, fresh: bool = False
+    kind: str,
+    model: Network,
+    changing: list[Block],
+    x: Tensor,
+    labels: Tensor,
+    head: int,
+    *,
+    fresh: bool = False,
 ) -> list[Tensor]:
-    """How useful a synapse would be at every place of each layer: [outputs, inputs], 0 to 1.
+    """How useful a synapse would be at every place of each of these blocks' layers: [outputs,
+    inputs], 0 to 1; of a convolution summed over positions.
 
     kind: gradient: the size of the loss's gradient, also where a mask is; coactivation: the mean of
     the input's absolute value where the unit is on; random: 0 everywhere. fresh: both as if every
     unit were on for all pictures, since a fresh one is on for none.
     """
+    weights = [masked(block).weight for block in changing]
     if kind == "random":
-        return [torch.zeros_like(layer.weight, requires_grad=False) for layer in layers(model)]
+        return [torch.zeros_like(weight, requires_grad=False).flatten(1) for weight in weights]
     training = model.training
-    logits, inputs, outputs = _flow(model.eval(), x, head)
-    shares = [torch.ones_like(after) for after in outputs]  # [batch, outputs]
+    logits, inputs, outputs = _flow(model.eval(), changing, x, head)
+    shares = [torch.ones_like(after) for after in outputs]  # [batch, outputs, ...]
     if kind == "gradient":
         shares = list(torch.autograd.grad(cross_entropy(logits, labels), outputs))
     else:
@@ -123,26 +164,37 @@ def scores(
     if not fresh:
         shares = [share * (after != 0) for share, after in zip(shares, outputs, strict=True)]
     model.train(training)
-    pairs = zip(shares, inputs, strict=True)
-    found = [(share.t() @ before).detach().abs() for share, before in pairs]
+    found = [_useful(*three).detach().abs() for three in zip(changing, shares, inputs, strict=True)]
     return [useful / useful.max().clamp(min=1e-30) for useful in found]
 
 
-def _flow(model: Network, x: Tensor, head: int) -> tuple[Tensor, list[Tensor], list[Tensor]]:
-    """Logits of pictures x, what goes into the layers whose synapses change, and what comes out of
-    their activations: [batch, inputs] and [batch, outputs] each."""
-    inputs: list[Tensor] = []
-    outputs: list[Tensor] = []
+def _useful(block: Block, share: Tensor, before: Tensor) -> Tensor:
+    """The sum over pictures (and positions) of what a synapse reads, weighted by what its unit has
+    a share in."""
+    layer = masked(block).module
+    if not isinstance(layer, nn.Conv2d):
+        return share.t() @ before
+    how = layer.stride, layer.padding, layer.dilation, layer.groups
+    return conv2d_weight(before, layer.weight.shape, share, *how).flatten(1)
 
-    def note(_: nn.Module, args: tuple[Tensor, ...]) -> None:
-        inputs.append(args[0])
 
-    def note_output(_: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        outputs.append(output)
+def _flow(
+    model: Network, changing: list[Block], x: Tensor, head: int
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Logits of pictures x, what goes into the layers of these blocks, and what comes out of their
+    activations: [batch, inputs] and [batch, outputs] each, and of convolutions places."""
+    inputs: dict[nn.Module, Tensor] = {}
+    outputs: dict[nn.Module, Tensor] = {}
 
-    handles = [block.linear.register_forward_pre_hook(note) for block in blocks(model)]
-    handles += [block.activation.register_forward_hook(note_output) for block in blocks(model)]
+    def note(layer: nn.Module, args: tuple[Tensor, ...]) -> None:
+        inputs[layer] = args[0].detach()
+
+    def note_output(layer: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
+        outputs[layer] = output
+
+    handles = [block.linear.register_forward_pre_hook(note) for block in changing]
+    handles += [block.activation.register_forward_hook(note_output) for block in changing]
     logits = model(x, head)
     for handle in handles:
         handle.remove()
-    return logits, inputs, outputs
+    return logits, [inputs[b.linear] for b in changing], [outputs[b.activation] for b in changing]

@@ -16,14 +16,14 @@ from torch import Tensor
 from benchmarks.stream import TaskStream
 from exps.config import Experiment
 from exps.facts import Findings, Layer
-from exps.keys import Key
+from exps.keys import Key, When
 from exps.kinds import Choice, Number, Whole
 from models.blocks import Block
-from sparse_syn import SparseWeights
-from sparse_syn.k_winners import KWinners
+from sparse_syn.k_winners import KWinnersBase
+from sparse_syn.sparse_weights import SparseWeightsBase
 from utils.methods import changing
 from utils.methods.base import Moment
-from utils.methods.changing import LENGTH, NEVER, UNTIL, inputs, masked
+from utils.methods.changing import LENGTH, NEVER, UNTIL, Synapses, inputs, masked
 
 KEYS = {
     "grow_per_task": Key(0.02, Number(0, 1), "what is added to the density of a layer in a task"),
@@ -41,6 +41,15 @@ KEYS = {
         "at the start",
     ),
     "max_density_fc": Key(0.5, Number(0, 1, above=True), "density at which growth ends"),
+    "max_density_conv": Key(
+        0.5,
+        Number(0, 1, above=True),
+        "the same of convolutions",
+        When(
+            "initial_density_conv below 1 (cnn)",
+            lambda e: e.densities[1] == "initial_density_conv",
+        ),
+    ),
     "grow_by": Key(
         "gradient",
         Choice(("gradient", "coactivation", "random")),
@@ -54,36 +63,47 @@ KEYS = {
 def contradictions(exp: Experiment) -> Findings:
     """Why nothing can grow."""
     yield from changing.contradictions(exp)
-    if exp.max_density_fc <= exp.initial_density_fc:
-        yield (
-            ("max_density_fc", "initial_density_fc"),
-            f"max_density_fc = {exp.max_density_fc:g} is not above initial_density_fc = "
-            f"{exp.initial_density_fc:g}, so nothing could grow",
-        )
+    for end, begin in _densities(exp):
+        first, last = getattr(exp, begin), getattr(exp, end)
+        if last <= first:
+            yield (
+                (end, begin),
+                f"{end} = {last:g} is not above {begin} = {first:g}, so nothing could grow",
+            )
+
+
+def _densities(exp: Experiment) -> list[tuple[str, str]]:
+    """The keys of the density at which a layer's growth ends, and of that with which it begins, of
+    fully connected layers, and of convolutions where these grow."""
+    ends = "max_density_fc", "max_density_conv"
+    return [pair for pair in zip(ends, exp.densities, strict=True) if pair[1].startswith("initial")]
 
 
 def misfits(exp: Experiment, layers: list[Layer]) -> Findings:
     """Why nothing can grow in layers of this size."""
-    first, last, each = exp.initial_density_fc, exp.max_density_fc, inputs(layers)
-    if last <= first:
-        return
-    if all(round(n * last) == round(n * first) for n in each):
-        yield (
-            ("max_density_fc", "initial_density_fc"),
-            f"max_density_fc = {last:g} and initial_density_fc = {first:g} are as many synapses of "
-            f"a unit of {max(each)} inputs, so nothing could grow",
-        )
-        return
-    fewest = min(each)
-    count, what = fewest * exp.grow_per_task, f"no synapse to a unit of {fewest} inputs"
-    if exp.grow_units == "fresh":
-        count = layers[-1].units * exp.grow_per_task / (last - first)
-        what = "no fresh unit to a task"
-    if round(count) < 1:
-        yield (
-            ("grow_per_task", "hidden_units", "max_density_fc"),
-            f"grow_per_task = {exp.grow_per_task:g} gives {what}",
-        )
+    for convolution, (end, begin) in enumerate(_densities(exp)):
+        first, last = getattr(exp, begin), getattr(exp, end)
+        each = inputs(layers, convolution=bool(convolution))
+        if last <= first or not each:
+            continue
+        if all(round(n * last) == round(n * first) for n in each):
+            yield (
+                (end, begin),
+                f"{end} = {last:g} and {begin} = {first:g} are as many synapses of a unit of"
+                f" {max(each)} inputs, so nothing could grow",
+            )
+            continue
+        fewest = min(each)
+        count, what = fewest * exp.grow_per_task, f"no synapse to a unit of {fewest} inputs"
+        if exp.grow_units == "fresh":
+            units = min(its.units for its in layers if its.convolution == bool(convolution))
+            count, what = units * exp.grow_per_task / (last - first), "no fresh unit to a task"
+        if round(count) < 1:
+            sizes = ("channels",) if convolution else ("hidden_units",)
+            yield (
+                ("grow_per_task", *sizes, end),
+                f"grow_per_task = {exp.grow_per_task:g} gives {what}",
+            )
 
 
 def never_due(exp: Experiment, tasks: list[tuple[int, int]], layers: list[Layer]) -> Findings:
@@ -109,32 +129,38 @@ class Method(changing.Changing):
         super().__init__(exp, stream)
         self.score, self.fresh = exp.grow_by, exp.grow_units == "fresh"
 
-    def due(self, now: Moment, layer: SparseWeights) -> int:
+    def due(self, now: Moment, layer: SparseWeightsBase) -> int:
         """How many synapses every unit is to be given before this step, or how many units are to be
         wired up, as grow_units says."""
         exp = self.exp
         moments = times(exp, now.total)
         if now.step not in moments:
             return 0
-        units, inputs = layer.zero_mask.shape
+        units, inputs = layer.zero_mask.flatten(1).shape
         whole = inputs * exp.grow_per_task
         if self.fresh:
-            whole = units * exp.grow_per_task / (exp.max_density_fc - exp.initial_density_fc)
+            end, begin = self.densities(layer.zero_mask)
+            whole = units * exp.grow_per_task / (end - begin)
         done = moments.index(now.step)
         so_far = [round(whole * n / len(moments)) for n in (done, done + 1)]
         return so_far[1] - so_far[0]
 
+    def densities(self, weight: Tensor) -> tuple[float, float]:
+        """At which the growth of a layer with this weight ends, and with which it begins."""
+        end, begin = _densities(self.exp)[weight.dim() == 4]
+        return getattr(self.exp, end), getattr(self.exp, begin)
+
     @torch.no_grad()
     def change(self, block: Block, due: float, score: Tensor, generator: torch.Generator) -> None:
         """Give every unit `due` synapses, or wire up so many units."""
-        layer = masked(block)
-        most = round(layer.zero_mask.shape[1] * self.exp.max_density_fc)
-        if self.fresh:
-            [winners] = [m for m in block.activation.modules() if isinstance(m, KWinners)]
-            recruit(layer, winners.duty_cycle, score, int(due), most, generator)
-        else:
-            chance = torch.rand(score.shape, generator=generator).to(score.device)
-            grow(layer.zero_mask, score + NEVER * chance, int(due), most)  # ties fall at random
+        most = round(score.shape[1] * self.densities(masked(block).weight)[0])
+        with Synapses.of(masked(block)) as its:
+            if self.fresh:
+                [winners] = [m for m in block.activation.modules() if isinstance(m, KWinnersBase)]
+                recruit(its, winners.duty_cycle.flatten(), score, int(due), most, generator)
+            else:
+                chance = torch.rand(score.shape, generator=generator).to(score.device)
+                grow(its.zero_mask, score + NEVER * chance, int(due), most)  # ties fall at random
 
 
 @torch.no_grad()
@@ -155,7 +181,7 @@ def grow(zero_mask: Tensor, score: Tensor, count: int, most: int) -> int:
 
 @torch.no_grad()
 def recruit(
-    layer: SparseWeights,
+    its: Synapses,
     duty_cycle: Tensor,
     score: Tensor,
     count: int,
@@ -169,7 +195,7 @@ def recruit(
     score. Their weights are drawn from 0 to 1 / sqrt(most), so that it wins where the inputs are on
     for which it was wired.
     """
-    mask, weight = layer.zero_mask, layer.weight
+    mask, weight, _ = its
     has = (~mask).sum(1).cpu().numpy()
     order = np.lexsort((duty_cycle.cpu().numpy(), has))
     fresh = torch.from_numpy(order[has[order] < most][:count]).to(mask.device)

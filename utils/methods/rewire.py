@@ -18,11 +18,10 @@ from benchmarks.stream import TaskStream
 from exps.config import Experiment
 from exps.facts import Findings, Layer
 from models.blocks import Block
-from models.synapses import beside
-from sparse_syn import SparseWeights
+from sparse_syn.sparse_weights import SparseWeightsBase
 from utils.methods import changing
 from utils.methods.base import Moment
-from utils.methods.changing import LENGTH, NEVER, UNTIL, contradictions, inputs, masked
+from utils.methods.changing import LENGTH, NEVER, UNTIL, Synapses, contradictions, inputs, masked
 
 __all__ = ["Method", "contradictions", "move", "never_due"]
 
@@ -76,7 +75,7 @@ class Method(changing.Changing):
         super().__init__(exp, stream)
         self.score = "gradient" if exp.dynamic == "rigl" else "random"
 
-    def due(self, now: Moment, layer: SparseWeights) -> float:
+    def due(self, now: Moment, layer: SparseWeightsBase) -> float:
         """What share of its synapses a layer is to move before this step."""
         if now.step not in times(self.exp, now.epoch, now.total):
             return 0.0
@@ -86,25 +85,24 @@ class Method(changing.Changing):
     def change(self, block: Block, due: float, score: Tensor, generator: torch.Generator) -> None:
         """Move this share of the layer's synapses."""
         chance = torch.rand(score.shape, generator=generator).to(score.device)
-        back = self.exp.dynamic == "rigl"
-        move(masked(block), score + NEVER * chance, due, back=back)  # ties fall at random
+        with Synapses.of(masked(block)) as its:  # ties fall at random
+            move(its, score + NEVER * chance, due, back=self.exp.dynamic == "rigl")
 
 
 @torch.no_grad()
-def move(layer: SparseWeights, score: Tensor, share: float, *, back: bool = True) -> int:
+def move(its: Synapses, score: Tensor, share: float, *, back: bool = True) -> int:
     """Move this share of the layer's synapses, the weakest, to where the score is highest.
 
     back: one that was dropped may grow back at once, and then stays as it was. Old synapses (see
     `old_synapses`) stay. How many are at another place.
     """
-    mask, before = layer.zero_mask, layer.zero_mask.clone()
-    used = beside(layer, "weight").get("used_weight")
+    mask, before, used = its.zero_mask, its.zero_mask.clone(), its.used
     fixed = mask if used is None else mask | (used > 0)
     count = min(round(share * int((~mask).sum())), int((~fixed).sum()))
     if not back:
         count = min(count, int(mask.sum()))
     if count:
-        size = layer.weight.abs().masked_fill(fixed, torch.inf).flatten()
+        size = its.weight.abs().masked_fill(fixed, torch.inf).flatten()
         mask.view(-1)[size.topk(count, largest=False, sorted=False).indices] = True
         free = score.masked_fill(~(mask if back else before), -1).flatten()
         mask.view(-1)[free.topk(count, sorted=False).indices] = False

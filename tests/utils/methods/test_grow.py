@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,12 +14,12 @@ from torch.nn.functional import cross_entropy, one_hot
 
 from models import make_model
 from models.synapses import attach
-from sparse_syn import SparseWeights
+from sparse_syn import SparseWeights, SparseWeights2d
 from utils.live.progress import Progress
 from utils.methods import changing, rewire
 from utils.methods import grow as growth
 from utils.methods.base import Moment, draws
-from utils.methods.changing import DRAW, layers, scores
+from utils.methods.changing import DRAW, Synapses, blocks, layers, scores
 from utils.methods.grow import grow, recruit
 from utils.methods.old_synapses import ages
 from utils.methods.rewire import move
@@ -26,6 +27,10 @@ from utils.training.loop import run_stream
 from utils.training.record import empty_record
 
 GROW: dict[str, Any] = {"dynamic": "grow", "initial_density_fc": 0.1, "grow_per_task": 0.1}
+CNN: dict[str, Any] = {
+    **{"model": "cnn", "channels": 8, "percent_on_conv": 0.5},
+    "initial_density_conv": 0.2,
+}
 FRESH = {**GROW, "grow_units": "fresh", "max_density_fc": 0.3}  # half of the units a task
 
 
@@ -45,11 +50,28 @@ def test_the_weakest_move_and_old_ones_stay() -> None:
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[0.1, -2.0, 0, 0], [0, 0, 0.3, -0.2]]))
     score = torch.tensor([[0.0, 0.0, 5.0, 1.0], [2.0, 9.0, 0.0, 0.0]])
-    assert move(layer, score, share=0.5) == 2
+    with Synapses.of(layer) as its:
+        assert move(its, score, share=0.5) == 2
     assert layer.zero_mask.tolist() == [[True, False, False, True], [True, False, False, True]]
     attach(layer, "used")
     ages(layer)[layer.weight].copy_(~layer.zero_mask)
-    assert move(layer, score, share=0.5) == 0
+    with Synapses.of(layer) as its:
+        assert move(its, score, share=0.5) == 0
+
+
+@pytest.mark.parametrize("form", [torch.contiguous_format, torch.channels_last])
+def test_synapses_of_a_convolution(form: torch.memory_format) -> None:
+    """What is changed there is changed in the layer, in whatever order its memory is."""
+    layer = SparseWeights2d(nn.Conv2d(3, 4, 5), weight_sparsity=0.2).to(memory_format=form)
+    before = layer.zero_mask.clone()
+    with Synapses.of(layer) as its:
+        assert its.zero_mask.shape == its.weight.shape == (4, 75)
+        its.zero_mask[1, 30:60] = False
+        its.weight[1, 30:60] = 7.0
+    changed = (layer.weight == 7).flatten(1)
+    assert changed.sum() == 30 and changed[1, 30:60].all()
+    assert (layer.zero_mask.flatten(1)[1, 30:60] == 0).all()
+    assert layer.zero_mask[[0, 2, 3]].equal(before[[0, 2, 3]])
 
 
 @pytest.mark.parametrize("back", [True, False])
@@ -60,7 +82,8 @@ def test_a_synapse_that_was_dropped_may_grow_back_with_rigl(back: bool) -> None:
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[0.9, 0.8, 0.01, 0, 0, 0]]))
     score = torch.tensor([[0.0, 0.0, 1.0, 0.1, 0.2, 0.3]])
-    assert move(layer, score, 1 / 3, back=back) == (not back)
+    with Synapses.of(layer) as its:
+        assert move(its, score, 1 / 3, back=back) == (not back)
     assert layer.zero_mask.int().tolist() == [[0, 0, 0, 1, 1, 1] if back else [0, 0, 1, 1, 1, 0]]
     assert layer.weight[0, 2].item() == pytest.approx(0.01)
 
@@ -78,7 +101,7 @@ def test_what_grows_back_keeps_weight_and_momentum(
         some = staged(exp, stream)
         with pytest.MonkeyPatch.context() as patch:
             if moves:
-                there = [(~layer.zero_mask).float() for layer in layers(some.engine.model)]
+                there = [(~layer.zero_mask).float() for layer in layers(some.engine.model, exp)]
                 patch.setattr(changing, "scores", lambda *_, there=there, **__: there)
             else:
                 patch.setattr(rewire.Method, "due", lambda *_: 0.0)
@@ -126,9 +149,10 @@ def test_when_synapses_grow(
 def test_scores(experiment: Callable, kind: str, fresh: bool) -> None:
     """By formula: of a network with one layer. Fresh units count as on for every picture."""
     torch.manual_seed(0)
-    model = make_model(experiment(**GROW), (1, 28, 28), [10]).eval()
+    exp = experiment(**GROW)
+    model = make_model(exp, (1, 28, 28), [10]).eval()
     x, labels = torch.rand(30, 1, 28, 28), torch.randint(10, (30,))
-    [score] = scores(kind, model, x, labels, 0, fresh=fresh)
+    [score] = scores(kind, model, blocks(model, exp), x, labels, 0, fresh=fresh)
     won = model.blocks[0].activation(model.blocks[0].linear(x.flatten(1))).detach()
     on = torch.ones_like(won) if fresh else (won != 0).float()
     if kind == "gradient":
@@ -140,21 +164,31 @@ def test_scores(experiment: Callable, kind: str, fresh: bool) -> None:
     torch.testing.assert_close(score, expected, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("keys", [{"hidden_layers": 2}, CNN])
 def test_the_gradient_of_a_masked_weight_is_that_of_one_without_a_mask(
-    experiment: Callable,
+    experiment: Callable, keys: dict[str, Any]
 ) -> None:
-    """In both layers of a network, by autograd."""
+    """In all layers of a network, by autograd."""
     torch.manual_seed(0)
-    model = make_model(experiment(**GROW, hidden_layers=2), (1, 28, 28), [10]).eval()
+    exp = experiment(**GROW | keys)
+    model = make_model(exp, (1, 28, 28), [10]).eval()
     x, labels = torch.rand(30, 1, 28, 28), torch.randint(10, (30,))
-    found = scores("gradient", model, x, labels, 0)
-    weights = [layer.weight for layer in layers(model)]
-    for layer in layers(model):
+    found = scores("gradient", model, blocks(model, exp), x, labels, 0)
+    assert len(found) == (3 if keys is CNN else 2)
+    weights = [layer.weight for layer in layers(model, exp)]
+    for layer in layers(model, exp):
         layer.zero_mask.fill_(False)
     gradients = torch.autograd.grad(cross_entropy(model(x), labels), weights)
     for score, gradient in zip(found, gradients, strict=True):
-        expected = gradient.abs() / gradient.abs().max()
+        expected = gradient.flatten(1).abs() / gradient.abs().max()
         torch.testing.assert_close(score, expected, rtol=0, atol=1e-5)
+
+
+def recruit_in(
+    layer: SparseWeights, duty_cycle: torch.Tensor, score: torch.Tensor, count: int, most: int
+) -> list[int]:
+    with Synapses.of(layer) as its:
+        return recruit(its, duty_cycle, score, count, most, draws(DRAW, 0)).tolist()
 
 
 def test_the_units_that_win_least_are_wired_up() -> None:
@@ -164,22 +198,16 @@ def test_the_units_that_win_least_are_wired_up() -> None:
     duty_cycle = torch.arange(64.0).flip(0)
     score = torch.zeros(64, 784)
     score[:, :400] = 1
-    assert recruit(layer, duty_cycle, score, 5, 235, draws(DRAW, 0)).tolist() == [
-        63,
-        62,
-        61,
-        60,
-        59,
-    ]
+    recruited = partial(recruit_in, layer, duty_cycle, score)
+    assert recruited(5, 235) == [63, 62, 61, 60, 59]
     new = before & ~layer.zero_mask
     assert new[:59].sum() == 0 and new[:, 400:].sum() == 0
     assert (~layer.zero_mask[59:]).sum(1).tolist() == [235] * 5
     assert torch.equal(layer.weight[~new], weight[~new])
     drawn = layer.weight.detach()[new] * 235**0.5
     assert drawn.min() >= 0 and drawn.max() <= 1 and drawn.mean() == pytest.approx(0.5, abs=0.05)
-    others = recruit(layer, duty_cycle, score, 100, 235, draws(DRAW, 0))
-    assert others.tolist() == list(range(58, -1, -1))
-    assert recruit(layer, duty_cycle, score, 5, 235, draws(DRAW, 0)).tolist() == []  # none is left
+    assert recruited(100, 235) == list(range(58, -1, -1))
+    assert recruited(5, 235) == []  # none is left
 
 
 def test_places_are_drawn_in_proportion_to_the_score() -> None:
@@ -187,7 +215,7 @@ def test_places_are_drawn_in_proportion_to_the_score() -> None:
     layer.zero_mask.fill_(True)
     score = torch.zeros(8000, 784)
     score[:, :3] = torch.tensor([1.0, 0.6, 0.4])
-    recruit(layer, torch.zeros(8000), score, 8000, 1, draws(DRAW, 0))
+    recruit_in(layer, torch.zeros(8000), score, 8000, 1)
     drawn = (~layer.zero_mask).float().mean(0)
     torch.testing.assert_close(drawn[:3], torch.tensor([0.5, 0.3, 0.2]), rtol=0, atol=0.02)
 
@@ -203,21 +231,30 @@ def test_every_task_has_fresh_units(
     exp = experiment(**FRESH, **slow, **keys, engine=engine)
     record, engine_then = trained(exp, stream_of(exp, train=960, test=200))
     assert [int(n) for n in record.stats()["synapses"][:, 0]] == [32 * (78 + 235), 64 * 235]
-    for layer in layers(engine_then.model):
+    for layer in layers(engine_then.model, exp):
         inputs = layer.zero_mask.shape[1]
         assert ((~layer.zero_mask).sum(1) == round(0.3 * inputs)).all()
         assert (layer.weight[layer.zero_mask] == 0).all()
     assert record.accs[1, 1] > 0.4
 
 
-def test_the_fully_connected_layer_of_a_cnn(
-    experiment: Callable, stream_of: Callable, trained: Callable
+@pytest.mark.parametrize("keys", [{}, {"initial_density_conv": 0.2, "max_density_conv": 0.6}])
+def test_fresh_units_and_channels_of_a_cnn(
+    experiment: Callable, stream_of: Callable, trained: Callable, keys: dict[str, Any]
 ) -> None:
-    exp = experiment(**FRESH, cnn=True, percent_on_conv=0.1)
+    """Half of the hidden units a task, and a quarter of the channels where these grow too."""
+    cnn = CNN if keys else {"model": "cnn", "percent_on_conv": 0.1}
+    exp = experiment(**FRESH | cnn | keys)
     record, engine = trained(exp, stream_of(exp, train=640))
-    [layer] = layers(engine.model)
+    layer, *convolutions = layers(engine.model, exp)
     assert ((~layer.zero_mask).sum(1) == round(0.3 * layer.zero_mask.shape[1])).all()
-    assert record.accs[1, 1] > 0.4
+    assert len(convolutions) == 2 * bool(keys)
+    for layer in convolutions:
+        has, inputs = (~layer.zero_mask).flatten(1).sum(1), layer.zero_mask[0].numel()
+        assert sorted(has.unique().tolist()) == [round(0.2 * inputs), round(0.6 * inputs)]
+        assert (has == round(0.6 * inputs)).float().mean() == 0.5
+        assert (layer.weight[layer.zero_mask] == 0).all()
+    assert record.accs[1, 1] > (0.4 if not keys else 0.1)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -239,7 +276,9 @@ def test_all_engines_wire_up_the_same(
         one.begin(0)
         one.engine.begin_epoch(8)
         one.step(stream.tasks[0].train.take(slice(32)))
-    for one, two in zip(layers(some.engine.model), layers(plain.engine.model), strict=True):
+    for one, two in zip(
+        layers(some.engine.model, exp), layers(plain.engine.model, exp), strict=True
+    ):
         assert torch.equal(one.zero_mask, two.zero_mask)
         torch.testing.assert_close(one.weight, two.weight, rtol=0, atol=1e-6)
 
@@ -252,12 +291,16 @@ def test_all_engines_wire_up_the_same(
         GROW | {"grow_every": 3},
         {"dynamic": "rigl", "mb_size": 2, "initial_density_fc": 0.1},
         {"dynamic": "set", "initial_density_fc": 0.1, "train_ep_inc": 2},
+        GROW | CNN | {"grow_every": 3},
+        FRESH | CNN | {"grow_every": 3, "max_density_conv": 0.4},
+        {"dynamic": "set", "initial_density_fc": 0.1, "train_ep_inc": 2, **CNN},
     ],
 )
 def test_a_run_is_continued_exactly_while_synapses_change(
     experiment: Callable, stream_of: Callable, staged: Callable, engine: str, keys: dict[str, Any]
 ) -> None:
     """Stopped in the second task, before synapses change again."""
+    engine = "dense" if engine == "sparse" and keys.get("model") == "cnn" else engine
     exp = experiment(**keys, engine=engine, old_synapse_lr=0.3, weight_decay=0.0, dropout=0.0)
     stream = stream_of(exp, train=12 * exp.mb_size if exp.dynamic != "rigl" else 260)
     first, second = staged(exp, stream), staged(exp, stream)
@@ -280,13 +323,13 @@ def test_a_run_is_continued_exactly_while_synapses_change(
     second.engine.load_state_dict(state)
     for method in second.methods:
         method.resume(second.engine)
-    before = [layer.zero_mask.clone() for layer in layers(first.engine.model)]
+    before = [layer.zero_mask.clone() for layer in layers(first.engine.model, exp)]
     for some in (first, second):
         train(some, half, steps)
         some.engine.end_epoch()
         some.engine.begin_epoch(steps)
         train(some, 0, 2)
-    changed = [layer.zero_mask for layer in layers(first.engine.model)]
+    changed = [layer.zero_mask for layer in layers(first.engine.model, exp)]
     assert not all(map(torch.equal, before, changed))
     one, two = first.engine.model.state_dict(), second.engine.model.state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)
@@ -300,25 +343,30 @@ def test_a_run_is_continued_exactly_while_synapses_change(
         {**GROW, "grow_by": "coactivation", "grow_every": 3, "hidden_layers": 2},
         {"dynamic": "set", "train_ep": 3, "initial_density_fc": 0.1},
         {"dynamic": "rigl", "mb_size": 2, "initial_density_fc": 0.1},
+        {**GROW, **CNN},
+        {"dynamic": "set", "train_ep": 3, "initial_density_fc": 0.1, **CNN},
     ],
 )
 def test_engines_follow(
     experiment: Callable, stream_of: Callable, trained: Callable, engine: str, keys: dict[str, Any]
 ) -> None:
     """Masked weights are zero, grown ones are trained, density is what it should be."""
+    engine = "dense" if engine == "sparse" and keys.get("model") == "cnn" else engine
     exp = experiment(**keys, engine=engine)
     stream = stream_of(exp, train=320)
     _, some = trained(exp, stream)
     torch.manual_seed(exp.seed)
-    before = layers(make_model(exp, stream.input_shape, stream.head_sizes))
-    for layer, then in zip(layers(some.model), before, strict=True):
-        inputs = layer.zero_mask.shape[1]
-        has = (~layer.zero_mask).sum(1)
+    before = layers(make_model(exp, stream.input_shape, stream.head_sizes), exp)
+    assert len(before) == {"mlp": exp.hidden_layers, "cnn": 3}[exp.model]
+    for layer, then in zip(layers(some.model, exp), before, strict=True):
+        inputs = layer.zero_mask[0].numel()
+        has = (~layer.zero_mask).flatten(1).sum(1)
         assert (layer.weight[layer.zero_mask] == 0).all()
         new = ~layer.zero_mask & then.zero_mask
         assert new.any() and (layer.weight[new] != 0).float().mean() > 0.2
         if exp.dynamic == "grow":
-            assert (has == has[0]).all() and has[0] == pytest.approx(0.3 * inputs, abs=6)
+            whole = (0.4 if layer.zero_mask.dim() == 4 else 0.3) * inputs
+            assert (has == has[0]).all() and has[0] == pytest.approx(whole, abs=6)
         else:
             assert has.sum() == (~then.zero_mask).sum()
 
