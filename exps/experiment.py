@@ -75,7 +75,7 @@ CHANGING_FILTERS = When(
     lambda e: e.dynamic != "none" and e.uses("weight_sparsity_conv") and e.has_hidden,
 )
 FILTER_WEIGHTS = When(
-    f"{FILTERS.text}, whose synapses stay",
+    "sparsify, and a model with convolutions (cnn, resnet18) whose synapses stay",
     lambda e: e.sparsify and e.uses("weight_sparsity_conv") and e.densities[1] == STAYING,
 )
 
