@@ -57,7 +57,6 @@ LATER_IN_EPOCHS = When(
     f"{LATER.text}, train_steps_inc = 0", lambda e: LATER.holds(e) and not e.train_steps_inc
 )
 CLOSED = When("a classifier other than softmax", lambda e: e.classifier != "softmax")
-STAYING = "weight_sparsity_conv"  # the density of convolutions that do not change
 IN_TURN = When("cumul = false", lambda e: not e.cumul)
 DYNAMIC = When("a dynamic other than none", lambda e: e.dynamic != "none")
 STEPPING = When("lr_schedule = step", lambda e: e.lr_schedule == "step")
@@ -76,7 +75,7 @@ CHANGING_FILTERS = When(
 )
 FILTER_WEIGHTS = When(
     "sparsify, and a model with convolutions (cnn, resnet18) whose synapses stay",
-    lambda e: e.sparsify and e.uses("weight_sparsity_conv") and e.densities[1] == STAYING,
+    lambda e: e.sparsify and e.uses("weight_sparsity_conv") and not e.filters_change,
 )
 
 
@@ -715,13 +714,17 @@ class Experiment:
         return found
 
     @property
+    def filters_change(self) -> bool:
+        """Whether the synapses of convolutions grow or move too."""
+        return CHANGING_FILTERS.holds(self) and self.initial_density_conv < 1
+
+    @property
     def densities(self) -> tuple[str, str]:
         """The keys that say which part of the weights fully connected layers and convolutions
         begin with."""
-        changes = CHANGING_FILTERS.holds(self) and self.initial_density_conv < 1
         return (
             "weight_sparsity_fc" if self.dynamic == "none" else "initial_density_fc",
-            "initial_density_conv" if changes else STAYING,
+            "initial_density_conv" if self.filters_change else "weight_sparsity_conv",
         )
 
     @property

@@ -217,6 +217,19 @@ def test_a_configuration_file_and_no_name(call: Call, left: str, tmp_path: Path)
     assert call("--config", str(own), "--resume", left)[0] == 0
 
 
+@pytest.mark.parametrize("identity", [[], {}, {"config": 7}, {"config": {"name": 7}}])
+@pytest.mark.parametrize("own", [True, False])
+def test_a_checkpoint_without_a_configuration(
+    call: Call, tmp_path: Path, identity: Any, own: bool
+) -> None:
+    runs.reserve(tmp_path / "r", "x").write({"identity": identity}, {})
+    file = tmp_path / "own.cfg"
+    file.write_text("[DEFAULT]\nseed = 1\n")
+    status, _, err = call(*(["--config", str(file)] if own else []), "--resume", "x")
+    assert status == 2
+    assert len(err.splitlines()) == 3
+
+
 def read_configuration(left: str, tmp_path: Path) -> dict[str, str]:
     return dict(runs.find(tmp_path / "r", left).facts()[1]["identity"]["config"])
 

@@ -118,9 +118,10 @@ class Changing(base.Method):
 def blocks(model: Network, exp: Experiment) -> list[Block]:
     """The blocks whose synapses grow or move: the hidden ones of masked layers, then those of
     masked convolutions if these change too."""
-    conv = exp.densities[1] == "initial_density_conv"
-    others = [block for block in model.all_blocks if conv and block not in model.blocks]
-    return [b for b in (*model.blocks, *others) if isinstance(b.linear, SparseWeightsBase)]
+    found = model.blocks
+    if exp.filters_change:
+        found = found + [block for block in model.all_blocks if block not in found]
+    return [block for block in found if isinstance(block.linear, SparseWeightsBase)]
 
 
 def layers(model: Network, exp: Experiment) -> list[SparseWeightsBase]:

@@ -45,10 +45,7 @@ KEYS = {
         0.5,
         Number(0, 1, above=True),
         "the same of convolutions",
-        When(
-            "initial_density_conv below 1 (cnn)",
-            lambda e: e.densities[1] == "initial_density_conv",
-        ),
+        When("initial_density_conv below 1 (cnn)", lambda e: e.filters_change),
     ),
     "grow_by": Key(
         "gradient",

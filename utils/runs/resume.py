@@ -36,7 +36,7 @@ def chosen(args: Namespace) -> tuple[Experiment, list[str], Run | None]:
         if args.name is None and args.config == config.DEFAULT_FILE:
             exp, warnings = _own(run, there, cli.overrides(args)), list[str]()
         else:
-            exp, warnings = _asked_for(args, _section(there.get("config")))
+            exp, warnings = _asked_for(args, _section(_texts(there)))
         require_same(run, there, {"config": configuration(exp)})
         return exp, warnings, run
     exp, warnings = _asked_for(args)
@@ -81,15 +81,23 @@ def _asked_for(args: Namespace, section: str = "DEFAULT") -> tuple[Experiment, l
     return config.load((args.name or [section])[0], args.config, cli.overrides(args))
 
 
-def _section(texts: Any) -> str:
+def _section(texts: dict[str, str]) -> str:
     """The section that a configuration was made of."""
-    return str(texts.get("name", "DEFAULT")) if isinstance(texts, dict) else "DEFAULT"
+    return texts.get("name", "DEFAULT")
+
+
+def _texts(there: Any) -> dict[str, str]:
+    """The configuration that a checkpoint's identity has; {} where it has none."""
+    texts = there.get("config") if isinstance(there, dict) else None
+    if isinstance(texts, dict) and all(isinstance(text, str) for text in texts.values()):
+        return texts
+    return {}
 
 
 def _own(run: Run, there: Any, overrides: list[str]) -> Experiment:
     """The experiment that a checkpoint names, with the command line's changes."""
-    texts = there.get("config") if isinstance(there, dict) else None
-    if not isinstance(texts, dict) or not all(isinstance(t, str) for t in texts.values()):
+    texts = _texts(there)
+    if not texts:
         raise UnfitError(
             f"run {run.name} cannot be gone on with",
             "its checkpoint has no configuration",
@@ -103,7 +111,7 @@ def _own(run: Run, there: Any, overrides: list[str]) -> Experiment:
             "a results folder may be somebody else's, so a file that it names is not run unasked",
             f"ask for it: {typed(['--resume', run.name, word('--set', f'{key}={keys[key]}')])}",
         )
-    return config.from_texts(texts.get("name", "DEFAULT"), keys, overrides)
+    return config.from_texts(_section(texts), keys, overrides)
 
 
 def _of_weights(result: Path, overrides: list[str]) -> Experiment:
@@ -118,7 +126,7 @@ def _of_weights(result: Path, overrides: list[str]) -> Experiment:
             f"ask for it with {word('--set', f'{key}={keys[key]}')}",
         )
     try:
-        return config.from_texts(texts.get("name", "DEFAULT"), keys, overrides)
+        return config.from_texts(_section(texts), keys, overrides)
     except config.ConfigError as error:
         raise config.ConfigError(f"{shown_path(found)}: {error}") from error
 

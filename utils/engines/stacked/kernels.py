@@ -656,14 +656,14 @@ def update_winners(
     momentum = layer.bias if layer.bias_momentum is None else layer.bias_momentum
     assert layer.seen is not None
     head, classes, members = _head(heads, layer.bias)
-    held = triton.next_power_of_2(classes)
+    winners, held = triton.next_power_of_2(k), triton.next_power_of_2(classes)
     _update_winners[layer.units, size](
         on.unit, on.raw, on.scale, on.gradient, flow.error, layer.bias, momentum, layer.duty,
         layer.seen, flow.count, *head, queue.head, counts.unit_on,
         batch, layer.units, k, classes, members, layer.seen.stride(0), layer.period, COUNTED,
         *sgd[:3], HEAD=heads is not None, STATS=counts.stats, MOMENTUM=sgd.momentum > 0,
-        NESTEROV=sgd.nesterov, WINNERS=triton.next_power_of_2(k), CLASSES=held,
-        PICTURES=max(1024 // max(triton.next_power_of_2(k), held), 1), num_warps=1,
+        NESTEROV=sgd.nesterov, WINNERS=winners, CLASSES=held,
+        PICTURES=max(1024 // max(winners, held), 1), num_warps=1,
     )  # fmt: skip
 
 
