@@ -108,15 +108,17 @@ def bits() -> Callable[[Path], dict[tuple[Any, ...], bytes]]:
 
 
 @pytest.fixture
-def workers() -> Callable[[Path], list[int]]:
-    """The processes of runs in a results folder."""
+def workers() -> Callable[..., list[int]]:
+    """The processes of runs in a results folder, of those with more words if given."""
 
-    def workers(folder: Path) -> list[int]:
+    def workers(folder: Path, *more: str) -> list[int]:
+        wanted = {"--worker", f"--results-dir={folder}", *more}
         found = []
         for path in Path("/proc").glob("[0-9]*"):
+            # Others end while they are looked at.
             with contextlib.suppress(OSError):
-                words = (path / "cmdline").read_bytes().decode().split("\0")
-                if f"--results-dir={folder}" in words and "--worker" in words:
+                words = (path / "cmdline").read_bytes().decode(errors="replace").split("\0")
+                if wanted <= set(words):
                     found.append(int(path.name))
         return sorted(found)
 

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,9 @@ def results(folder: Path) -> dict[int, Any]:
     return {config["seed"]: stats for config, stats in found}
 
 
-def test_seeds_as_one_are_the_seeds_alone_and_one_that_dies_goes_on(tmp_path: Path) -> None:
+def test_seeds_as_one_are_the_seeds_alone_and_one_that_dies_goes_on(
+    tmp_path: Path, workers: Callable[..., list[int]]
+) -> None:
     together, alone = tmp_path / "together", tmp_path / "alone"
     command = words(together, "--seeds", "0-1", "--together", "2")
     with subprocess.Popen(
@@ -41,14 +44,8 @@ def test_seeds_as_one_are_the_seeds_alone_and_one_that_dies_goes_on(tmp_path: Pa
         while not (begun := list(together.glob(".runs/*_s1/*.ckpt"))) or len(begun) < 2:
             assert run.poll() is None, run.communicate()
             time.sleep(0.02)
-        for process in Path("/proc").glob("[0-9]*"):
-            line = (process / "cmdline").read_bytes().split(b"\0")
-            if (
-                b"--worker" in line
-                and b"--set=seed=1" in line
-                and str(together).encode() in b" ".join(line)
-            ):
-                os.kill(int(process.name), signal.SIGKILL)
+        (second,) = workers(together, "--set=seed=1")
+        os.kill(second, signal.SIGKILL)
         out, err = run.communicate(timeout=300)
     assert run.returncode == 0, err
     assert "2 of 2 runs to do, 2 at a time, 2 as one" in out
