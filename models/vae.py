@@ -31,15 +31,15 @@ class VAE(nn.Module):
         """The negative evidence lower bound of each picture x [n, pixels] of values from 0 to 1,
         [n] in nats; one latent value each is drawn, by unit normal noise [n, latent]."""
         hidden = self.encoder(x)
-        mean, log_variance = self.mean(hidden), self.log_variance(hidden)
-        logits = self.decoder(mean + (0.5 * log_variance).exp() * noise)
+        mean, log_variance = self.mean(hidden).float(), self.log_variance(hidden).float()
+        logits = self.decoder(mean + (0.5 * log_variance).exp() * noise).float()
         wrong = binary_cross_entropy_with_logits(logits, x, reduction="none").sum(1)
         return wrong + divergence(mean, log_variance)
 
 
 def generated(decoder: nn.Module, noise: Tensor) -> Tensor:
     """What a decoder makes of unit normal noise [n, latent]: values from 0 to 1 [n, pixels]."""
-    return decoder(noise).sigmoid()
+    return decoder(noise).float().sigmoid()
 
 
 def divergence(mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from utils.engines.batch import Batch, Loss, classification, joined, objective
 from utils.engines.meter import EpochRecord, Meter
 from utils.engines.mixed import PLAIN, plain
 from utils.optimizers.base import MOMENTUM, Optimizer, TorchOptimizer
+from utils.system.runtime import products_in
 
 
 class AutogradEngine(Whole):
@@ -71,7 +72,7 @@ class AutogradEngine(Whole):
         pictures, smoothing = self.stream.train, self.exp.label_smoothing
         inputs = [self._inputs(pictures, samples, self.augment) for samples in batch.pictures]
         labels = [self._labels(pictures, part.samples) for part in batch.parts]
-        with self._precision():
+        with products_in(self.exp.precision, self.device):
             features = self.net.features(joined(inputs))
             logits = [
                 self.net.heads[part.head](some).float()
@@ -167,14 +168,14 @@ class AutogradEngine(Whole):
     ) -> tuple[Tensor, Tensor]:
         """Logits [n, classes] of test pictures, or of training pictures, in evaluation mode, and
         their labels int64 [n]."""
-        with self._looking(training) as pictures, self._precision():
+        with self._looking(training) as pictures, products_in(self.exp.precision, self.device):
             logits = self.net(self._inputs(pictures, samples), head)
         return logits.float(), self._labels(pictures, samples)
 
     @torch.no_grad()
     def features(self, samples: Samples, *, training: bool = False) -> Tensor:
         """The inputs of the classifiers [n, units], of the same pictures in the same mode."""
-        with self._looking(training) as pictures, self._precision():
+        with self._looking(training) as pictures, products_in(self.exp.precision, self.device):
             return self.net.features(self._inputs(pictures, samples)).float()
 
     @contextmanager
@@ -222,12 +223,6 @@ class AutogradEngine(Whole):
 
     def _mask_gradients(self) -> None:
         """Nothing: the layers compute with masked weights, whose gradients are masked too."""
-
-    def _precision(self) -> torch.autocast:
-        half = self.exp.precision == "bf16"
-        return torch.autocast(
-            self.device.type, dtype=torch.bfloat16, enabled=half, cache_enabled=False
-        )
 
     def _inputs(self, pictures: Pictures, samples: Samples, move: Move | None = None) -> Tensor:
         x = self.stream.inputs(pictures, samples, *() if move is None else (move,))

@@ -32,6 +32,7 @@ from utils.methods import base, memory
 from utils.methods.base import Costs, Moment
 from utils.methods.distill import earlier_heads
 from utils.methods.generator import Generator
+from utils.system.runtime import products_in
 
 KEYS = {
     "dgr_labels": Key(
@@ -93,7 +94,7 @@ class Method(base.Method):
     def __init__(self, exp: Experiment, stream: TaskStream) -> None:
         super().__init__(exp, stream)
         widths = _widths(exp, stream.input_shape)
-        self.generator = Generator(widths, exp.dgr_latent, exp.dgr_lr, exp.seed)
+        self.generator = Generator(widths, exp.dgr_latent, exp.dgr_lr, exp.seed, exp.precision)
         self.temperature = 2.0 if exp.dgr_labels == "soft" else 1.0
         self.size = min(exp.mb_size, max(len(task.train) for task in stream.training))
         self.targets = torch.zeros(len(stream.head_sizes), self.size, max(stream.head_sizes))
@@ -172,15 +173,18 @@ class Method(base.Method):
         """Generated pictures, in grey levels, and what each head of earlier tasks is to say of them
         as `targets`; with them the labels of the first of these heads."""
         stream = self.stream
+        device = self.targets.device
         x = self.generator.make(self.size)
         # A generator that has diverged makes no numbers; then neither is the loss one, and says so.
         fault = 0 * x.sum(1, keepdim=True)
         x = x.mul(255).round().to(torch.uint8).view(-1, *stream.input_shape)
         x = x.to(stream.train.x.device)
         made = Made.of(x, torch.zeros(len(x), dtype=torch.int64, device=x.device))
-        features = network.features(stream.inputs(stream.train, made).to(self.targets.device))
+        with products_in(self.exp.precision, device):
+            features = network.features(stream.inputs(stream.train, made).to(device))
+            said = {head: network.heads[head](features) for head in self.known}
         for head, outputs in self.known.items():
-            scores = network.heads[head](features)[:, :outputs]
+            scores = said[head].float()[:, :outputs]
             soft = (scores / self.temperature).softmax(1)
             hard = one_hot(scores.argmax(1), outputs)
             target = hard if self.exp.dgr_labels == "hard" else soft

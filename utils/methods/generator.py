@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from models.vae import VAE, generated, macs
 from utils.methods.base import draws
 from utils.optimizers.base import TorchOptimizer
+from utils.system.runtime import products_in
 
 DRAW = 6  # sets the draws of generators apart from whatever else is drawn from the seed
 
@@ -19,11 +20,14 @@ DRAW = 6  # sets the draws of generators apart from whatever else is drawn from 
 class Generator:
     """A variational autoencoder with its optimiser, Adam; `frozen` is a copy of its decoder.
 
-    widths, latent: see VAE. All is drawn from the seed, on the CPU, whatever the device.
+    widths, latent: see VAE; precision: fp32 or bf16, of dense products. All is drawn from the seed,
+    on the CPU, whatever the device.
     """
 
-    def __init__(self, widths: Sequence[int], latent: int, lr: float, seed: int) -> None:
-        self.random, self.latent = draws(DRAW, seed), latent
+    def __init__(
+        self, widths: Sequence[int], latent: int, lr: float, seed: int, precision: str = "fp32"
+    ) -> None:
+        self.random, self.latent, self.precision = draws(DRAW, seed), latent, precision
         self.vae = VAE(widths, latent, self.random)
         self.frozen: nn.Module | None = None
         self.parameters = list(self.vae.parameters())
@@ -32,7 +36,8 @@ class Generator:
     def learn(self, x: Tensor, weight: Tensor) -> None:
         """Take a step on pictures x [n, pixels] of values from 0 to 1; weight [n]: what the loss of
         each counts."""
-        loss = (weight * self.vae.losses(x, self._noise(len(x)))).sum()
+        with products_in(self.precision, x.device):
+            loss = (weight * self.vae.losses(x, self._noise(len(x)))).sum()
         gradients = torch.autograd.grad(loss, self.parameters)
         self.adam.apply(list(zip(self.parameters, gradients, strict=True)))
 
@@ -40,7 +45,9 @@ class Generator:
     def make(self, count: int) -> Tensor:
         """So many pictures, values from 0 to 1 [count, pixels], as it was when it was frozen."""
         assert self.frozen is not None
-        return generated(self.frozen, self._noise(count))
+        noise = self._noise(count)
+        with products_in(self.precision, noise.device):
+            return generated(self.frozen, noise)
 
     def freeze(self) -> None:
         """Make pictures as it is now from here on."""

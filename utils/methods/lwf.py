@@ -14,7 +14,7 @@ from torch import Tensor
 from benchmarks.stream import TaskStream
 from exps.config import Experiment
 from exps.facts import Findings
-from exps.keys import Key, When
+from exps.keys import Key
 from exps.kinds import Choice, Number, Switch
 from utils.engines.base import Engine
 from utils.engines.batch import Batch, Part
@@ -26,14 +26,13 @@ KEYS = {
     "lwf_weight": Key(
         "fixed",
         Choice(("fixed", "tasks")),
-        "what distillation counts: fixed: lwf_strength beside 1 for the new task; tasks: 1 - 1/n "
-        "beside 1/n for task n (van de Ven & Tolias, 2019)",
+        "what distillation counts: fixed: lwf_strength beside 1 for the new task; tasks: "
+        "lwf_strength · (1 - 1/n) beside 1/n for task n (van de Ven & Tolias, 2019)",
     ),
     "lwf_strength": Key(
         1.0,
         Number(0, 1e6),
         "how much distillation counts beside the new task (λ)",
-        When("lwf_weight = fixed", lambda exp: exp.lwf_weight == "fixed"),
     ),
     "lwf_temperature": Key(
         TEMPERATURE, Number(0, 1000, above=True), "what logits are divided by for it (T)"
@@ -65,7 +64,7 @@ class Method(base.Method):
         super().__init__(exp, stream)
         self.task, self.said = 0, dict[int, Tensor]()
         self.by_task = exp.lwf_weight == "tasks"
-        self.strength = 0.0 if self.by_task else exp.lwf_strength
+        self.strength = exp.lwf_strength
         self.temperature = exp.lwf_temperature
         self.scale = self.temperature**2 if exp.lwf_scaled else 1.0
         self.parts: dict[int, int] = {}  # where in the mini-batch its pictures are for a head
@@ -96,7 +95,7 @@ class Method(base.Method):
         """The mean over earlier heads of how far they are from what they said."""
         if not self.said:
             return None
-        strength = 1 - 1 / (self.task + 1) if self.by_task else self.strength
+        strength = self.strength * (1 - 1 / (self.task + 1) if self.by_task else 1.0)
         total = logits[0].new_zeros(())
         for head, said in self.said.items():
             part = batch.parts[self.parts[head]]

@@ -76,6 +76,12 @@ def has_fast_bf16() -> bool:
     return bool(torch.backends.mkldnn.is_available() and torch.cpu._is_avx512_bf16_supported())
 
 
+def products_in(precision: str, device: torch.device) -> torch.autocast:
+    """What is computed in here has its dense products in this precision, fp32 or bf16."""
+    half = precision == "bf16"
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half, cache_enabled=False)
+
+
 def has_triton(device: torch.device) -> bool:
     """Whether Triton's kernels run on this GPU of CUDA."""
     return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= (8, 0)

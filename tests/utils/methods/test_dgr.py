@@ -150,17 +150,27 @@ def test_the_first_task_is_trained_as_without(
     assert all(torch.equal(value, found[1][name]) for name, value in found[0].items())
 
 
-def test_a_generator_makes_what_it_has_seen(experiment: Callable, stream_of: Callable) -> None:
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_generator_makes_what_it_has_seen(
+    experiment: Callable, stream_of: Callable, precision: str
+) -> None:
     stream = stream_of(experiment(mnist_mode="split"), train=2000)
     digits = stream.train.x[stream.training[0].train.rows].flatten(1) / 255  # zeros and ones
     labels = stream.train.y[stream.training[0].train.rows]
-    generator = Generator((784, 100), latent=20, lr=0.003, seed=0)
+    generator = Generator((784, 100), latent=20, lr=0.003, seed=0, precision=precision)
     weight = torch.full((100,), 0.01)
     for step in range(200):
         start = 100 * step % 2000
         generator.learn(digits[start : start + 100], weight)
     generator.freeze()
     made = generator.make(200)
+    assert made.dtype == torch.float32
+    whole = Generator((784, 100), latent=20, lr=0.003, seed=0)
+    whole.restore(generator.state())
+    for one in (generator, whole):
+        one.random.manual_seed(1)
+    off = (generator.make(200) - whole.make(200)).abs().max()
+    assert 1e-4 < off < 0.1 if precision == "bf16" else off == 0
     means = torch.stack([digits[labels == label].mean(0) for label in (0, 1)])
     noise = torch.rand(200, 784, generator=torch.Generator().manual_seed(0)) * made.mean() * 2
     near, far = (torch.cdist(x, means).min(1).values for x in (made, noise))

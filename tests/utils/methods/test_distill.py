@@ -55,7 +55,7 @@ def test_lwf_holds_every_earlier_head_to_what_it_said(
 def test_lwf_in_one_head_is_over_the_earlier_classes(
     experiment: Callable, stream_of: Callable, built: Callable, outputs: str, scaled: bool
 ) -> None:
-    keys = {"methods": ("lwf",), "lwf_weight": "tasks", "lwf_scaled": scaled}
+    keys = {"methods": ("lwf",), "lwf_weight": "tasks", "lwf_strength": 0.4, "lwf_scaled": scaled}
     exp = experiment(**CLASSES, **keys, outputs=outputs, lwf_temperature=3.0)
     stream = stream_of(exp)
     engine, [method], _ = built(exp, stream)
@@ -72,7 +72,7 @@ def test_lwf_in_one_head_is_over_the_earlier_classes(
     assert batch.current.weight == pytest.approx(1 / 3)
     among = 6 if outputs == "seen" else None
     logits = torch.randn(16, 6 if exp.num_batch == 3 else 10)
-    right = distillation(logits, said[:, :4], among, 3.0) * 2 / 3 * (9 if scaled else 1)
+    right = distillation(logits, said[:, :4], among, 3.0) * 0.4 * 2 / 3 * (9 if scaled else 1)
     torch.testing.assert_close(method.loss([logits], [], batch), right)
 
 
