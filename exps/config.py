@@ -17,7 +17,7 @@ from exps.experiment import ABOUT, KEYS, LIKE, REPEATS, Experiment, definition
 from exps.keys import Key
 from exps.kinds import Value, as_text
 from exps.lineage import places
-from exps.manual import all_keys, explain, markdown_table
+from exps.manual import all_keys, explain, markdown_table, no_key
 from exps.messages import ConfigError, all_of, did_you_mean, quoted, shown, shown_path
 from exps.reader import Entry, Sections, parse_override, read
 from exps.rules import Finding, absent, contradictions, doubts, never_due, usual_steps
@@ -268,8 +268,7 @@ def _no_key(name: str, exp: Experiment) -> str:
     """Why an experiment cannot have a value of this name."""
     if name == LIKE:
         return "only a section of a file is like another one; choose it with --name, or write one"
-    guess = did_you_mean(name, {*all_keys(), *exp.keys, LIKE})
-    return f"there is no key {quoted(name)}{guess} (--explain lists them all)"
+    return no_key(name, {*all_keys(), *exp.keys, LIKE})
 
 
 def _beside(key: str, entries: Sequence[Entry]) -> Key | None:

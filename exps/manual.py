@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from exps import plugins
@@ -14,6 +14,28 @@ from exps.kinds import Line, as_text
 from exps.messages import ConfigError, did_you_mean, quoted
 
 WIDTH = 92  # characters of a line
+# What other programs call a key.
+ELSEWHERE = {
+    **dict.fromkeys(("batch_size", "train_batch_size", "train_mb_size", "batch", "bs"), "mb_size"),
+    **dict.fromkeys(("learning_rate", "step_size", "eta"), "lr"),
+    **dict.fromkeys(("epochs", "n_epochs", "num_epochs", "train_epochs"), "train_ep"),
+    **dict.fromkeys(("iters", "iterations", "steps", "max_steps"), "train_steps"),
+    **dict.fromkeys(("n_tasks", "num_tasks", "n_experiences"), "num_batch"),
+    **dict.fromkeys(("hidden", "hidden_size", "hidden_dim", "width"), "hidden_units"),
+    **dict.fromkeys(("layers", "n_layers", "num_layers", "depth"), "hidden_layers"),
+    **dict.fromkeys(("arch", "backbone", "network", "net"), "model"),
+    **dict.fromkeys(("dataset", "data_set"), "benchmark"),
+    **dict.fromkeys(("strategy", "algorithm", "plugins"), "methods"),
+    **dict.fromkeys(("memory_size", "mem_size", "budget"), "buffer_size"),
+    **dict.fromkeys(("ewc_lambda", "e_lambda"), "ewc_strength"),
+    **dict.fromkeys(("si_lambda", "si_c"), "si_strength"),
+    **dict.fromkeys(("wd", "l2"), "weight_decay"),
+    **dict.fromkeys(("grad_clip", "max_grad_norm", "clip_grad_norm"), "clip_norm"),
+    **dict.fromkeys(("val_split", "valid", "val"), "validation"),
+    **dict.fromkeys(("amp", "dtype", "mixed_precision"), "precision"),
+    **dict.fromkeys(("k", "percent_on", "winners"), "percent_on_fc"),
+    **dict.fromkeys(("sparsity", "weight_sparsity", "connectivity"), "weight_sparsity_fc"),
+}
 # What can stand in a section besides.
 LINES = {
     LIKE: Key(
@@ -39,8 +61,15 @@ def explain(key: str | None = None, own: dict[str, Key] | None = None) -> str:
     kinds = {name: kind for kind in plugins.KINDS for name in kind.names}
     if key in kinds:
         return _file(kinds[key], key, keys)
-    guess = did_you_mean(key, [*keys, *kinds])
-    raise ConfigError(f"there is no key {quoted(key)}{guess} (--explain lists them all)")
+    raise ConfigError(no_key(key, [*keys, *kinds]))
+
+
+def no_key(name: str, names: Iterable[str]) -> str:
+    """That there is no such key, and which of these names may be meant."""
+    names = set(names)
+    meant = ELSEWHERE.get(name.lower(), "")
+    guess = f"; did you mean '{meant}'?" if meant in names else did_you_mean(name, names)
+    return f"there is no key {quoted(name)}{guess} (--explain lists them all)"
 
 
 def _file(kind: plugins.Kind, name: str, keys: Mapping[str, Key]) -> str:

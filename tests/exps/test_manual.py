@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from exps.kinds import as_text
-from exps.manual import all_keys, explain, markdown_table
+from exps.manual import ELSEWHERE, all_keys, explain, markdown_table
 from exps.messages import ConfigError
 from exps.plugins import KINDS, keys
 
@@ -53,6 +53,16 @@ def test_explain_an_unknown_key() -> None:
         explain("dropuot")
     with pytest.raises(ConfigError, match="no key ''"):
         explain("")
+
+
+def test_what_other_programs_call_a_key_is_no_key_here_and_means_one() -> None:
+    keys = all_keys()
+    for theirs, ours in ELSEWHERE.items():
+        assert ours in keys and theirs not in keys
+        with pytest.raises(ConfigError, match=f"no key '{theirs}'; did you mean '{ours}'"):
+            explain(theirs)
+    with pytest.raises(ConfigError, match="no key 'Batch_Size'; did you mean 'mb_size'"):
+        explain("Batch_Size")
 
 
 def test_table() -> None:
