@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from utils.training.recorded import Answers
 
 # Pictures at a time, by device: enough for its full rate, few enough for a CNN to fit into memory.
 BATCH = {"cpu": 500, "cuda": 2000, "mps": 500}
+ROOM = 2**30  # bytes of features of test pictures that are kept
 
 
 def restrict(logits: Tensor, outputs: tuple[int, ...] | None) -> Tensor:
@@ -68,6 +69,31 @@ def answers(
         else:
             logits, labels = scores(engine, samples, task.head)
         yield logits, labels, engine.found()
+
+
+class Looked:
+    """An engine whose features stay the same: those of a batch of test pictures are computed once,
+    as long as there is ROOM for them. All else is the engine's."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine, self.found, self.room = engine, dict[tuple[object, ...], Tensor](), ROOM
+
+    def features(self, samples: Samples, *, training: bool = False) -> Tensor:
+        """As of the engine."""
+        if training:
+            return self.engine.features(samples, training=True)
+        which = vars(samples).values()
+        key = tuple(t.cpu().numpy().tobytes() if isinstance(t, Tensor) else t for t in which)
+        if key not in self.found:
+            features = self.engine.features(samples)
+            if features.nbytes > self.room:
+                return features
+            self.room -= features.nbytes
+            self.found[key] = features
+        return self.found[key]
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
 
 
 def watched_accuracy(engine: Engine, task: Task) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 import torch
@@ -13,9 +13,9 @@ from torch import Tensor
 from benchmarks.stream import Task, TaskStream
 from exps.config import Experiment
 from utils.engines.base import Engine
-from utils.methods.base import Method
+from utils.methods.base import Method, Scores
 from utils.methods.make import scores_of
-from utils.training.evaluation import Tested, accuracy, some_of
+from utils.training.evaluation import Looked, Tested, accuracy, some_of
 from utils.training.listener import Shown
 from utils.training.record import RunRecord
 from utils.training.recorded import Answers, Kept
@@ -61,6 +61,12 @@ def tested_as(stream: TaskStream, done: int, tasks: Sequence[Task]) -> tuple[Tas
     return tuple(replace(task, outputs=tuple(range(among))) for task in tasks)
 
 
+def _of_fixed(scores: Scores, engine: Engine) -> Scores:
+    """The same, of features that do not change any more: they are computed once."""
+    looked = cast(Engine, Looked(engine))
+    return lambda _, samples, head: scores(looked, samples, head)
+
+
 @dataclass
 class Examiner:
     """Fills in the record; `note` is called after every batch."""
@@ -75,6 +81,9 @@ class Examiner:
 
     def __post_init__(self) -> None:
         self.scores = scores_of(self.methods)
+        if self.scores is not None and self.exp.learning != "trained":
+            # `first`: these are asked for when the first task has been trained.
+            self.scores = _of_fixed(self.scores, self.engine)
         self.own = own_outputs(self.stream, self.engine.device)
         self.few = some_of(self.stream, self.exp.eval_pictures)
 

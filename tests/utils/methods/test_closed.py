@@ -20,11 +20,12 @@ from benchmarks.stream import Pictures, TaskStream
 from exps.config import ConfigError, Experiment, from_texts
 from exps.messages import Told
 from models import ModelError
+from utils.engines.autograd import AutogradEngine
 from utils.live.progress import Progress
 from utils.methods import closed, moments, ridge
 from utils.methods.moments import Moments
 from utils.runs import checkpoint
-from utils.training import loop
+from utils.training import evaluation, loop
 from utils.training.record import TRAINING, Place, empty_record
 
 CLASSES: dict[str, Any] = {"scenario": "class", "mnist_mode": "split", "num_batch": 3}
@@ -317,6 +318,37 @@ def test_features_are_trained_as_far_as_is_said(
     assert record.steps == 0 < its.steps and not record.epochs
     assert [length.total for length in record.lengths] == [0, 0, 0]
     assert not np.isnan(record.accs).any() and record.train_seconds > 0
+
+
+@pytest.mark.parametrize("features", ["trained", "first", "random"])
+def test_test_pictures_are_looked_at_once_where_features_stay(
+    experiment: Callable,
+    stream_of: Callable,
+    built: Callable,
+    monkeypatch: pytest.MonkeyPatch,
+    features: str,
+) -> None:
+    looks, plain = list[int](), AutogradEngine.features
+
+    def counted(engine: Any, samples: Any, *, training: bool = False) -> Tensor:
+        looks.extend([] if training else [len(samples)])
+        return plain(engine, samples, training=training)
+
+    monkeypatch.setattr(AutogradEngine, "features", counted)
+    exp = experiment(**CLASSES, classifier="ncm", features=features, boost_strength=1.5)
+    stream, found, tasks = stream_of(exp), [], [96, 64, 64]
+    tests = [t.test.take(slice(count)) for t, count in zip(stream.tasks, tasks, strict=True)]
+    cut = [replace(t, test=some) for t, some in zip(stream.tasks, tests, strict=True)]
+    stream = replace(stream, tasks=tuple(cut), training=tuple(cut))
+    for room in (0, 4 * 64 * 96, 2**30):  # bytes: of no features, the first task's, and all
+        monkeypatch.setattr(evaluation, "ROOM", room)
+        looks.clear()
+        found.append(a_run(built, exp, stream)[2])
+        once = 0 if features == "trained" else {0: 0, 2**30: 3}.get(room, 1)
+        assert looks == tasks + 2 * tasks[once:], room
+    for other in found[1:]:
+        np.testing.assert_array_equal(other.accs, found[0].accs)
+        np.testing.assert_array_equal(other.given, found[0].given)
 
 
 @pytest.mark.parametrize("features", ["trained", "first", "random"])
