@@ -116,6 +116,7 @@ class _Run:
                 if task.watched is not None:
                     self._watch(task)
             if place.phase == TRAINING:
+                self._settle()
                 self._read(task, where)
                 self._end()
             self.tests.after(place.task, where)
@@ -155,6 +156,18 @@ class _Run:
             x = self.stream.inputs(self.stream.train, samples)
             model.look(x.to(self.engine.device), generator)
 
+    def _settle(self) -> None:
+        """Go back to the best epoch of the task, where pictures were watched."""
+        place = self.place
+        if place.best is None:
+            return
+        self.record.best[place.task] = place.epoch - place.since
+        if place.since:
+            with self._training():
+                state.put_back(place.best, self.engine, self.methods, resume=True)
+            place.order = torch.as_tensor(place.best["order"])
+        place.best = None
+
     def _read(self, task: Task, where: str) -> None:
         """Show the pictures of the task once more to the methods that read them."""
         place, total = self.place, len(task.train)
@@ -177,12 +190,6 @@ class _Run:
         place, record = self.place, self.record
         assert place.unit_on is not None
         record.trained[place.task] = place.epoch
-        record.best[place.task] = place.epoch - place.since if place.best is not None else 0
-        if place.since:
-            with self._training():
-                state.put_back(place.best, self.engine, self.methods, resume=True)
-            place.order = torch.as_tensor(place.best["order"])
-        place.best = None
         record.unit_on[place.task :] = [place.unit_on]
         self._count()
         with self._training():

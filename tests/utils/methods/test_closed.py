@@ -16,6 +16,7 @@ from torch.distributions import MultivariateNormal
 from torch.nn.functional import one_hot
 
 from benchmarks import make_stream
+from benchmarks.apart import watching
 from benchmarks.stream import Pictures, TaskStream
 from exps.config import ConfigError, Experiment, from_texts
 from exps.messages import Told
@@ -372,6 +373,28 @@ def test_it_goes_on_to_the_bit_between_the_pictures_that_it_reads(
     _, found, again = a_run(built, exp, stream, tree=tree)
     assert same(found.state(), whole.state())
     np.testing.assert_array_equal(again.accs, record.accs)
+
+
+def test_it_reads_with_the_best_network_where_pictures_are_watched(
+    experiment: Callable, stream_of: Callable, built: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loop, "READ", 20)
+    keys = {**CLASSES, "num_batch": 2, "classifier": "ncm", "mb_size": 16, "train_ep": 8}
+    exp = experiment(**keys, train_ep_inc=8, patience=1, watched=0.25, weight_decay=0.0)
+    stream = watching(stream_of(exp, train=80), 0.25, 0, range(2))
+    _, whole, record = a_run(built, exp, stream)
+    assert (record.best < record.trained).all()
+    assert int(whole.moments[0].counts.sum()) == sum(len(t.train) for t in stream.training)
+    first, second = map(int, record.best)
+    _, short, its = a_run(built, replace(exp, train_ep=first, train_ep_inc=second), stream)
+    assert same(whole.state(), short.state()) and np.array_equal(record.accs, its.accs)
+    for stop in (20, 40):
+        _, _, tree = a_run(built, exp, stream, stop=stop)
+        torch.manual_seed(1234)
+        _, found, again = a_run(built, exp, stream, tree=tree)
+        assert same(found.state(), whole.state())
+        np.testing.assert_array_equal(again.accs, record.accs)
+        np.testing.assert_array_equal(again.best, record.best)
 
 
 def test_more_features_than_can_be_held_are_refused(

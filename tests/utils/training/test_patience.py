@@ -28,6 +28,7 @@ METHODS: list[dict[str, Any]] = [
     {"engine": "dense", "methods": ("si", "lwf"), "dropout": 0.3},
     {"engine": "sparse", "dynamic": "grow", "initial_density_fc": 0.1},
     {"engine": "reference", "context": "prototype", "context_units": 32},
+    {"classifier": "ridge", "ridge_strength": 10.0},
 ]
 
 
