@@ -73,6 +73,7 @@ def begin(trainer: Trainer) -> Beginning | None:
             " × ".join(map(str, n)) for n in (kept.about.input_shape, stream.input_shape)
         )
         raise _refused(kept, f"it takes pictures of {found}; those here are of {mine}")
+    _require_untrained_tests(exp, stream, kept)
     other = _other(exp, stream, kept)
     if not other:
         _require_methods(exp, methods, kept)
@@ -118,6 +119,20 @@ def _attached(name: str, network: dict[str, Tensor]) -> bool:
     where, _, last = name.rpartition(".")
     match = re.fullmatch(r".+_(weight|bias)", last)
     return bool(match) and f"{where}.{match[1] if match else ''}" in network
+
+
+def _require_untrained_tests(exp: Experiment, stream: TaskStream, kept: Kept) -> None:
+    """Refuse to test on pictures that the network was trained on there, where data are the same."""
+    there, keys = kept.about.config, list[str]()
+    if exp.validation and stream.data == kept.about.made.get("data"):
+        keys = ["validation", "seed"]
+    elif exp.counts("test_share") and there.get("data_file") == as_text(exp.data_file):
+        keys = ["test_share"]
+    for key in keys:
+        here = as_text(getattr(exp, key))
+        if there.get(key) != here:
+            why = f"{key} = {there.get(key)} there, {here} here; what is tested on was trained on"
+            raise _refused(kept, why, f"keep {key} = {there.get(key)}")
 
 
 def _other(exp: Experiment, stream: TaskStream, kept: Kept) -> str:

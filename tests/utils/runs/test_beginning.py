@@ -71,6 +71,7 @@ KINDS: dict[str, dict[str, Any]] = {
     "cosine": {"lr_schedule": "cosine", "lr_warmup": 2},
     **CLOSED,
 }
+ROTATED: dict[str, Any] = {"mnist_mode": "rotate"}
 Make = Callable[..., Any]
 
 
@@ -257,6 +258,16 @@ def test_on_another_stream(keep: Make, begun: Make) -> None:
         ({}, {"hidden_layers": 2}, "the network here has hidden.1"),
         ({}, {"sparsify": False}, "which the network here has not"),
         ({}, {"seed": 1}, "task 1 is another one there"),
+        (
+            ROTATED,
+            {**ROTATED, "validation": 0.2},
+            "validation = 0.0 there, 0.2 here; what is tested",
+        ),
+        (
+            {**ROTATED, "validation": 0.2},
+            {**ROTATED, "validation": 0.2, "seed": 1},
+            "seed = 0 there, 1 here; what is tested on was trained on",
+        ),
         ({}, HEADS, "its scenario is domain, that here is task"),
         ({}, {"padding": 2}, "it takes pictures of 1 × 28 × 28; those here are of 1 × 32 × 32"),
         (HEADS, {**HEADS, "class_order": "random"}, "task 1 is another one there"),
@@ -355,6 +366,38 @@ def test_another_section(call: Callable, tmp_path: Path) -> None:
     assert status == 0, err
     stats = load_results(out.strip())[1]
     assert stats["meta"]["began_with"]["first_task"] == 1 and not np.isnan(stats["accs"]).any()
+
+
+def test_pictures_that_were_trained_on_are_not_tested_on(call: Callable, tmp_path: Path) -> None:
+    """Other parts of the same file; with its own parts, and on another file, it goes on."""
+    draw = np.random.default_rng(0)
+    for name in ("one", "other"):
+        x, y = draw.integers(256, size=(200, 8, 8)).astype(np.uint8), np.arange(200) % 4
+        np.savez(tmp_path / f"{name}.npz", x=x, y=y)
+    config = tmp_path / "some.cfg"
+    text = f"""
+[A]
+benchmark = arrays
+data_file = {tmp_path / "one.npz"}
+hidden_units = 20
+percent_on_fc = 0.2
+tasks = rotate
+train_ep = 1
+train_ep_inc = 1
+num_batch = 1
+[B]
+like = A
+"""
+    config.write_text(text)
+    shared = [*TINY, "--config", str(config), "--set", "keep_weights=final"]
+    status, out, err = call(*shared, "--name", "A")
+    assert status == 0, err
+    again = [*shared, "--name", "B", "--continue", out.strip(), "--set", "num_batch=2", "--set"]
+    status, _, err = call(*again, "test_share=0.5")
+    assert status == 1 and "test_share = 0.2 there, 0.5 here; what is tested on was" in err, err
+    for more in ("test_share=0.2", f"data_file={tmp_path / 'other.npz'}"):
+        status, _, err = call(*again, more)
+        assert status == 0, err
 
 
 def test_wrong_options(call: Callable, tmp_path: Path) -> None:
