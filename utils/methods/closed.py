@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
@@ -118,6 +118,14 @@ class Closed(base.Method):
             return engine.logits(samples, head)
         labels = self.stream.labels(self.stream.test, samples).to(engine.device)
         return self.linear[head].scores(engine.features(samples)), labels
+
+    @torch.no_grad()
+    def put_into(self, heads: nn.ModuleList) -> None:
+        """Let the classifiers of a network be these, as far as there are any yet."""
+        for head, linear in self.linear.items():
+            layer = heads[head]
+            assert isinstance(layer, nn.Linear)
+            layer.load_state_dict({"weight": linear.weight.t(), "bias": linear.bias})
 
     def _count(self) -> None:
         held = sum(map(len, self.moments.values()))

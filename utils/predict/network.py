@@ -20,6 +20,7 @@ from exps.messages import ConfigError, shown
 from exps.reader import parse_override
 from models import make_model
 from models.network import Network
+from utils.methods.closed import Closed
 from utils.methods.make import make_methods
 from utils.predict.pictures import Takes
 from utils.results import weights
@@ -37,7 +38,8 @@ def load_network(
     path: str | os.PathLike[str], overrides: Sequence[str] = ()
 ) -> tuple[Network, Normalise]:
     """The network that a result or a file of weights names, in evaluation mode on the CPU, and what
-    makes its inputs of pictures: `network(normalise(x, task=0), head=0)` are logits.
+    makes its inputs of pictures: `network(normalise(x, task=0), head=0)` are logits, by the
+    classifier in closed form where there is one.
 
     overrides: `key=path` of the user's files that it is made of. Raises WeightsError for a file
     that cannot be used, and for a network that is not one module: whose tasks have parts of it.
@@ -52,10 +54,16 @@ def load_network(
     stream = stream_of(kept, exp)
     bare = build(kept, exp)
     whole = copy.deepcopy(bare)
-    for method in make_methods(exp, stream):
+    methods = make_methods(exp, stream)
+    for method in methods:
         method.prepare(whole)
     require_same(kept, dict(whole.state_dict()))
     bare.load_state_dict({name: kept.network[name] for name in bare.state_dict()})
+    for method in methods:
+        if isinstance(method, Closed):
+            with kept.fitted():
+                method.restore(kept.memory[method.name])
+                method.put_into(bare.heads)
 
     def normalise(x: Tensor, task: int = 0) -> Tensor:
         wanted = stream.input_shape if stream.units is None else stream.input_shape[2:]

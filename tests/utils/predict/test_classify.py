@@ -165,6 +165,10 @@ def test_contexts_are_found(keep: Make) -> None:
     assert said.context is not None and torch.equal(said.context, nearest)
 
 
+SINGLE = ["sparse, deep", "relu", "cnn", "ewc", "derpp", "set"]
+SINGLE += ["ncm, random", "slda, first", "ridge, patches", "ridge, trained"]
+
+
 def test_confidence_and_names(keep: Make) -> None:
     _, stream, kept = keep(**HEADS, dropout=0.4)
     said = ask(kept, stream, 1, 1)
@@ -178,7 +182,7 @@ def test_confidence_and_names(keep: Make) -> None:
     assert not network.training
 
 
-@pytest.mark.parametrize("kind", ["sparse, deep", "relu", "cnn", "ewc", "derpp", "set"])
+@pytest.mark.parametrize("kind", SINGLE)
 def test_a_module_of_torch(keep: Make, kind: str) -> None:
     """It is the network and nothing else, and classifies as the run did."""
     accs, stream, kept = keep(**KINDS[kind])
