@@ -50,8 +50,8 @@ KEYS = {
     ),
     "ewc_decay": Key(
         1.0,
-        Number(0, 1),
-        "what the strength of earlier tasks is multiplied with after each (γ)",
+        Number(0, 1, above=True),
+        "what the strength of the tasks so far is multiplied with after each (γ)",
         When("ewc_online", lambda exp: exp.ewc_online),
     ),
 }
@@ -73,8 +73,8 @@ class Method(Anchored):
 
     @property
     def rate(self) -> float:
-        """λ."""
-        return float(self.exp.ewc_strength)
+        """λ, online γλ: the pull is that of γ F (Schwarz et al., 2018)."""
+        return float(self.exp.ewc_strength * (self.exp.ewc_decay if self.exp.ewc_online else 1))
 
     def prepare(self, model: Network) -> None:
         """Nothing is held yet. Raises ModelError for layers whose gradients are not known."""

@@ -116,7 +116,7 @@ def test_layers_that_it_does_not_know_are_refused_at_once(experiment: Callable) 
 def test_the_pull_is_that_of_all_tasks_together(
     experiment: Callable, stream_of: Callable, built: Callable, online: bool
 ) -> None:
-    """λ Σ Fₜ (θ - θₜ), or with γ for the earlier ones λ (γ F₁ + F₂) (θ - θ₂)."""
+    """λ Σ Fₜ (θ - θₜ), or online λ γ (γ F₁ + F₂) (θ - θ₂)."""
     keys = {"sparsify": False, "methods": ("ewc",), "ewc_strength": 3.0, "ewc_online": online}
     exp = experiment(**keys, ewc_decay=0.5 if online else 1.0)
     stream = stream_of(exp)
@@ -137,7 +137,7 @@ def test_the_pull_is_that_of_all_tasks_together(
             spring = engine.springs["ewc"][p]
             mine = spring.strength * (p - spring.anchor)
             if online:
-                right = 3 * (0.5 * fishers[0][i] + fishers[1][i]) * (p - values[1][i])
+                right = 3 * 0.5 * (0.5 * fishers[0][i] + fishers[1][i]) * (p - values[1][i])
             else:
                 right = 3 * sum(f[i] * (p - v[i]) for f, v in zip(fishers, values, strict=True))
             torch.testing.assert_close(mine, right, rtol=1e-3, atol=1e-8)
