@@ -144,7 +144,8 @@ class Method(base.Method):
             return engine.logits(samples, head)
         features = normalize(engine.features(samples))
         found = features.new_full((len(samples), self.stream.head_sizes[head]), -torch.inf)
-        found[:, : len(self.means)] = -torch.cdist(features, self.means)
+        distance = torch.cdist(features, self.means)
+        found[:, : len(self.means)] = -distance.masked_fill(~self.means.any(1), torch.inf)
         return found, self.stream.labels(self.stream.test, samples).to(engine.device)
 
     def _features(self, engine: Engine, samples: Samples) -> Tensor:
