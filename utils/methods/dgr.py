@@ -22,8 +22,8 @@ from torch.nn.functional import cross_entropy, one_hot
 from benchmarks.stream import Made, Samples, TaskStream
 from exps.config import Experiment
 from exps.facts import Findings, Shape
-from exps.keys import Key
-from exps.kinds import Choice, Number, Whole
+from exps.keys import Key, When
+from exps.kinds import Choice, Number, Switch, Whole
 from models.costs import layer_costs
 from models.network import Network
 from utils.engines.base import Engine
@@ -40,6 +40,13 @@ KEYS = {
         Choice(("hard", "soft")),
         "what generated pictures are trained on: hard: the class that the network gave them after "
         "the last task; soft: its probabilities at temperature 2 (distillation)",
+    ),
+    "dgr_scaled": Key(
+        True,
+        Switch(),
+        "whether distillation counts T² = 4 times as much, as in van de Ven & Tolias (2018, 2019); "
+        "their public code leaves that out today",
+        When("dgr_labels = soft", lambda exp: exp.dgr_labels == "soft"),
     ),
     "dgr_units": Key(
         0,
@@ -96,6 +103,7 @@ class Method(base.Method):
         widths = _widths(exp, stream.input_shape)
         self.generator = Generator(widths, exp.dgr_latent, exp.dgr_lr, exp.seed, exp.precision)
         self.temperature = 2.0 if exp.dgr_labels == "soft" else 1.0
+        self.scale = self.temperature**2 if exp.dgr_scaled else 1.0
         self.size = min(exp.mb_size, max(len(task.train) for task in stream.training))
         self.targets = torch.zeros(len(stream.head_sizes), self.size, max(stream.head_sizes))
         self.task, self.known, self.first = 0, dict[int, int](), 0
@@ -124,8 +132,8 @@ class Method(base.Method):
         return Batch((*(p._replace(weight=share * p.weight) for p in batch.parts), *more))
 
     def loss(self, logits: list[Tensor], labels: list[Tensor], batch: Batch) -> Tensor | None:
-        """1 - 1/n times T² times the cross-entropy between targets and logits / T, the mean over
-        the heads of earlier tasks, where the classes that came since have targets of zero."""
+        """1 - 1/n times T² (or 1) times the cross-entropy between targets and logits / T, the mean
+        over the heads of earlier tasks, where the classes that came since have targets of zero."""
         if self.network is None:
             return None
         own = slice(self.first, self.first + len(self.known))
@@ -133,7 +141,7 @@ class Method(base.Method):
         for some, part in zip(logits[own], batch.parts[own], strict=True):
             some = some[:, : part.outputs] / self.temperature
             losses.append(cross_entropy(some, self.targets[part.head, :, : some.shape[1]]))
-        return self.temperature**2 * self.task / (self.task + 1) * torch.stack(losses).mean()
+        return self.scale * self.task / (self.task + 1) * torch.stack(losses).mean()
 
     def costs(self, engine: Engine) -> Costs:
         """The generator, and the copies of it and of the network; a backward pass is counted as two

@@ -84,12 +84,12 @@ def test_made_pictures_are_labelled_by_the_copy_among_earlier_classes(
 
 
 @pytest.mark.parametrize("keys", SCENARIOS.values(), ids=SCENARIOS)
-@pytest.mark.parametrize("labels", ["hard", "soft"])
+@pytest.mark.parametrize(("labels", "scaled"), [("hard", True), ("soft", True), ("soft", False)])
 def test_the_loss_of_the_third_task(
-    third: Callable[..., Third], keys: dict[str, Any], labels: str
+    third: Callable[..., Third], keys: dict[str, Any], labels: str, scaled: bool
 ) -> None:
     """A third for the current pictures, and two thirds for the mean over the heads before."""
-    now = third(**keys, dgr_labels=labels)
+    now = third(**keys, dgr_labels=labels, dgr_scaled=scaled)
     counted, parts = now.task.among, now.batch.parts
     sizes = [now.stream.head_sizes[part.head] for part in parts]
     logits = [torch.randn(part.size, n) for part, n in zip(parts, sizes, strict=True)]
@@ -106,7 +106,8 @@ def test_the_loss_of_the_third_task(
         else:  # loss_fn_kd of van de Ven & Tolias (2018), with T = 2
             told = torch.cat([(scores / 2).softmax(1), torch.zeros(32, some.shape[1])], 1)
             told = told[:, : some.shape[1]]
-            replayed.append(-4 * (told * (some / 2).log_softmax(1)).sum(1).mean())
+            apart = -(told * (some / 2).log_softmax(1)).sum(1).mean()
+            replayed.append(4 * apart if scaled else apart)
     torch.testing.assert_close(found, current / 3 + 2 / 3 * sum(replayed) / len(replayed))
 
 
