@@ -235,14 +235,15 @@ def _more_watched(exp: Experiment) -> Findings:
 
 
 def _classes_left(exp: Experiment) -> Findings:
-    classes = exp.facts.classes
-    left = classes - sum(exp.in_effect.classes_per_task)
-    if 0 < left < classes:
+    facts, own = exp.facts, exp.in_effect.classes_per_task
+    left = facts.classes - sum(exp.in_effect.sizes) if facts.split else 0
+    if not own and left < facts.task_classes:
+        return  # too few for a task
+    if left > 0:
         are = "is" if left == 1 else "are"
-        yield (
-            ("classes_per_task",),
-            f"{left} of the {classes} classes {are} in no task: the last in class_order",
-        )
+        why = f"{left} of the {facts.classes} classes {are} in no task: the last in class_order"
+        more = "" if own else "; classes_per_task says how many each task has"
+        yield ("classes_per_task" if own else "num_batch",), why + more
 
 
 def _mirrored(exp: Experiment) -> Findings:

@@ -199,6 +199,12 @@ def test_doubts() -> None:
     for exp in (PERM, SPLIT, CIFAR, CIFAR100, CNN):
         assert list(rules.doubts(exp)) == []
 
+    few = replace(SPLIT, num_batch=3, classes_per_task=())
+    [(keys, why)] = rules.doubts(few)
+    assert keys == ("num_batch",) and why.startswith("4 of the 10 classes are in no task")
+    assert list(rules.doubts(replace(few, classes_per_task=(4, 3, 3)))) == []
+    assert list(rules.doubts(replace(few, mnist_mode="perm"))) == []
+
     [(keys, why)] = rules.doubts(replace(PERM, **SLOW, num_batch=1))
     assert keys[0] == "old_synapse_lr"
     apart = replace(PERM, **SLOW, **CONTEXT)
