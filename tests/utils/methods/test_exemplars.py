@@ -127,6 +127,9 @@ def test_icarl_classifies_by_the_nearest_mean_of_its_exemplars(
     assert torch.equal(scores.argmax(1), nearest)
     assert torch.equal(labels, stream.labels(stream.test, test))
     assert torch.isneginf(scores[:, 4:]).all()
+    method.means[2] = 0  # of a class without exemplars
+    without, _ = method.scores(made, test, 0)
+    assert torch.isneginf(without[:, 2]).all() and torch.equal(without[:, 3], scores[:, 3])
 
 
 def test_icarl_learns_old_outputs_from_what_was_said_and_new_ones_from_labels(
