@@ -34,8 +34,8 @@ def test_a_pattern_is_all_sections_that_match() -> None:
     words = ["--name", "Contexts*", "--name", "SET", "--name", "Conte?ts"]
     found = cli.names(cli.parser(Path("results")).parse_args(words))
     assert found == [
-        *("Contexts", "ContextsStatic", "Contexts25", "Contexts50", "Contexts100"),
-        "ContextsGrowth",
+        *("Contexts", "ContextsDense", "ContextsStatic", "Contexts25", "ContextsDense25"),
+        *("Contexts50", "Contexts100", "ContextsGrowth"),
         *("SET", "Contexts"),
     ]
     assert cli.names(cli.parser(Path("results")).parse_args([])) is None
