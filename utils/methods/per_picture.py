@@ -107,11 +107,23 @@ def sums(
     logits = model(x, head)
     for handle in handles:
         handle.remove()
-    outputs = [output for _, _, output in seen]
+    outputs, size = [output for _, _, output in seen], torch.square if squared else torch.abs
+    linear: dict[int, Tensor] = {}  # by number, Σ of δ² or |δ| over functions, [n, outputs]
     for towards in of_logits(logits.detach().float()):
         gradients = torch.autograd.grad(logits, outputs, towards, retain_graph=True)
-        for (layer, before, _), gradient in zip(seen, gradients, strict=True):
-            yield from _of_layer(layer, before, gradient, torch.square if squared else torch.abs)
+        for i, ((layer, before, _), gradient) in enumerate(zip(seen, gradients, strict=True)):
+            if not isinstance(layer, nn.Linear):
+                yield from _of_layer(layer, before, gradient, size)
+            elif i in linear:
+                linear[i] += size(gradient)
+            else:
+                linear[i] = size(gradient)
+    for i, each in linear.items():  # one product for all functions: they have the same inputs
+        layer, before, _ = seen[i]
+        assert isinstance(layer, nn.Linear)
+        yield layer.weight, each.t() @ size(before)
+        if layer.bias is not None:
+            yield layer.bias, each.sum(0)
 
 
 def _layers(model: Network) -> list[nn.Module]:
@@ -122,13 +134,11 @@ def _layers(model: Network) -> list[nn.Module]:
 def _of_layer(
     layer: nn.Module, x: Tensor, gradient: Tensor, size: Callable[[Tensor], Tensor]
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Of the weight and the bias of a layer, by its inputs and the gradients of its outputs."""
+    """Of the weight and the bias of a convolution or a norm, by its inputs and the gradients of its
+    outputs."""
     weight, bias = layer.weight, layer.bias
     assert isinstance(weight, Tensor)
-    if isinstance(layer, nn.Linear):
-        yield weight, size(gradient).t() @ size(x)
-        each = gradient
-    elif isinstance(layer, nn.BatchNorm2d | nn.GroupNorm):  # it multiplies what it has normalised
+    if isinstance(layer, nn.BatchNorm2d | nn.GroupNorm):  # it multiplies what it has normalised
         if isinstance(layer, nn.GroupNorm):
             normal = nn.functional.group_norm(x, layer.num_groups, eps=layer.eps)
         else:  # as in testing
