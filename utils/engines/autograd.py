@@ -16,6 +16,7 @@ from exps.messages import Told, three_lines
 from models.costs import entropies
 from models.network import Network
 from sparse_syn import SparseWeightsBase, update_boost_strength
+from utils.engines import passes
 from utils.engines.augment import Augment
 from utils.engines.base import Need, Spring, Whole
 from utils.engines.batch import Batch, Loss, classification, joined, objective
@@ -215,7 +216,7 @@ class AutogradEngine(Whole):
         for springs in self.springs.values():
             for p, spring in springs.items():
                 if p.grad is not None:  # a head that is not used has not moved
-                    p.grad.addcmul_(spring.strength, p - spring.anchor)
+                    passes.pull(p, spring.strength, spring.anchor)
         self._mask_gradients()
         if self.exp.clip_norm:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.exp.clip_norm)

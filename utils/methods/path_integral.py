@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from utils.engines import passes
 from utils.engines.base import Engine
 from utils.engines.batch import Batch
 from utils.methods import base
@@ -26,13 +27,10 @@ class PathIntegral:
         self.before = [p.detach().clone() for p in self.parameters]
         self.total = [torch.zeros_like(p, requires_grad=False) for p in self.parameters]
 
-    @torch.no_grad()
     def add(self) -> None:
         """Count a step that was just taken: its gradients are still there."""
         for p, before, total in zip(self.parameters, self.before, self.total, strict=True):
-            if p.grad is not None:
-                total.addcmul_(p.grad, before.sub_(p))
-            before.copy_(p)
+            passes.follow(p, before, total)
 
     @torch.no_grad()
     def importance(self, damping: float = DAMPING) -> dict[Tensor, Tensor]:

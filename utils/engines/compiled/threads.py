@@ -20,15 +20,15 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads)
 
 
-def in_parts(function: Callable[..., object], *args: object) -> None:
+def in_parts(function: Callable[..., object], *args: object, parts: int = PARTS) -> None:
     """function(part, *args) for every part; a thread that is done takes the next."""
     following = count().__next__
 
     def work() -> None:
-        while (part := following()) < PARTS:
+        while (part := following()) < parts:
             function(part, *args)
 
-    others = min(torch.get_num_threads(), PARTS) - 1
+    others = min(torch.get_num_threads(), parts) - 1
     begun = [_pool(others).submit(work) for _ in range(others)]
     work()
     for future in begun:
