@@ -100,6 +100,7 @@ def test_what_is_refused(changes: dict[str, str], reason: str) -> None:
 
 def test_doubts() -> None:
     exp = Experiment(name="Test", **SEPARATE, hidden_units=300, percent_on_fc=0.1)
+    exp = replace(exp, num_batch=5)
     assert list(rules.doubts(exp)) == []
     [(keys, why)] = rules.doubts(replace(exp, hidden_units=301))
     assert keys[0] == "hidden_units" and "leave 1 unused" in why
