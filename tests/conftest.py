@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,8 +12,9 @@ from hypothesis import settings
 
 import run_exps
 
-# Examples are timed by the wall clock, which says nothing on a busy machine.
-settings.register_profile("project", deadline=None)
+# Examples are timed by the wall clock, which says nothing on a busy machine. They are the same in
+# every run, so that a fault is one of what was changed; with EXPLORE set they are drawn anew.
+settings.register_profile("project", deadline=None, derandomize="EXPLORE" not in os.environ)
 settings.load_profile("project")
 # Small products gain nothing from more, which wait for each other where others compute too.
 torch.set_num_threads(1)
