@@ -76,7 +76,7 @@ class Looked:
     as long as there is ROOM for them. All else is the engine's."""
 
     def __init__(self, engine: Engine) -> None:
-        self.engine, self.found, self.room = engine, dict[tuple[object, ...], Tensor](), ROOM
+        self.engine, self.kept, self.room = engine, dict[tuple[object, ...], Tensor](), ROOM
 
     def features(self, samples: Samples, *, training: bool = False) -> Tensor:
         """As of the engine."""
@@ -84,13 +84,13 @@ class Looked:
             return self.engine.features(samples, training=True)
         which = vars(samples).values()
         key = tuple(t.cpu().numpy().tobytes() if isinstance(t, Tensor) else t for t in which)
-        if key not in self.found:
+        if key not in self.kept:
             features = self.engine.features(samples)
             if features.nbytes > self.room:
                 return features
             self.room -= features.nbytes
-            self.found[key] = features
-        return self.found[key]
+            self.kept[key] = features
+        return self.kept[key]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.engine, name)

@@ -22,6 +22,7 @@ from exps.config import ConfigError, Experiment, from_texts
 from exps.messages import Told
 from models import ModelError
 from utils.engines.autograd import AutogradEngine
+from utils.engines.base import Engine
 from utils.live.progress import Progress
 from utils.methods import closed, moments, ridge
 from utils.methods.moments import Moments
@@ -347,6 +348,8 @@ def test_test_pictures_are_looked_at_once_where_features_stay(
         found.append(a_run(built, exp, stream)[2])
         once = 0 if features == "trained" else {0: 0, 2**30: 3}.get(room, 1)
         assert looks == tasks + 2 * tasks[once:], room
+    engine = built(exp, stream)[0]
+    assert {*dir(Engine)} & {*vars(evaluation.Looked(engine))} == set()  # all else is the engine's
     for other in found[1:]:
         np.testing.assert_array_equal(other.accs, found[0].accs)
         np.testing.assert_array_equal(other.given, found[0].given)
