@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
-from importlib.util import find_spec
 from typing import Any, TypeVar
 
 import torch
@@ -17,7 +16,7 @@ from sparse_syn.sparse_weights import SparseWeightsBase
 from utils.engines.autograd import AutogradEngine
 from utils.engines.compiled.rectified import has_places, put_in
 from utils.optimizers.momentum import SGD
-from utils.system.runtime import has_triton
+from utils.system.runtime import has_numba, has_triton
 
 M = TypeVar("M", bound=nn.Module)
 Masked = list[tuple[nn.Parameter, Tensor]]
@@ -39,7 +38,7 @@ class FusedEngine(AutogradEngine):
     def __init__(
         self, exp: Experiment, model: Network, stream: TaskStream, device: torch.device
     ) -> None:
-        loops = device.type == "cpu" and find_spec("numba") is not None
+        loops = device.type == "cpu" and has_numba()
         kernels = device.type == "cuda" and has_triton(device)
         # Before the optimiser is made, whose memory has the form of the parameters.
         in_order = has_places(model) and (loops or (kernels and exp.precision == "fp32"))

@@ -3,12 +3,12 @@ what bounds it are passes over the memory, else by torch's operations."""
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from utils.system.runtime import has_numba
 
 MANY = 2**16  # numbers from which a loop is faster
 
@@ -38,12 +38,7 @@ def follow(p: Tensor, before: Tensor, total: Tensor) -> None:
 def _fit(*tensors: Tensor) -> bool:
     """Whether a loop takes them: as they lie in memory one after the other."""
     alike = (x.is_contiguous() and x.dtype == torch.float32 and x.is_cpu for x in tensors)
-    return tensors[0].numel() >= MANY and all(alike) and _has_numba()
-
-
-@cache
-def _has_numba() -> bool:
-    return find_spec("numba") is not None
+    return tensors[0].numel() >= MANY and all(alike) and has_numba()
 
 
 def _loop(name: str, *tensors: Tensor) -> None:

@@ -6,6 +6,7 @@ import ctypes
 import os
 import platform
 from datetime import datetime
+from functools import cache
 from importlib.util import find_spec
 
 import numpy as np
@@ -82,6 +83,12 @@ def products_in(precision: str, device: torch.device) -> torch.autocast:
     return torch.autocast(device.type, dtype=torch.bfloat16, enabled=half, cache_enabled=False)
 
 
+@cache
+def has_numba() -> bool:
+    """Whether loops can be compiled."""
+    return find_spec("numba") is not None
+
+
 def has_triton(device: torch.device) -> bool:
     """Whether Triton's kernels run on this GPU of CUDA."""
     return find_spec("triton") is not None and torch.cuda.get_device_capability(device) >= (8, 0)
@@ -123,7 +130,7 @@ def facts(device: torch.device, seed: int, source: str, started: datetime) -> di
 
 def instructions() -> str:
     """What this processor computes with: "AVX512, bf16, int8, numba"."""
-    has = {"bf16": has_fast_bf16(), "int8": has_fast_int8(), "numba": find_spec("numba")}
+    has = {"bf16": has_fast_bf16(), "int8": has_fast_int8(), "numba": has_numba()}
     return ", ".join(
         [torch.backends.cpu.get_cpu_capability(), *(n for n, there in has.items() if there)]
     )
