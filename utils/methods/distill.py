@@ -6,7 +6,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from benchmarks.stream import Samples, TaskStream, outputs_of
+from benchmarks.stream import Samples, TaskStream
 from utils.engines.base import Engine
 
 TEMPERATURE = 2.0  # of Li & Hoiem (2016), and of van de Ven & Tolias (2019)
@@ -40,8 +40,10 @@ def table(engine: Engine, stream: TaskStream, samples: Samples, head: int, outpu
 
 
 def earlier_heads(stream: TaskStream, task: int) -> dict[int, int]:
-    """The heads of the tasks before this one, and how many of the outputs of each were used."""
+    """The heads of the tasks before this one, and how many outputs of each these have trained:
+    classes that are still to come are among them with `outputs = all`."""
     found: dict[int, int] = {}
     for earlier in stream.training[:task]:
-        found[earlier.head] = max(found.get(earlier.head, 0), outputs_of(stream, earlier))
+        trained = earlier.among or stream.head_sizes[earlier.head]
+        found[earlier.head] = max(found.get(earlier.head, 0), trained)
     return found

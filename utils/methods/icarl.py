@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, normalize, one_hot
 
-from benchmarks.stream import Samples, TaskStream
+from benchmarks.stream import Samples, TaskStream, outputs_of
 from exps.config import Experiment
 from exps.facts import Findings
 from exps.keys import Key
@@ -24,7 +24,7 @@ from utils.engines.base import Engine
 from utils.engines.batch import Batch
 from utils.methods import base, memory
 from utils.methods.base import Costs, Moment
-from utils.methods.distill import AT_A_TIME, earlier_heads, table
+from utils.methods.distill import AT_A_TIME, table
 from utils.methods.memory import ByClass
 
 KEYS = {
@@ -81,13 +81,13 @@ class Method(base.Method):
         """Note what is said of all pictures that will be trained on."""
         if not task:
             return
-        [(head, outputs)] = earlier_heads(self.stream, task).items()
-        train = self.stream.training[task].train
-        said = table(engine, self.stream, train, head, outputs)
+        *earlier, now = self.stream.training[: task + 1]
+        train, outputs = now.train, max(outputs_of(self.stream, some) for some in earlier)
+        said = table(engine, self.stream, train, now.head, outputs)
         self.said = (said / self.temperature).sigmoid_()
         exemplars = self.memory.samples(torch.arange(len(self.memory)), train.rows.device)
         logits = [
-            engine.logits(some, head, training=True)[0] for some in exemplars.split(AT_A_TIME)
+            engine.logits(some, now.head, training=True)[0] for some in exemplars.split(AT_A_TIME)
         ]
         self.said_before = (torch.cat(logits)[:, :outputs] / self.temperature).sigmoid_()
         self.wanted = self.said.new_zeros(self.exp.mb_size, outputs)

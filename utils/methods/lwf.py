@@ -1,8 +1,9 @@
 """Learning without forgetting: on the pictures of a new task the network is to say what it said
 before it (Li & Hoiem, 2016, "Learning without forgetting").
 
-Per earlier head where tasks have their own, over the earlier classes where they share one. What it
-said is tabled when the task begins, so no second network is kept.
+Per earlier head where tasks have their own; where they share one, over its outputs that earlier
+tasks have trained: all of them, or with `outputs = seen` those of their classes. What it said is
+tabled when the task begins, so no second network is kept.
 """
 
 from __future__ import annotations
