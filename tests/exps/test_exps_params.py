@@ -219,6 +219,8 @@ EXPECTED: dict[str, dict[str, Any]] = {
     "SplitMNISTDomain": PATCHES | {"scenario": "domain"},
     "SplitMNISTTask": PATCHES | {"scenario": "task"},
     "CIFAR10Class": PATCHES_OF_CIFAR | {"scenario": "class"},
+    "CIFAR100Class": PATCHES_OF_CIFAR
+    | {"scenario": "class", "benchmark": "cifar100", "num_batch": 10, "expected_acc": None},
     "iCIFAR10Sparse": PATCHES_OF_CIFAR
     | {"scenario": "task", "filters": 1600, "patch_grid": 2, "ridge_strength": 300.0},
 }
