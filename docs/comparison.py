@@ -11,49 +11,45 @@ from __future__ import annotations
 
 import sys
 from collections import defaultdict
-from pathlib import Path
-from typing import Any
 
 from exps import config
-from exps.kinds import as_text
+from exps.messages import all_of
 from utils.report.statistics import estimate
-from utils.results.files import load_results
-from utils.results.metrics import average_accuracy
+from utils.report.wording import MAIN, value_text
+from utils.results.groups import Group, differences, grouped
+from utils.results.metrics import METRICS
+from utils.results.runs import read_runs
 
 SCENARIOS = ("Task", "Domain", "Class")
+Groups = dict[str, Group]  # by section
 
 
-Accuracies = dict[str, list[float]]  # percent, by section, seed after seed
-Runs = dict[str, list[dict[str, Any]]]  # what was measured, by section, seed after seed
+def complete(folders: list[str]) -> dict[str, Groups]:
+    """The groups of complete runs, by what they have other values of than their sections. Exits
+    with a message where a file cannot be read, or where two groups would be one cell."""
+    runs, problems = read_runs(folders)
+    if problems:
+        sys.exit("\n".join(problems))
+    found: dict[str, Groups] = defaultdict(dict)
+    for group in grouped(run for run in runs if run.complete and run.status == "complete"):
+        values, keys = group.config, group.runs[0].meta.get("changed", ())
+        changed = ", ".join(f"{key} = {values[key]}" for key in keys if key in values)
+        other = found[changed].setdefault(group.name, group)
+        if other is not group:
+            apart = all_of([*differences([other, group])])
+            sys.exit(f"{group.name} has results that differ in {apart}: keep one kind in these folders")
+    return dict(sorted(found.items()))
 
 
-def complete(folders: list[str]) -> dict[str, Runs]:
-    """What complete runs have measured, by what they have other values of than their sections."""
-    found: dict[str, dict[str, dict[int, Any]]] = defaultdict(lambda: defaultdict(dict))
-    for path in sorted(path for folder in folders for path in Path(folder).glob("*.pkl")):
-        values, stats = load_results(path)
-        if stats["meta"]["status"] == "complete":
-            changed = ", ".join(f"{k} = {as_text(values[k])}" for k in stats["meta"]["changed"])
-            found[changed][values["name"]][values["seed"]] = stats
-    return {
-        changed: {name: [runs[seed] for seed in sorted(runs)] for name, runs in its.items()}
-        for changed, its in sorted(found.items())
-    }
+def measured(group: Group) -> str:
+    """Mean accuracy after the last task, with its interval and the number of seeds where there are
+    several."""
+    its = estimate(group.values(MAIN))
+    mean, *spread = value_text(METRICS[MAIN], its.mean, its.half).split(" ± ")
+    return f"**{mean}**" + "".join(f" ± {half} ({its.n})" for half in spread)
 
 
-def accuracies(runs: list[dict[str, Any]]) -> list[float]:
-    """Mean accuracies after the last task, percent."""
-    return [100 * average_accuracy(stats["accs"]) for stats in runs]
-
-
-def measured(accs: list[float]) -> str:
-    """Their mean, with its interval and their number where there are several."""
-    its = estimate(accs)
-    spread = f" ± {its.half:.1f} ({len(accs)})" if len(accs) > 1 else ""
-    return f"**{its.mean:.1f}**{spread}"
-
-
-def cell(name: str, names: list[str], found: Accuracies) -> str:
+def cell(name: str, names: list[str], found: Groups) -> str:
     """What was measured, of how many seeds, and what is expected; of a section that there is."""
     if name not in names:
         return "–"
@@ -64,7 +60,7 @@ def cell(name: str, names: list[str], found: Accuracies) -> str:
     return f"{measured(found[name])} / {beside}"
 
 
-def table(bench: str, found: Accuracies, *, whole: bool) -> str:
+def table(bench: str, found: Groups, *, whole: bool) -> str:
     """A row for every method, a column for every scenario; of what was run alone, or of all."""
     names = [n for n in config.sections() if n.startswith(bench) and (whole or n in found)]
     split = [
@@ -82,8 +78,7 @@ def table(bench: str, found: Accuracies, *, whole: bool) -> str:
 
 def main(folders: list[str]) -> None:
     """The tables of both benchmarks, as the sections are and otherwise."""
-    for changed, runs in complete(folders).items():
-        found = {name: accuracies(its) for name, its in runs.items()}
+    for changed, found in complete(folders).items():
         for bench in ("Split", "Perm"):
             if any(name.startswith(bench) for name in found):
                 title = f"{changed or 'as the sections are'}:"

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import sys
 from statistics import median
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from docs.comparison import accuracies, complete, measured
+from docs.comparison import complete, measured
+from utils.results.groups import Group
 
 IN_ORDER = "class_order = sorted"  # as the sparse networks have it, not drawn
 
@@ -44,22 +45,22 @@ ROWS = (
     Row("Split CIFAR-10, class", "CIFAR10Class", "", 78.0),
     Row("Split CIFAR-100, 10 tasks, class", "CIFAR100Class", "", 45.0),
 )
-Runs = list[dict[str, Any]]
 
 
-def accuracy(runs: Runs) -> str:
+def accuracy(group: Group | None) -> str:
     """What was measured, if anything was."""
-    return measured(accuracies(runs)) if runs else "not run"
+    return measured(group) if group else "not run"
 
 
-def costs(runs: Runs) -> str:
-    """Parameters of the network that count and numbers held beside it, of the first, and seconds,
-    the median."""
-    if not runs:
+def costs(group: Group | None) -> str:
+    """Parameters of the network that count and numbers held beside it, of the first run, and
+    seconds, the median."""
+    if group is None:
         return "–"
-    network = sum(layer["active_params"] for layer in runs[0]["costs"])
-    beside = sum(cost["parameters"] for cost in runs[0].get("method_costs", {}).values())
-    return f"{network:,} + {beside:,}, {median(run['elapsed'] for run in runs):.0f} s"
+    first = group.runs[0].stats
+    network = sum(layer["active_params"] for layer in first["costs"])
+    beside = sum(cost["parameters"] for cost in first.get("method_costs", {}).values())
+    return f"{network:,} + {beside:,}, {median(r.stats['elapsed'] for r in group.runs):.0f} s"
 
 
 def main(folders: list[str]) -> None:
@@ -68,8 +69,8 @@ def main(folders: list[str]) -> None:
     print("| | wanted | sparse | dense | sparse: numbers, time | dense: numbers, time |")
     print("| --- | --- | --- | --- | --- | --- |")
     for row in ROWS:
-        sparse = found.get("", {}).get(row.sparse, [])
-        dense = found.get(row.changed, {}).get(row.dense, [])
+        sparse = found.get("", {}).get(row.sparse)
+        dense = found.get(row.changed, {}).get(row.dense)
         cells = (accuracy(sparse), accuracy(dense), costs(sparse), costs(dense))
         print(f"| {row.name} | {row.wanted:g} | {' | '.join(cells)} |")
 

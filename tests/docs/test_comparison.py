@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from docs.comparison import main
 def test_cells_are_means_over_seeds_and_other_values_stand_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def save(name: str, seed: int, accs: list[float], changed: str = "", status: str = "") -> None:
-        config = {"name": name, "seed": seed, "si_strength": 0.1}
+    def save(
+        name: str, seed: int, accs: list[float], changed: str = "", status: str = "", **values: Any
+    ) -> None:
+        config = {"name": name, "seed": seed, "methods": "si", "si_strength": 0.1, **values}
         meta = {"status": status or "complete", "changed": [changed] if changed else []}
         stats = {"accs": np.array([[0.1] * len(accs), accs]), "meta": meta}
         (tmp_path / f"{name}{seed}{changed}{status}.pkl").write_bytes(pickle.dumps([config, stats]))
@@ -31,3 +34,6 @@ def test_cells_are_means_over_seeds_and_other_values_stand_apart(
     assert "| EWC | **98.5** ± 6.4 (2) / 98.6 | not run / 64 | not run / 20 |" in first
     assert "| SI | not run / 99.1 | not run / 65.4 | not run / 20 |" in first
     assert [line for line in other.splitlines() if line][-1] == "| SI | **60.0** / 99.1 | – | – |"
+    save("SplitTaskEWC", 2, [0.9, 0.9], precision="bf16")
+    with pytest.raises(SystemExit, match="SplitTaskEWC has results that differ in precision"):
+        main([str(tmp_path)])

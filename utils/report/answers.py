@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from exps.experiment import definition
@@ -31,8 +31,14 @@ class Pair:
 
     @property
     def sentence(self) -> str:
-        """Which is better, by how much, and how sure that is."""
-        return sentence(self.first.label, self.second.label, self.metrics[MAIN])
+        """Which is better, by how much, how sure that is, and of what it knows nothing."""
+        said = sentence(self.first.label, self.second.label, self.metrics[MAIN])
+        for group in (self.first, self.second):
+            lost = sum(not run.complete for run in group.runs)
+            if 0 < lost < len(group.runs):
+                runs = f"{lost} of the {len(group.runs)} runs of {group.label}"
+                said += f" {runs} did not come to their end, and are not in this."
+        return said
 
 
 @dataclass(frozen=True)
@@ -91,9 +97,10 @@ def make_report(
             raise GroupError(f"--compare: {first.label} cannot be compared with itself")
     found = twins(groups)
     alone = [(same[0], same[1]) for same in _by_tasks(groups) if len(same) == 2]
-    chosen = list(dict.fromkeys([*asked, *found]))
-    chosen += [(a, b) for a, b in alone if not {(a, b), (b, a)} & {*chosen}]
-    pairs = [_pair(a, b, (a, b) in found) for a, b in chosen]
+    chosen: dict[frozenset[Group], tuple[Group, Group]] = {}
+    for pair in (*asked, *found, *alone):
+        chosen.setdefault(frozenset(pair), pair)  # B and A are A and B
+    pairs = [_pair(a, b, {(a, b), (b, a)} & {*found} != set()) for a, b in chosen.values()]
     adjusted = holm([pair.metrics[MAIN] for pair in pairs])
     pairs = [
         replace(pair, metrics=pair.metrics | {MAIN: comparison})
@@ -105,27 +112,41 @@ def make_report(
         swept += here
         if len({line.key for line in here}) == 1:
             rankings += [rank(line.groups, line) for line in here if len(line.groups) > 2]
-        answered = [{*pair} for pair in chosen] + [{*ranking.groups} for ranking in rankings]
+        answered = [*chosen, *({*ranking.groups} for ranking in rankings)]
         if len(same) > 1 and {*same} not in answered:
             rankings.append(rank(same))
     return Report(groups, pairs, rankings, swept, list(problems), len({*asked}))
 
 
 def _pair(first: Group, second: Group, are_twins: bool) -> Pair:
-    both = {name: (first.by_seed(name), second.by_seed(name)) for name in ACCURACY | ANYTIME}
+    apart = differences([first, second])
+    names = [name for name in ACCURACY | ANYTIME if not _measured_otherwise(name, apart)]
+    both = {name: (first.by_seed(name), second.by_seed(name)) for name in names}
     both = {name: (a, b) for name, (a, b) in both.items() if name == MAIN or (a and b)}
     alike = _tasks(first) == _tasks(second)
     metrics = {name: compare(a, b, same_tasks=alike) for name, (a, b) in both.items()}
     return Pair(first, second, metrics, are_twins)
 
 
+def _measured_otherwise(metric: str, apart: Mapping[str, Sequence[str]]) -> str:
+    """The first of the keys in which groups differ that say when this metric is looked at, so that
+    it is another number for the same network; '' where there is none."""
+    keys = {
+        **dict.fromkeys(ANYTIME, ("eval_every", "eval_pictures")),
+        "forgetting": ("eval_tasks",),
+    }
+    return next((key for key in keys.get(metric, ()) if key in apart), "")
+
+
 def _summary(pairs: Sequence[Pair]) -> list[str]:
     """How often sparse is better than dense, where that takes several comparisons."""
-    found = [pair.metrics[MAIN] for pair in pairs if pair.twins]
+    found = [pair for pair in pairs if pair.twins]
     if len(found) < 3:
         return []
-    ahead = [c.difference.mean for c in found if c.certain and c.difference.mean > 0]
-    behind = [-c.difference.mean for c in found if c.certain and c.difference.mean < 0]
+    sure = [pair for pair in found if pair.metrics[MAIN].certain]
+    apart = [(p.metrics[MAIN].difference.mean, p.first.config["sparsify"] == "true") for p in sure]
+    ahead = [abs(by) for by, sparse_first in apart if (by > 0) == sparse_first]
+    behind = [abs(by) for by, sparse_first in apart if (by > 0) != sparse_first]
     rest = len(found) - len(ahead) - len(behind)
     said = [f"better in {len(ahead)} (by {range_text(ahead)})"] if ahead else []
     said += [f"worse in {len(behind)} (by {range_text(behind)})"] if behind else []
@@ -204,7 +225,10 @@ def _notes(group: Group) -> Iterator[str]:
     if (programs := len({program(run) for run in group.runs})) > 1:
         yield f"{group.label}: its runs were made by {programs} versions of the program"
     if group.reference is not None:
-        yield f"{group.label}: intransigence is against {group.reference.label}"
+        own = {run.seed for run in group.reference.drawn} - {None}
+        others = sum(run.seed not in own for run in group.runs)
+        mean = f", of {others} runs against its mean, as it lacks their seeds" if others else ""
+        yield f"{group.label}: intransigence is against {group.reference.label}{mean}"
 
 
 def _notes_on(pair: Pair) -> Iterator[str]:
@@ -215,6 +239,12 @@ def _notes_on(pair: Pair) -> Iterator[str]:
         yield f"{both} are not on the same tasks: their accuracies measure different things"
     if main.paired and left:
         yield f"{both} are compared by the {main.difference.n} seed(s) that both have a run of"
+    apart = differences([first, second])
+    ways = {name: _measured_otherwise(name, apart) for name in ACCURACY | ANYTIME}
+    ways = {n: key for n, key in ways.items() if key and first.by_seed(n) and second.by_seed(n)}
+    for key in dict.fromkeys(ways.values()):
+        names = all_of([METRICS[name].label for name, its in ways.items() if its == key])
+        yield f"{both} have another {key} each, and are not compared in {names}"
     if all({by(run) for run in first.runs} != {by(run) for run in second.runs} for by in PROGRAMS):
         yield f"{both} were not made by the same version of the program"
 

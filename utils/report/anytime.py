@@ -13,20 +13,25 @@ from utils.results.curve import Curve, read_curve
 from utils.results.groups import Group
 
 
-def mean_curve(group: Group) -> Curve | None:
-    """The mean over the runs of a group that were tested as often as any; None where none was."""
-    every = [read_curve(run.stats, run.accs) for run in group.drawn]
-    found = [one for one in every if one is not None]
-    longest = max((one.accs.shape for one in found), default=None)
-    same = [one for one in found if one.accs.shape == longest]
-    return replace(same[0], accs=np.mean([one.accs for one in same], axis=0)) if same else None
+def mean_curve(group: Group) -> tuple[Curve, int] | None:
+    """The mean over those runs of a group that were tested at the same steps of the same tasks, the
+    most of them, and how many these are; None where none was tested."""
+    same: dict[object, list[Curve]] = {}
+    for run in group.drawn:
+        if curve := read_curve(run.stats, run.accs):
+            same.setdefault((curve.tasks.tobytes(), curve.steps.tobytes()), []).append(curve)
+    if not same:
+        return None
+    most = max(same.values(), key=len)
+    return replace(most[0], accs=np.mean([one.accs for one in most], axis=0)), len(most)
 
 
 def while_trained(group: Group) -> Picture | None:
     """The accuracy on every task over the steps of the run, mean over the runs."""
-    curve = mean_curve(group)
-    if curve is None or np.isnan(curve.accs).all():
+    found = mean_curve(group)
+    if found is None or np.isnan(found[0].accs).all():
         return None
+    curve, count = found
     figure = Figure(figsize=(drawing.WIDTH, 3.1))
     ax = figure.subplots()
     tasks = curve.accs.shape[1]
@@ -42,6 +47,8 @@ def while_trained(group: Group) -> Picture | None:
     if tasks > 1:
         drawing.bar_of_tasks(figure, ax, norm, "tested on task")
     title = f"Accuracy while tasks are trained: {group.label}"
+    if count < len(group.drawn):
+        title += f" (the {count} of {len(group.drawn)} runs that were tested at the same steps)"
     alt = (
         f"Line chart of the accuracy on every task over {curve.steps[-1]:,} training steps,"
         f" {group.label}: {len(curve.steps):,} tests. {_said(curve)}"

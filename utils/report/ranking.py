@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from exps.experiment import definition
 from exps.messages import all_of
-from utils.report.statistics import LEVEL, Comparison, compare, estimate, holm, trend
+from utils.report.statistics import LEVEL, Comparison, common, compare, estimate, holm, trend
 from utils.report.wording import MAIN, counted, effect_text, estimate_text, p_text, range_text
 from utils.results.groups import MISSING, Group, differences
 from utils.results.metrics import METRICS
@@ -38,12 +40,14 @@ class Ranking:
     """Groups on the same tasks, the best first.
 
     leads: the best minus each of the others, its p for all `pairs` of them, as the best was chosen
-    by the same numbers; line: the line of a sweep that they are.
+    by the same numbers; seeds: those that all have, where there are enough, by which they are in
+    order; line: the line of a sweep that they are.
     """
 
     groups: list[Group]
     leads: list[Comparison]
     pairs: int
+    seeds: list[object]
     line: Line | None = None
 
     @property
@@ -64,22 +68,40 @@ class Ranking:
         if self.line:
             of = f"{self.line.label}: of {count} values of {self.line.key}"
         best = f"{of}, {self.name(self.groups[0])} has the highest average accuracy"
-        best += f", {_mean(self.groups[0])}. {self._leads()}."
+        best += " over the seeds that all have" if self.partly else ""
+        best += f", {self._mean(self.groups[0])}. {self._leads()}."
         return [best, _trend(self.line)] if self.line else [best]
 
+    @property
+    def partly(self) -> bool:
+        """Whether the order goes by some of the runs alone."""
+        return any(0 < len(self.seeds) < len(group.by_seed(MAIN)) for group in self.groups)
+
     def _leads(self) -> str:
-        behind = list(zip(self.groups[1:], self.leads, strict=True))
         if all(lead.difference.n < 2 for lead in self.leads):
-            follows = f"{self.name(self.groups[1])} follows with {_mean(self.groups[1])}"
+            same = self.leads[0].difference.mean == 0
+            follows = f"{self.name(self.groups[1])} {'has the same' if same else 'follows'}"
+            follows += f" with {self._mean(self.groups[1])}"
             return f"{follows}; single runs cannot tell that from chance"
-        sure = [(g, lead) for g, lead in behind if lead.certain and lead.difference.mean > 0]
-        worse = [self.name(group) for group, _ in sure]
-        others = [self.name(group) for group in self.groups[1:] if self.name(group) not in worse]
-        by = range_text([lead.difference.mean for _, lead in sure]) if sure else ""
-        said = [f"is better than {_some(worse)} by {by}"] if sure else []
-        said += [f"may be ahead of {_some(others)} by chance"] if others else []
+        others = [*zip(map(self.name, self.groups[1:]), self.leads, strict=True)]
+        better = [one for one in others if one[1].certain and one[1].difference.mean > 0]
+        worse = [one for one in others if one[1].certain and one[1].difference.mean < 0]
+        equal = [one for one in others if one[1].difference.mean == 0]
+        rest = [one for one in others if one not in [*better, *worse, *equal]]
+        said = [f"is better than {_some(better)} by {_apart(better)}"] if better else []
+        # Where seeds are missing: of all that it has the best is ahead, but not of these.
+        both = "on the seeds that both have"
+        said += [f"is worse than {_some(worse)} by {_apart(worse)} {both}"] if worse else []
+        said += [f"is equal to {_some(equal)}"] if equal else []
+        said += [f"may be ahead of {_some(rest)} by chance"] if rest else []
         corrected = f", after Holm for {self.pairs} pairs" if self.pairs > 1 else ""
-        return f"It {', and '.join(said)} (at 5 %{corrected})"
+        tested = f" (at 5 %{corrected})" if len(equal) < len(others) else ""
+        return f"It {', and '.join(said)}{tested}"
+
+    def _mean(self, group: Group) -> str:
+        by = group.by_seed(MAIN)
+        found = estimate([by[seed] for seed in self.seeds or by])
+        return f"{estimate_text(METRICS[MAIN], found)} % (n = {found.n})"
 
 
 def lines(groups: Sequence[Group], keys: Iterable[str] | None = None) -> list[Line]:
@@ -134,10 +156,14 @@ def _fits(group: Group, line: Sequence[Group], key: str) -> bool:
 
 def rank(groups: Sequence[Group], line: Line | None = None) -> Ranking:
     """All of two groups or more that have an average accuracy against the best of them."""
-    ordered = sorted(groups, key=lambda group: -estimate(group.values(MAIN)).mean)
-    best, *others = (group.by_seed(MAIN) for group in ordered)
+    accs = {group: group.by_seed(MAIN) for group in groups}
+    seeds = common([*accs.values()])
+    means = {g: np.mean([by[seed] for seed in seeds or by]) for g, by in accs.items()}
+    ordered = sorted(groups, key=means.__getitem__, reverse=True)
+    best, *others = (accs[group] for group in ordered)
     pairs = len(ordered) * (len(ordered) - 1) // 2
-    return Ranking(ordered, holm([compare(best, other) for other in others], pairs), pairs, line)
+    leads = holm([compare(best, other) for other in others], pairs)
+    return Ranking(ordered, leads, pairs, seeds, line)
 
 
 def _trend(line: Line) -> str:
@@ -145,9 +171,9 @@ def _trend(line: Line) -> str:
     seeds are in all groups, else over all runs.
     """
     points = [group.by_seed(MAIN) for group in line.groups]
-    shared = [seed for seed in points[0] if all(seed in point for point in points)]
+    shared = common(points, least=1)
     blocks = [(line.values, [point[seed] for point in points]) for seed in shared]
-    if len(shared) < max(1, min(map(len, points)) / 2):
+    if not shared:
         flat = [
             (x, y) for x, point in zip(line.values, points, strict=True) for y in point.values()
         ]
@@ -160,12 +186,12 @@ def _trend(line: Line) -> str:
     return f"{line.label}: {does} ({how})."
 
 
-def _mean(group: Group) -> str:
-    found = estimate(group.values(MAIN))
-    return f"{estimate_text(METRICS[MAIN], found)} % (n = {found.n})"
-
-
-def _some(names: Sequence[str]) -> str:
-    """The names, or the first of them and how many more there are."""
+def _some(found: Sequence[tuple[str, Comparison]]) -> str:
+    """Their names, or the first of them and how many more there are."""
+    names = [name for name, _ in found]
     more = [f"{len(names) - _NAMED + 1} more"] if len(names) > _NAMED else []
     return all_of([*names[: _NAMED - len(more)], *more])
+
+
+def _apart(found: Sequence[tuple[str, Comparison]]) -> str:
+    return range_text([abs(lead.difference.mean) for _, lead in found])

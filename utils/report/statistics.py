@@ -33,9 +33,10 @@ class Comparison:
 
     difference: its mean is above 0 where the first group has more; paired: whether runs of the same
     seed were subtracted, so n counts pairs, else n counts the runs of the smaller group; test: what
-    p comes from; p: of Student's t test for pairs, or Welch's; p_exact: of the permutation test,
-    which assumes no distribution but cannot be below 2 / 2^n for n pairs; p_adjusted: p after Holm
-    for all comparisons made with it; effect: Hedges' g, the difference in standard deviations.
+    p comes from; p: of Student's t test for pairs, or Welch's, and where nothing is spread p_exact;
+    p_exact: of the permutation test, which assumes no distribution but cannot be below 2 / 2^n for
+    n pairs; p_adjusted: p after Holm for all comparisons made with it; effect: Hedges' g, the
+    difference in standard deviations.
     What so few runs cannot say is NaN.
     """
 
@@ -80,11 +81,18 @@ def compare(
     seeds, and half of the smaller group, are in both; runs of other seeds are then left out.
     Without the `same_tasks` a seed means nothing, and nothing is paired.
     """
-    shared = [key for key in first if key in second] if same_tasks else []
-    one_pair = len(shared) == len(first) == len(second) == 1
-    if len(shared) >= max(2, min(len(first), len(second)) / 2) or one_pair:
+    one_pair = len(first) == 1 and first.keys() == second.keys()
+    shared = common([first, second], least=1 if one_pair else 2) if same_tasks else []
+    if shared:
         return _paired(np.array([first[s] - second[s] for s in shared]))
     return _unpaired(np.array([*first.values()]), np.array([*second.values()]))
+
+
+def common(groups: Sequence[Mapping[object, float]], least: int = 2) -> list[object]:
+    """The seeds that all groups have; [] where these are not so many, or not half of the smallest
+    group."""
+    shared = [seed for seed in groups[0] if all(seed in group for group in groups)]
+    return shared if len(shared) >= max(least, min(map(len, groups)) / 2) else []
 
 
 def holm(comparisons: Sequence[Comparison], tests: int = 0) -> list[Comparison]:
@@ -135,7 +143,7 @@ def _paired(differences: np.ndarray) -> Comparison:
         return Comparison(difference, True, "one pair: no test", NAN, NAN, NAN)
     exact = _permutation((differences,), "samples")
     if _nothing(sd, differences):  # all the same: no spread that a t test could go by
-        return Comparison(difference, True, "permutation", NAN, exact, NAN)
+        return Comparison(difference, True, "permutation", exact, exact, NAN)
     p = 2 * stats.t.sf(abs(difference.mean) / (sd / np.sqrt(n)), n - 1)
     effect = _correction(n - 1) * difference.mean / sd
     return Comparison(difference, True, "paired t", float(p), exact, effect)
@@ -149,7 +157,7 @@ def _unpaired(first: np.ndarray, second: np.ndarray) -> Comparison:
     sd = float(np.sqrt(((a.n - 1) * a.sd**2 + (b.n - 1) * b.sd**2) / (a.n + b.n - 2)))
     exact = _permutation((first, second), "independent")
     if _nothing(sd, np.concatenate([first, second])):
-        return Comparison(Estimate(mean, NAN, sd, n), False, "permutation", NAN, exact, NAN)
+        return Comparison(Estimate(mean, NAN, sd, n), False, "permutation", exact, exact, NAN)
     parts = a.sd**2 / a.n, b.sd**2 / b.n
     error = np.sqrt(sum(parts))
     freedom = sum(parts) ** 2 / (parts[0] ** 2 / (a.n - 1) + parts[1] ** 2 / (b.n - 1))

@@ -184,6 +184,7 @@ def ranking_table(ranking: Ranking) -> Table:
     head = [ranking.line.key if ranking.line else "group", unit_text(METRICS[MAIN]), "runs"]
     head += ["lead (points)", *_COMPARISON[1:5]]
     caption = f"{ranking.title}, the best and its lead on each; Holm for {ranking.pairs} pairs"
+    caption += "; in order by the seeds that all have" if ranking.partly else ""
     return Table(caption, head, rows)
 
 

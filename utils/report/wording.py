@@ -50,7 +50,9 @@ def p_text(p: float, sign: str = "") -> str:
 
 def range_text(differences: Sequence[float]) -> str:
     """Differences of accuracies, from the least to the most: '1.2 to 8.0 points'."""
-    least, most = (f"{100 * value:.1f}" for value in (min(differences), max(differences)))
+    ends = [100 * pick(differences) for pick in (min, max)]
+    digits = max(_digits(METRICS[MAIN], value, value) for value in ends)
+    least, most = (f"{value:.{digits}f}" for value in ends)
     return f"{least if least == most else f'{least} to {most}'} points"
 
 
@@ -76,8 +78,7 @@ def sentence(first: str, second: str, comparison: Comparison) -> str:
         runs = "of one seed" if comparison.paired else "of which one has a single run"
         return f"{better} was ahead of {worse} by {by}, in runs {runs}: too few to be sure."
     of = f"{n} seeds" if comparison.paired else f"{n} runs or more of each"
-    p = comparison.p_exact if math.isnan(comparison.p) else comparison.p
-    sure = f"(n = {of}, p {p_text(p, '=')}, {comparison.test}"
+    sure = f"(n = {of}, p {p_text(comparison.p, '=')}, {comparison.test}"
     if comparison.p_adjusted > comparison.p:
         sure += f"; {p_text(comparison.p_adjusted)} after all comparisons"
     if comparison.certain:

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.digest import of_meta
 from exps.experiment import REPEATS
 from exps.messages import all_of, shown, three_lines
 from utils.results.files import ResultsError, load_results
+from utils.system.times import instant_or_unknown
 
 MET, ABOVE, NOT_MET = "met", "above", "not met"
 NOT_COMPARED, UNREADABLE = "not compared", "unreadable"
@@ -123,7 +125,9 @@ def check(where: Path) -> tuple[str, bool]:
             )
             verdict = _compared(float(mean), *first.bounds)
             count[verdict.outcome] += 1
-            rows.append(_row(f"mean of {len(its)} seeds", first.section, verdict, _said(verdict)))
+            versions = len({str(one.meta.get("code")) for one in its.values()})
+            said = _said(verdict) + f" ({versions} versions of the program)" * (versions > 1)
+            rows.append(_row(f"mean of {len(its)} seeds", first.section, verdict, said))
     good = bool(count[MET] + count[ABOVE]) and not count[NOT_MET] and not count[UNREADABLE]
     words = [MET, *[ABOVE] * (count[ABOVE] > 0), NOT_MET, NOT_COMPARED]
     words += [UNREADABLE] * (count[UNREADABLE] > 0)
@@ -133,11 +137,12 @@ def check(where: Path) -> tuple[str, bool]:
 
 @dataclass(frozen=True, eq=False)
 class _Result:
-    """What a file has: its configuration, the verdict on it, and when it was begun, as text."""
+    """What a file has: its configuration, the verdict on it, and what its `meta` tells: when it was
+    begun, of which data and by which version of the program it is."""
 
     config: dict[str, Any]
     verdict: Verdict
-    started: str = ""
+    meta: dict[str, Any] = field(default_factory=dict)
 
     @property
     def section(self) -> str:
@@ -150,17 +155,18 @@ class _Result:
         return self.config["expected_acc"], self.config["expected_tol"]
 
     def repeats(self, other: _Result) -> bool:
-        """Whether they differ in nothing but seed, device and the like; older results lack keys
-        that came since."""
+        """Whether they are of the same data, and differ in nothing but seed, device and the like;
+        older results lack keys that came since."""
         one, two = self.config, other.config
         same = {*one} & {*two} - {*REPEATS} | {"name"}
-        return self.bounds == other.bounds and all(one.get(k) == two.get(k) for k in same)
+        alike = self.bounds == other.bounds and of_meta(self.meta) == of_meta(other.meta)
+        return alike and all(one.get(k) == two.get(k) for k in same)
 
 
 def _by_seed(results: Iterable[_Result]) -> list[dict[object, _Result]]:
     """Those of one experiment together, of every seed the latest; one without a seed is alone."""
     groups: list[dict[object, _Result]] = []
-    for one in sorted(results, key=lambda one: one.started):
+    for one in sorted(results, key=lambda one: instant_or_unknown(one.meta.get("started"))):
         of = next((g for g in groups if one.repeats(next(iter(g.values())))), None)
         if of is None or "seed" not in one.config:
             groups.append({one.config.get("seed"): one})
@@ -177,8 +183,7 @@ def _result(path: Path) -> _Result:
         reason = str(error).removeprefix(f"{shown(str(path), 400)}: ")
         return _Result({}, Verdict(UNREADABLE, shown(reason, 200)))
     meta = stats.get("meta")
-    started = str(meta.get("started", "")) if isinstance(meta, dict) else ""
-    return _Result(config, judge(config, stats), started)
+    return _Result(config, judge(config, stats), meta if isinstance(meta, dict) else {})
 
 
 def _said(verdict: Verdict) -> str:

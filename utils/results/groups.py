@@ -64,11 +64,11 @@ class Group:
 
     def value(self, run: Run, metric: str) -> float:
         """A metric of one of its runs; NaN where it has none. Intransigence is against the
-        reference's run of the same seed, or the mean of its runs where there is none.
+        reference's complete run of the same seed, or the mean of these where there is none.
         """
         if metric != "intransigence" or self.reference is None:
             return run.metrics[metric]
-        every = self.reference.runs
+        every = self.reference.drawn
         same = [other for other in every if other.seed == run.seed is not None]
         last = np.mean([other.accs[-1] for other in same or every], axis=0)
         return metrics.intransigence(run.accs, last)
@@ -199,7 +199,7 @@ def _reference(group: Group, groups: Sequence[Group]) -> Group | None:
     """The same network trained on all tasks together, with as many tasks, at its end."""
     for other in groups:
         fits = other.cumul and not group.cumul and other.tasks == group.tasks
-        complete = all(run.complete for run in other.runs)
+        complete = any(run.complete for run in other.runs)
         # Trained on all tasks together, the number of epochs means something else.
         if fits and complete and _same(group, other, cumul=True, train_ep=1):
             return other

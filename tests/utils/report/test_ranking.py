@@ -132,7 +132,7 @@ def test_runs_without_any_spread(save: Save) -> None:
     folder = swept(save, change=same)
     said, steady = made(folder).answer
     assert "rho = +0.00, p = 1.00" in steady
-    assert "may be ahead of 0.1, 0.2 and 0.4 by chance" in said
+    assert said.endswith("% (n = 4). It is equal to 0.1, 0.2 and 0.4.")
     assert main([str(folder)]) == 0
 
 
@@ -151,6 +151,53 @@ def test_seeds_that_only_some_groups_have(save: Save) -> None:
     ]
     note = "4 groups: the best is compared with 1 by the seeds that both have"
     assert note in made(folder).notes
+
+
+def reaching(accuracy: float) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    return lambda stats: stats | {"accs": np.full((3, 3), accuracy)}
+
+
+def test_a_group_that_is_surely_worse_is_not_the_best(save: Save) -> None:
+    """A's mean is the highest for two seeds that B lacks, and B is better with each that both
+    have."""
+    accs = {
+        "A": (0.80, 0.805, 0.81, 0.95, 0.95),
+        "B": (0.85, 0.8551, 0.8603),
+        "C": (0.70, 0.71, 0.72, 0.73, 0.74),
+    }
+    for name, found in accs.items():
+        for seed, accuracy in enumerate(found):
+            folder = save(name, seed=seed, change=reaching(accuracy)).parent
+    (ranking,) = made(folder).rankings
+    assert [group.name for group in ranking.groups] == ["B", "A", "C"]
+    (said,) = ranking.sentences
+    highest = (
+        "B has the highest average accuracy over the seeds that all have, 85.5 ± 1.3 % (n = 3)"
+    )
+    assert highest in said and "It is better than A and C by 5.0 to 14.5 points (at 5 %" in said
+
+
+def test_without_seeds_that_all_have_a_sure_lead_of_another_is_told(save: Save) -> None:
+    accs = {
+        "A": {0: 0.80, 1: 0.805, 2: 0.81, 3: 0.95, 4: 0.95},
+        "B": {0: 0.85, 1: 0.8551, 2: 0.8603},
+    }
+    accs["C"] = {8: 0.7, 9: 0.6}
+    for name, found in accs.items():
+        for seed, accuracy in found.items():
+            folder = save(name, seed=seed, change=reaching(accuracy)).parent
+    (said,) = made(folder).rankings[0].sentences
+    assert "A has the highest average accuracy, 86.3 " in said
+    assert "is worse than B by 5.0 points on the seeds that both have" in said
+
+
+def test_small_leads_have_digits(save: Save) -> None:
+    for name, accuracy in (("A", 0.8), ("B", 0.7997), ("C", 0.7996)):
+        for seed in range(4):
+            noise = 1e-5 * (seed % 2)
+            folder = save(name, seed=seed, change=reaching(accuracy + noise * (name == "A"))).parent
+    (said,) = made(folder).rankings[0].sentences
+    assert "It is better than B and C by 0.03 to 0.04 points" in said
 
 
 def test_a_sweep_says_its_best_value_and_its_trend(save: Save) -> None:

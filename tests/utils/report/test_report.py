@@ -252,6 +252,47 @@ def test_groups_that_are_no_twins_can_be_compared(save: Save) -> None:
     assert answer(folder, ("C", "A"))[0].startswith("A is better than C by 26")
 
 
+def test_a_pair_asked_for_the_other_way_round_counts_once(save: Save) -> None:
+    for seed in range(3):
+        for sparsify in (True, False):
+            folder = save(
+                "One", seed=seed, sparsify=sparsify, lost=0.02 + 0.1 * (not sparsify)
+            ).parent
+    runs, _ = read_runs([folder])
+    (alone,) = make_report(runs).pairs
+    (asked,) = make_report(runs, [], [("2", "1")]).pairs
+    assert (asked.first.number, asked.second.number, asked.twins) == (2, 1, True)
+    mine, its = (pair.metrics["average_accuracy"] for pair in (alone, asked))
+    assert its.p_adjusted == pytest.approx(mine.p_adjusted)
+    assert its.difference.mean == pytest.approx(-mine.difference.mean)
+
+
+def test_accuracies_at_other_times_are_not_compared(save: Save) -> None:
+    """The same network tested more often has another stability gap."""
+
+    def curve(stats: dict[str, Any]) -> dict[str, Any]:
+        steps = {"curve_tasks": np.arange(3), "curve_steps": np.arange(1, 4)}
+        return stats | steps | {"curve_accs": stats["accs"]}
+
+    for seed in range(3):
+        for every in (10, 20):
+            folder = save("One", seed=seed, eval_every=every, change=curve).parent
+    report = make_report(*read_runs([folder]))
+    (pair,) = report.pairs
+    assert "average_accuracy" in pair.metrics and "stability_gap" not in pair.metrics
+    (note,) = [note for note in report.notes if "eval_every" in note]
+    assert "have another eval_every each, and are not compared in average anytime acc" in note
+
+
+def test_runs_that_did_not_end_are_told_with_the_answer(save: Save) -> None:
+    for seed in range(4):
+        save("One", seed=seed, lost=0.02, done=None if seed else 1)
+        folder = save("Two", seed=seed, lost=0.3).parent
+    (answer,) = make_report(*read_runs([folder])).answer
+    assert answer.startswith("One is better than Two by ")
+    assert answer.endswith("1 of the 4 runs of One did not come to their end, and are not in this.")
+
+
 def test_a_group_is_not_compared_with_itself(report: Callable[..., Output], twins: Path) -> None:
     status, _, err = report(twins, "--compare", "1", "1")
     assert status == 2

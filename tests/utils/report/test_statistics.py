@@ -78,8 +78,9 @@ def test_a_group_without_numbers() -> None:
 def test_the_same_difference_for_every_seed_has_no_spread() -> None:
     found = compare({0: 0.5, 1: 0.6, 2: 0.7}, {0: 0.3, 1: 0.4, 2: 0.5})
     assert found.test == "permutation"
-    assert np.isnan(found.p)
-    assert found.p_exact == pytest.approx(0.25)
+    assert found.p == found.p_exact == pytest.approx(0.25) and not found.certain
+    eight = dict(enumerate(np.full(8, 0.05)))  # the smallest p of all is enough: 2 / 2^8
+    assert compare(eight, dict.fromkeys(eight, 0.0)).certain
 
 
 def test_equal_groups() -> None:
@@ -96,9 +97,9 @@ def test_holm_by_hand() -> None:
     pairs = [compare({0: a, 1: b, 2: c}, dict.fromkeys(range(3), 0.0)) for a, b, c in (
         (0.1, 0.2, 0.3), (0.10, 0.11, 0.12), (0.1, 0.1, 0.1))]  # fmt: skip
     adjusted = holm(pairs)
-    assert adjusted[1].p_adjusted == pytest.approx(2 * pairs[1].p)
-    assert adjusted[0].p_adjusted == pytest.approx(pairs[0].p)
-    assert np.isnan(adjusted[2].p_adjusted)  # no t test, so not one of those corrected for
+    assert adjusted[1].p_adjusted == pytest.approx(3 * pairs[1].p)
+    assert adjusted[0].p_adjusted == pytest.approx(2 * pairs[0].p)
+    assert adjusted[2].p_adjusted == pytest.approx(0.25)  # of the permutation test: no spread
 
 
 values = st.lists(st.floats(0, 1), min_size=2, max_size=7)

@@ -159,6 +159,34 @@ def test_seeds_count_by_their_mean(tmp_path: Path) -> None:
     assert not good and table.endswith("2 met, 1 not met, 0 not compared")
 
 
+def told(accuracy: float, **meta: str) -> dict[str, Any]:
+    found = stats(accuracy)
+    found["meta"] |= meta
+    return found
+
+
+def test_results_of_other_data_do_not_share_a_mean(tmp_path: Path) -> None:
+    save(tmp_path / "0.pkl", seeded(0), told(0.866, data="a"))
+    save(tmp_path / "1.pkl", seeded(1), told(0.5, data="b"))
+    table, good = check(tmp_path)
+    assert (
+        not good and "mean of" not in table and table.endswith("1 met, 1 not met, 0 not compared")
+    )
+
+
+def test_the_mean_of_several_versions_says_so(tmp_path: Path) -> None:
+    for seed, code in enumerate("abb"):
+        save(tmp_path / f"{seed}.pkl", seeded(seed), told(0.866, code=code))
+    assert "(2 versions of the program)\n1 met" in check(tmp_path)[0]
+
+
+def test_the_latest_run_is_so_by_the_clock_and_not_by_its_text(tmp_path: Path) -> None:
+    save(tmp_path / "a.pkl", seeded(0), told(0.5, started="2026-01-02T10:00:00+09:00"))
+    save(tmp_path / "b.pkl", seeded(0), told(0.866, started="2026-01-02T04:00:00+00:00"))
+    table, good = check(tmp_path)
+    assert good and table.endswith("1 met, 0 not met, 0 not compared")
+
+
 Call = Callable[..., tuple[int, str, str]]
 
 

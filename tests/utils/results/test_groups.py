@@ -156,6 +156,9 @@ def test_intransigence_is_against_the_same_seed_trained_on_all_together(save: Sa
     other = np.mean(mean - np.diagonal(one.runs[1].accs))
     assert one.values("intransigence")[1] == pytest.approx(other)
     assert np.isnan(together.values("intransigence")).all()
+    save("All", seed=5, cumul=True, train_ep=9, done=0)  # cut short: the mean of the others counts
+    one, _ = groups_in(folder)
+    assert one.values("intransigence") == pytest.approx([known, other])
 
 
 def test_another_network_on_all_tasks_is_no_reference(save: Save) -> None:
