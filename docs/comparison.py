@@ -37,7 +37,9 @@ def complete(folders: list[str]) -> dict[str, Groups]:
         other = found[changed].setdefault(group.name, group)
         if other is not group:
             apart = all_of([*differences([other, group])])
-            sys.exit(f"{group.name} has results that differ in {apart}: keep one kind in these folders")
+            sys.exit(
+                f"{group.name} has results that differ in {apart}: keep one kind in these folders"
+            )
     return dict(sorted(found.items()))
 
 

@@ -66,6 +66,12 @@ def three_lines(what: str, why: str, remedy: str) -> str:
     return f"{what}\n  why: {why}\n  what to do: {remedy}"
 
 
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """A line for each row, its cells below each other."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, row, widths)).rstrip() for row in rows)
+
+
 def shortened(text: str, length: int) -> str:
     """The text with its middle left out where it is longer."""
     if len(text) <= length:

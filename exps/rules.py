@@ -19,9 +19,8 @@ asked of all these is in `exps.parts`:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from exps import parts, plugins
+from exps import parts, plugins, sparseness
 from exps.experiment import KEYS, Experiment
 from exps.facts import Finding, Findings, Layer, Shape, width
 from exps.messages import all_of, either
@@ -59,7 +58,7 @@ def contradictions(exp: Experiment) -> Findings:
     yield from _stacked(exp)
     if exp.data_dir == KEYS["data_dir"].default:
         yield from misfits(exp, exp.facts.picture)
-    yield from _no_winner(exp)
+    yield from sparseness.no_winner(exp)
     yield from _no_tolerance(exp)
     if exp.counts("patience") and exp.patience and exp.eval_every:
         why = "tests after so many steps are planned, and patience may leave steps out"
@@ -95,7 +94,7 @@ def misfits(exp: Experiment, picture: Shape) -> Findings:
         return
     yield from _size(exp, layers, picture)
     layers = exp.part.layers(picture) or layers
-    yield from _no_weight(exp, layers)
+    yield from sparseness.no_weight(exp, layers)
     yield from plugins.findings(exp.plug_ins, "misfits", exp, layers)
 
 
@@ -105,9 +104,9 @@ def doubts(exp: Experiment) -> Findings:
     yield from _more_watched(exp)
     yield from _classes_left(exp)
     yield from _mirrored(exp)
-    yield from _winners_in_evaluation(exp)
-    yield from _nothing_masked(exp)
-    yield from _thinned(exp)
+    yield from sparseness.winners_in_evaluation(exp)
+    yield from sparseness.nothing_masked(exp)
+    yield from sparseness.thinned(exp)
     yield from plugins.findings(exp.plug_ins, "doubts", exp.in_effect)
     yield from _nothing_later(exp)
     yield from _all_pictures(exp)
@@ -134,12 +133,12 @@ def never_due(exp: Experiment, steps: Sequence[int], picture: Shape | None = Non
             ("patience",),
             f"no task is trained for more than {epochs} epoch(s), so none ends early",
         )
-    layers = _layers(exp.part, picture)
+    layers = sparseness.layers_for(exp.part, picture)
     if layers is not None:
         args = exp, tasks, layers
         yield from plugins.findings(exp.plug_ins, "never_due", *args)
     if picture not in (None, exp.facts.picture):
-        yield from _nothing_masked(exp, picture)
+        yield from sparseness.nothing_masked(exp, picture)
 
 
 def usual_steps(exp: Experiment) -> list[int]:
@@ -166,32 +165,6 @@ def usual_tested(exp: Experiment) -> list[int]:
     facts = exp.in_effect.facts
     of = facts.pictures * exp.validation if exp.validation else facts.tested
     return [max(round(of * size / facts.classes), 1) for size in exp.in_effect.sizes]
-
-
-def _nothing_masked(exp: Experiment, picture: Shape | None = None) -> Findings:
-    layers = _layers(exp.in_effect.part, picture) or []
-    for keys, density, inputs in _masked(exp, layers):
-        if density < 1 and all(round(n * density) == n for n in inputs):
-            idle = ", so none can move" if keys[0].startswith("initial_density") else ""
-            yield (
-                keys,
-                f"{keys[0]} = {density:g} leaves out no weight of a unit of {max(inputs)} "
-                f"inputs{idle}",
-            )
-
-
-def _thinned(exp: Experiment) -> Findings:
-    """Of the synapses of a unit, those from other units of its part are drawn by chance."""
-    whole, part = _layers(exp) or [], _layers(exp.part) or []
-    own = [few for few, all_ in zip(part, whole, strict=True) if few.inputs < all_.inputs]
-    for keys, density, inputs in _masked(exp, own):
-        left = min(inputs) * density
-        if left < 5 and density < 1:  # one unit in 150 has none of 5 in the mean
-            yield (
-                (keys[0], "context", "methods"),
-                f"{keys[0]} = {density:g} leaves a unit of a task's part of the network {left:.2g}"
-                f" of {min(inputs)} weights in the mean, and some units none; choose more",
-            )
 
 
 def _nothing_later(exp: Experiment) -> Findings:
@@ -387,102 +360,6 @@ def _size(exp: Experiment, layers: list[Layer], picture: Shape) -> Findings:
             f"the model would have {weights / 1e9:.1f} billion weights; "
             f"the limit is {MAX_WEIGHTS / 1e9:.0f} billion",
         )
-
-
-@dataclass(frozen=True)
-class _Winners:
-    """How many of the `n` units or channels of a layer win, as keys[0] asks."""
-
-    keys: tuple[str, ...]
-    asked: float
-    n: int
-    what: str
-    training: int
-    evaluation: int
-
-
-def _winners(exp: Experiment, of: Experiment) -> list[_Winners]:
-    """By the layers' own formulas; of the convolutions, for the one with the fewest channels. of:
-    the experiment itself, or that of a part (`Experiment.part`)."""
-    layers = _layers(of)
-    if not exp.sparsify or layers is None:
-        return []
-    found, factor = [], exp.k_inference_factor
-    if exp.has_hidden:
-        n, share = of.hidden_units, of.percent_on_fc
-        k = round(n * share)
-        keys = ("percent_on_fc", "hidden_units", "sparsify")
-        found.append(_Winners(keys, exp.percent_on_fc, n, "units", k, int(k * factor)))
-    if channels := [layer.units for layer in layers if layer.convolution]:
-        n, share = min(channels), of.percent_on_conv
-        k, in_evaluation = round(n * share), round(n * (share * factor))
-        conv = ("percent_on_conv", "cnn", "model", "sparsify")
-        found.append(_Winners(conv, exp.percent_on_conv, n, "channels", k, in_evaluation))
-    return found
-
-
-def _layers(exp: Experiment, picture: Shape | None = None) -> list[Layer] | None:
-    """The hidden layers for these pictures, or the usual ones; None where there can be none."""
-    try:
-        return exp.in_effect.layers(picture or exp.facts.picture)
-    except ValueError:
-        return None
-
-
-def _no_winner(exp: Experiment) -> Findings:
-    for w in _winners(exp, exp):
-        among = f"among {w.n} {w.what}"
-        if w.training < 1:
-            yield w.keys, f"{w.keys[0]} = {w.asked:g} leaves no winner {among}"
-        elif w.evaluation < 1:
-            yield (
-                ("k_inference_factor", *w.keys),
-                f"k_inference_factor = {exp.k_inference_factor:g} leaves no winner {among} in "
-                f"evaluation; in training {w.training} win",
-            )
-
-
-def _winners_in_evaluation(exp: Experiment) -> Findings:
-    exp = exp.in_effect
-    asks = f"k_inference_factor = {exp.k_inference_factor:g}"
-    winners = _winners(exp, exp.part)
-    for w in winners:
-        if w.evaluation > w.n:
-            yield (
-                ("k_inference_factor", *w.keys),
-                f"{asks} with {w.keys[0]} = {w.asked:g} asks for more winners than there are "
-                f"{w.what} in evaluation, so all {w.n} win",
-            )
-    same = all(w.evaluation == w.training for w in winners)
-    if winners and exp.k_inference_factor != 1 and same:
-        yield (
-            ("k_inference_factor", *winners[0].keys),
-            f"{asks} changes nothing: {winners[0].training} {winners[0].what} win in evaluation as "
-            "in training",
-        )
-
-
-def _no_weight(exp: Experiment, layers: list[Layer]) -> Findings:
-    for keys, density, inputs in _masked(exp, layers):
-        if round(min(inputs) * density) < 1:
-            yield (
-                keys,
-                f"{keys[0]} = {density:g} leaves no weight for a unit of {min(inputs)} inputs;"
-                f" choose at least {1 / min(inputs):.3g}",
-            )
-
-
-def _masked(exp: Experiment, layers: list[Layer]) -> list[tuple[tuple[str, ...], float, list[int]]]:
-    """Of the layers that a density is for: the keys, it first, the density, and their inputs."""
-    shape = ("cnn", "model", "benchmark", "sparsify")
-    fc, conv = exp.densities
-    kinds = ((fc, "hidden_units", "hidden_layers", *shape), (conv, *shape))
-    by_kind = [[one.inputs for one in layers if one.convolution == conv] for conv in (False, True)]
-    found = [
-        (keys, float(getattr(exp, keys[0])), inputs)
-        for keys, inputs in zip(kinds, by_kind, strict=True)
-    ]
-    return [(keys, density, inputs) for keys, density, inputs in found if inputs and exp.sparsify]
 
 
 def _no_tolerance(exp: Experiment) -> Findings:

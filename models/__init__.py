@@ -44,14 +44,14 @@ def _require_features(value: str, model: Network, picture: Shape) -> None:
     import torch
     from torch.nn.parameter import is_lazy
 
+    from models.network import evaluating
+
     if model.looks:  # before that it may have none
         return
-    training, mine = model.training, [b for b in model.buffers() if not is_lazy(b)]
+    mine = [b for b in model.buffers() if not is_lazy(b)]
     before = [buffer.clone() for buffer in mine]
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
-        model.eval()
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), evaluating(model):
         found = model.features(torch.zeros(2, *picture))
-    model.train(training)
     for buffer, its in zip(mine, before, strict=True):
         buffer.copy_(its)
     wanted = f"a float32 Tensor [pictures, {model.units}]"

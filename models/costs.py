@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.network import Network
+from models.network import Network, evaluating
 from sparse_syn.functional import max_entropy
 from sparse_syn.sparse_weights import SparseWeightsBase, synapses
 
@@ -56,14 +56,11 @@ def layer_costs(
         layer.register_forward_hook(lambda m, x, out: order.append((m, x[0], out[0, 0].numel())))
         for layer in (*layers.values(), *winners.values(), *pools)
     ]
-    training = model.training
-    model.eval()
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(model):
         device = next(model.parameters()).device
         features = model.features(torch.zeros(1, *input_shape, device=device))
         for head in model.heads:
             head(features)
-    model.train(training)
     for handle in handles:
         handle.remove()
     names = {layer: name for name, layer in layers.items()}

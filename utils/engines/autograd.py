@@ -14,7 +14,7 @@ from exps import plugins
 from exps.config import Experiment
 from exps.messages import Told, three_lines
 from models.costs import entropies
-from models.network import Network
+from models.network import Network, evaluating
 from sparse_syn import SparseWeightsBase, update_boost_strength
 from utils.engines import passes
 from utils.engines.augment import Augment
@@ -54,14 +54,6 @@ class AutogradEngine(Whole):
         if not hasattr(made, "apply"):
             raise plugins.unlike(exp.optimizer, "make", "an optimiser of torch's kind", made)
         self.optimizer: Optimizer = made
-
-    @property
-    def active(self) -> Network:
-        """All of the network."""
-        return self.model
-
-    def begin_task(self) -> None:
-        """Every step asks the methods anew."""
 
     def begin_epoch(self, steps: int) -> None:
         """Start counting anew; `steps` mini-batches will follow."""
@@ -183,12 +175,8 @@ class AutogradEngine(Whole):
     def _looking(self, training: bool) -> Iterator[Pictures]:
         """Evaluation mode, in here alone, and the pictures to be seen in it: dropout goes on in the
         middle of an epoch."""
-        before = self.net.training
-        self.net.eval()
-        try:
+        with evaluating(self.net):
             yield self.stream.train if training else self.stream.test
-        finally:
-            self.net.train(before)
 
     def _gradients(self, loss: Tensor) -> list[Tensor | None]:
         """Of every parameter; the graph stays."""

@@ -156,7 +156,28 @@ class Engine(Protocol):
 
 
 class Whole:
-    """Of engines that train all of a network at a time, without contexts."""
+    """Of engines that train all of a network at a time, without contexts. What a method may need
+    (`Need`) is not here, but where an engine has it."""
+
+    @property
+    def active(self: Engine) -> Network:
+        """All of the network."""
+        return self.model
+
+    def begin_task(self) -> None:
+        """Every step asks the methods anew."""
+
+    def scale(self: Engine, factors: dict[Tensor, Tensor]) -> None:
+        """Not here."""
+        raise _lacking(self, Need.SCALE)
+
+    def pull(self: Engine, by: str, springs: dict[Tensor, Spring]) -> None:
+        """Not here."""
+        raise _lacking(self, Need.PULL)
+
+    def follow_masks(self: Engine) -> None:
+        """Not here."""
+        raise _lacking(self, Need.MASKS)
 
     def weights(self: Engine) -> dict[str, Tensor]:
         """The state of the network."""
@@ -183,6 +204,10 @@ class Whole:
 
     def units_of(self, task: int) -> None:
         """All are every task's."""
+
+
+def _lacking(engine: Engine, need: Need) -> NotImplementedError:
+    return NotImplementedError(f"the {engine.name} engine has no {need.value}")
 
 
 @runtime_checkable

@@ -6,7 +6,6 @@ import re
 import shutil
 import tempfile
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
 from utils.many.order import DONE, Outcome
@@ -94,7 +93,4 @@ def _result_back(contents: bytes, run: Run) -> Path:
         there.write_bytes(contents)
         config, stats = load_results(there)
     stats["meta"]["run"] = run.name
-    now, (name, seed) = datetime.now(), (config["name"], config["seed"])
-    return save_results(
-        run.results_dir, config, stats, name=name, seed=seed, when=now, run=run.name
-    )
+    return save_results(run.results_dir, config, stats, run=run.name)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from models.network import Network
+from models.network import Network, evaluating
 from models.synapses import Where, fully_connected
 from sparse_syn.sparse_weights import synapses
 from utils.engines.base import Engine
@@ -146,20 +146,17 @@ def in_use(model: Network, x: Tensor) -> list[Tensor]:
     Those that are on for at least half as many pictures as the units of the layer are in the mean.
     Activations are those of testing.
     """
-    training = model.training
-    model.eval()
     layers = fully_connected(model)[: len(model.blocks)]
     counts = [layer.weight.new_zeros(len(layer.weight), dtype=torch.int64) for layer in layers]
     handles = [
         block.activation.register_forward_hook(partial(_count_on, count))
         for block, count in zip(model.blocks, counts, strict=True)
     ]
-    with torch.no_grad():
+    with torch.no_grad(), evaluating(model):
         for part in x.split(BATCH):
             model.features(part)
     for handle in handles:
         handle.remove()
-    model.train(training)
     return [(count > 0) & (count >= SHARE * count.double().mean()) for count in counts]
 
 

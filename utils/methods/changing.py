@@ -18,7 +18,7 @@ from torch.nn.grad import conv2d_weight
 from exps.config import Experiment
 from exps.facts import Findings, Layer
 from models.blocks import Block
-from models.network import Network
+from models.network import Network, evaluating
 from models.synapses import beside
 from sparse_syn.sparse_weights import SparseWeightsBase
 from utils.engines.base import Engine, Need
@@ -155,8 +155,8 @@ def scores(
     weights = [masked(block).weight for block in changing]
     if kind == "random":
         return [torch.zeros_like(weight, requires_grad=False).flatten(1) for weight in weights]
-    training = model.training
-    logits, inputs, outputs = _flow(model.eval(), changing, x, head)
+    with evaluating(model):
+        logits, inputs, outputs = _flow(model, changing, x, head)
     shares = [torch.ones_like(after) for after in outputs]  # [batch, outputs, ...]
     if kind == "gradient":
         shares = list(torch.autograd.grad(cross_entropy(logits, labels), outputs))
@@ -164,7 +164,6 @@ def scores(
         inputs = [before.abs() for before in inputs]
     if not fresh:
         shares = [share * (after != 0) for share, after in zip(shares, outputs, strict=True)]
-    model.train(training)
     found = [_useful(*three).detach().abs() for three in zip(changing, shares, inputs, strict=True)]
     return [useful / useful.max().clamp(min=1e-30) for useful in found]
 

@@ -92,9 +92,8 @@ class Method(base.Method):
     def costs(self, engine: Engine) -> Costs:
         """The memory with its logits, and steps that are so much longer."""
         held = self.memory.costs()
-        bytes_ = self.kept.numel() * self.kept.element_size()
         macs = min(self.size, len(self.memory)) * step_macs(engine, self.stream)
-        return held._replace(memory=held.memory + bytes_, macs=macs)
+        return held._replace(memory=held.memory + self.kept.nbytes, macs=macs)
 
     def state(self) -> dict[str, Any]:
         """The memory, and the logits."""

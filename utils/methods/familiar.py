@@ -6,6 +6,7 @@ each context is of its answer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -29,7 +30,11 @@ class Prototypes:
     kept = ("total", "count")
 
     def __init__(self, exp: Experiment, stream: TaskStream) -> None:
-        tasks, inputs, device = len(stream.training), _inputs(stream), stream.train.x.device
+        tasks, inputs, device = (
+            len(stream.training),
+            math.prod(stream.input_shape),
+            stream.train.x.device,
+        )
         self.total = torch.zeros(tasks, inputs, dtype=torch.float64, device=device)
         self.count = torch.zeros(tasks, dtype=torch.int64)
 
@@ -63,7 +68,7 @@ class Gaussians:
         own = [view[view >= 0].unique() for view in views]  # the outputs of every task
         self.task_of = torch.tensor([task for task, found in enumerate(own) for _ in found])
         self.first = [int((self.task_of < task).sum() - found[0]) for task, found in enumerate(own)]
-        inputs, device = _inputs(stream), stream.train.x.device
+        inputs, device = math.prod(stream.input_shape), stream.train.x.device
         self.outer, self.total, self.count = (
             torch.zeros(len(self.task_of), *shape, dtype=torch.float64, device=device)
             for shape in ((inputs, inputs), (inputs,), ())
@@ -138,8 +143,7 @@ RULES: dict[str, type[Rule]] = {
 
 def contradictions(exp: Experiment) -> Findings:
     """Why sums cannot be kept."""
-    channels, height, width = exp.facts.picture
-    classes, inputs = sum(exp.sizes), channels * height * width
+    classes, inputs = sum(exp.sizes), math.prod(exp.facts.picture)
     size = 8 * classes * inputs**2
     if exp.context == "gaussian" and size > MOST:
         yield (
@@ -154,8 +158,3 @@ def nearest(x: Tensor, prototypes: Tensor) -> Tensor:
     # |x - p|² without |x|², which is the same for all p.
     distance = (prototypes * prototypes).sum(1) - 2 * x @ prototypes.t()
     return distance.argmin(1)
-
-
-def _inputs(stream: TaskStream) -> int:
-    channels, height, width = stream.input_shape
-    return channels * height * width

@@ -107,7 +107,7 @@ class Method(base.Method):
 
     def costs(self, engine: Engine) -> Costs:
         """The table, and the other heads."""
-        bytes_ = sum(said.numel() * said.element_size() for said in self.said.values())
+        bytes_ = sum(said.nbytes for said in self.said.values())
         others = [head for head in self.said if head != self.stream.training[self.task].head]
         outputs = sum(self.stream.head_sizes[head] for head in others)
         return Costs(memory=bytes_, macs=3 * self.exp.mb_size * engine.units * outputs)

@@ -7,15 +7,11 @@ from typing import ClassVar
 
 import torch
 
-from exps.config import Experiment
-from exps.facts import Findings
 from utils.methods import closed
+from utils.methods.closed import contradictions
 from utils.methods.moments import Linear, Moments
 
-
-def contradictions(exp: Experiment) -> Findings:
-    """Those of every classifier in closed form."""
-    yield from closed.contradictions(exp)
+__all__ = ["Method", "contradictions"]
 
 
 class Method(closed.Closed):

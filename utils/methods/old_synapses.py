@@ -22,7 +22,7 @@ from exps.facts import Findings
 from exps.keys import Key
 from exps.kinds import Choice
 from models.errors import ModelError
-from models.network import Network
+from models.network import Network, evaluating
 from models.synapses import Weights, attach, attached
 from utils.engines.base import Engine, Need
 from utils.methods.path_integral import Following
@@ -156,14 +156,12 @@ def activity(model: Network, x: Tensor, head: int) -> dict[Tensor, Tensor]:
     position, and the mean is over positions too. Classes count as always on. Activations are those
     of testing.
     """
-    training = model.training
-    model.eval()
     found: dict[Tensor, Tensor] = {}
-    for some in x.split(AT_A_TIME):
-        for parameter, use in _activity(model, some, head):
-            share = use * (len(some) / len(x))
-            found[parameter] = found[parameter].add_(share) if parameter in found else share
-    model.train(training)
+    with evaluating(model):
+        for some in x.split(AT_A_TIME):
+            for parameter, use in _activity(model, some, head):
+                share = use * (len(some) / len(x))
+                found[parameter] = found[parameter].add_(share) if parameter in found else share
     return found
 
 

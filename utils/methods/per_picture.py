@@ -15,7 +15,7 @@ from benchmarks.stream import TaskStream
 from exps.config import Experiment
 from exps.facts import Findings
 from models.errors import ModelError
-from models.network import Network
+from models.network import Network, evaluating
 from sparse_syn.sparse_weights import SparseWeightsBase
 from utils.engines.batch import Part
 
@@ -64,21 +64,19 @@ def mean_over(
     samples = trained.samples.take(some.to(trained.samples.rows.device))
     device = next(model.parameters()).device
     total: dict[Tensor, Tensor] = {}
-    training = model.training
-    model.eval()
     convolutions = any(isinstance(layer, nn.Conv2d) for layer in _layers(model))
-    for part in samples.split(AT_A_TIME[convolutions]):
-        x = stream.inputs(stream.train, part).to(device)
-        labels = stream.labels(stream.train, part).to(device)
+    with evaluating(model):
+        for part in samples.split(AT_A_TIME[convolutions]):
+            x = stream.inputs(stream.train, part).to(device)
+            labels = stream.labels(stream.train, part).to(device)
 
-        def of_logits(logits: Tensor, labels: Tensor = labels) -> Iterator[Tensor]:
-            for gradient in functions(logits[:, : trained.outputs], labels):
-                yield nn.functional.pad(gradient, (0, logits.shape[1] - gradient.shape[1]))
+            def of_logits(logits: Tensor, labels: Tensor = labels) -> Iterator[Tensor]:
+                for gradient in functions(logits[:, : trained.outputs], labels):
+                    yield nn.functional.pad(gradient, (0, logits.shape[1] - gradient.shape[1]))
 
-        for p, found in sums(model, x, trained.head, of_logits, squared=squared):
-            share = found / len(samples)
-            total[p] = total[p].add_(share) if p in total else share
-    model.train(training)
+            for p, found in sums(model, x, trained.head, of_logits, squared=squared):
+                share = found / len(samples)
+                total[p] = total[p].add_(share) if p in total else share
     for layer in model.modules():
         if isinstance(layer, SparseWeightsBase) and layer.weight in total:
             total[layer.weight].masked_fill_(layer.zero_mask, 0)  # no synapse, so none needed

@@ -18,13 +18,12 @@ from torch import Tensor
 
 from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
-from exps.facts import Findings
 from exps.keys import Key
 from exps.kinds import Number
 from utils.engines.base import Engine
 from utils.methods import closed
 from utils.methods.base import draws
-from utils.methods.closed import misfits
+from utils.methods.closed import contradictions, misfits
 from utils.methods.moments import Linear, Moments, solved
 
 __all__ = ["Method", "contradictions", "misfits"]
@@ -41,11 +40,6 @@ STRENGTHS = tuple(10.0**n for n in range(-1, 6))  # that are tried
 HELD = 0.1  # share of the first task's pictures that they are tried on
 DRAW = 9  # sets the draw of these apart from whatever else is drawn from the seed
 CURE = "choose a larger ridge_strength"
-
-
-def contradictions(exp: Experiment) -> Findings:
-    """Those of every classifier in closed form."""
-    yield from closed.contradictions(exp)
 
 
 class Method(closed.Closed):

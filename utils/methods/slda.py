@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import torch
 
-from exps.config import Experiment
-from exps.facts import Findings
 from exps.keys import Key
 from exps.kinds import Number
 from utils.methods import closed
-from utils.methods.closed import misfits
+from utils.methods.closed import contradictions, misfits
 from utils.methods.moments import Linear, Moments, solved
 
 __all__ = ["Method", "contradictions", "misfits"]
@@ -29,13 +27,7 @@ KEYS = {
     ),
 }
 
-
 ROUNDING = 1e-5  # the least variance, for a mean square of 1, that is more than rounding
-
-
-def contradictions(exp: Experiment) -> Findings:
-    """Those of every classifier in closed form."""
-    yield from closed.contradictions(exp)
 
 
 class Method(closed.Closed):

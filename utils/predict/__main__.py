@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exps.cli import new_parser, path_of
-from exps.messages import Told
+from exps.messages import Told, columns
 from utils.system.disk import write_own
 from utils.system.talk import fail, say, talking
 
@@ -80,9 +80,7 @@ def main(argv: list[str] | None = None) -> int:
     except OSError as error:
         return fail(f"{args.csv}: cannot be written: {error.strerror or error}", status=1)
     if args.csv is None:
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        for line in lines:
-            say("  ".join(map(str.ljust, line, widths)).rstrip())
+        say(columns(lines))
     if said.right is not None:
         left = len(asked.names) - len(said.which)
         others = f" ({left:,} of other classes are left out)" if left else ""

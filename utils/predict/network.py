@@ -118,10 +118,10 @@ def stream_of(kept: Kept, exp: Experiment, pictures: Pictures | None = None) -> 
     of the tasks, is that of any task: -1 where their labels have different outputs."""
     about = kept.about
     with kept.fitted():
-        targets = weights.checked(kept, "targets", len(about.tasks))
+        targets = weights.checked(kept, "targets")
         orders = None
         if f"{weights.STREAM}permutations" in kept.tensors:
-            orders = weights.checked(kept, "permutations", len(about.tasks))
+            orders = weights.checked(kept, "permutations")
             pixels = torch.arange(math.prod(about.input_shape))
             if not torch.equal(orders.sort(1).values, pixels.expand(len(orders), -1)):
                 raise kept.unfit("its permutations are none of the pixels of a picture")

@@ -72,13 +72,15 @@ def beside(path: Path) -> Path:
     if path.suffix != ".pkl":
         return path
     last = path.with_suffix(SUFFIX)
-    found = [last] if last.is_file() else sorted(_of_tasks(path), key=lambda its: its[0])[-1:]
+    if last.is_file():
+        return last
+    found = _of_tasks(path)
     if not found:
         raise WeightsError(
             f"{shown_path(path)}: there are no weights beside it; a run keeps them with"
             " --set keep_weights=final"
         )
-    return found[0] if isinstance(found[0], Path) else found[0][1]
+    return max(found)[1]
 
 
 def _of_tasks(result: Path) -> list[tuple[int, Path]]:

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.digest import of_meta
 from exps.experiment import REPEATS
-from exps.messages import all_of, shown, three_lines
+from exps.messages import all_of, columns, shown, three_lines
 from utils.results.files import ResultsError, load_results
 from utils.system.times import instant_or_unknown
 
@@ -205,6 +205,4 @@ def final_accuracy(stats: dict[str, Any]) -> float:
 
 
 def _table(rows: Sequence[tuple[str, ...]]) -> str:
-    rows = [("result", "section", "accuracy", "expected", "verdict"), *rows]
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    return "\n".join("  ".join(map(str.ljust, row, [*widths, 0])) for row in rows)
+    return columns([("result", "section", "accuracy", "expected", "verdict"), *rows])

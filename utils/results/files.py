@@ -11,7 +11,7 @@ import secrets
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -20,9 +20,6 @@ from exps.sizes import MAX_RESULT as MAX_BYTES
 from utils.results.plain_data import NotPlainError, plain
 from utils.results.unpickler import loads
 from utils.system.disk import sync_folder
-
-if TYPE_CHECKING:
-    pass
 
 # With date, seed and suffix below 143 characters, what the narrowest file systems take.
 _MAX_NAME = 80
@@ -33,34 +30,25 @@ class ResultsError(Exception):
 
 
 def save_results(
-    results_dir: Path,
-    config: dict[str, Any],
-    stats: dict[str, Any],
-    *,
-    name: str,
-    seed: int,
-    when: datetime,
-    run: str | None = None,
+    results_dir: Path, config: dict[str, Any], stats: dict[str, Any], *, run: str
 ) -> Path:
-    """Write `[config, stats]` to `results_dir/<name>_<date>_<time>_s<seed>.pkl`; returns the path.
+    """Write `[config, stats]` to `results_dir/<run>.pkl`; returns the path.
 
-    run: the name of the run if it has one already, in place of that; what the same run (`meta`
-    names it) left there before is replaced.
+    run: the name of the run, see `result_name`; what the same run (`meta` names it) left there
+    before is replaced.
 
     A notebook loads it with pickle and numpy alone. The file appears complete or not at all, and
     never takes the name of another: a second run in the same second gets `_2`. `on_idxs`, by far
-    the largest part, is written in 32 bits where its counts fit. In the name,
-    whatever is not an ASCII letter, digit, `_`, `+` or `-` becomes `_`. Raises ResultsError for
-    values that are not plain Python or numpy (see `plain_data.plain`), naming them, and for a
-    folder that cannot be written.
+    the largest part, is written in 32 bits where its counts fit. Raises ResultsError for values
+    that are not plain Python or numpy (see `plain_data.plain`), naming them, and for a folder that
+    cannot be written.
     """
-    payload = _pickle(config, stats, name)
-    stem = run or result_name(name, seed, when)
+    payload = _pickle(config, stats, run)
     with os_errors_explained(results_dir):
         results_dir.mkdir(parents=True, exist_ok=True)
         with temporary_file(results_dir, payload) as temporary:
-            path = results_dir / f"{stem}.pkl"
-            if run is not None and _is_part_of(path, run):
+            path = results_dir / f"{run}.pkl"
+            if _is_part_of(path, run):
                 temporary.replace(path)
             else:
                 path = _publish(temporary, path)
@@ -69,8 +57,9 @@ def save_results(
 
 
 def result_name(name: str, seed: int, when: datetime) -> str:
-    """The name of a result, without suffix: nothing in it leaves the folder, and it is one for
-    every system; the date behind it keeps it off names like CON.
+    """The name of a result, without suffix: <name>_<date>_<time>_s<seed>. Whatever is not an ASCII
+    letter, digit, `_`, `+` or `-` becomes `_`: nothing in it leaves the folder, and it is a name
+    for every system; the date behind it keeps it off names like CON.
     """
     part = re.sub(r"[^A-Za-z0-9_+-]", "_", name)[:_MAX_NAME].lstrip("-") or "experiment"
     return f"{part}_{when:%Y-%m-%d_%H-%M-%S}_s{seed}"
@@ -102,12 +91,10 @@ def load_results(path: str | os.PathLike[str]) -> tuple[dict[str, Any], dict[str
     return config, stats
 
 
-def _pickle(config: dict[str, Any], stats: dict[str, Any], name: str) -> bytes:
+def _pickle(config: dict[str, Any], stats: dict[str, Any], run: str) -> bytes:
     for what, part in (("config", config), ("stats", stats)):
         if type(part) is not dict:
-            raise ResultsError(
-                f"result of {name!r}: {what} is a {type(part).__name__}: give a dict"
-            )
+            raise ResultsError(f"result {run!r}: {what} is a {type(part).__name__}: give a dict")
     try:
         parts = [_plain_part("config", config), _plain_part("stats", _in_32_bits(stats))]
         with _names_of_numpy_1():
@@ -117,7 +104,7 @@ def _pickle(config: dict[str, Any], stats: dict[str, Any], name: str) -> bytes:
         loads(payload)  # what is written can be read back
     except NotPlainError as error:
         raise ResultsError(
-            f"result of {name!r} not written: {error}; keep to plain Python and numpy numbers"
+            f"result {run!r} not written: {error}; keep to plain Python and numpy numbers"
         ) from error
     return payload
 

@@ -122,11 +122,11 @@ def read(path: Path) -> Kept:
     return Kept(path, about, tensors)
 
 
-def checked(kept: Kept, name: str, rows: int | None = None) -> Tensor:
-    """A tensor of the tasks: int64 [rows, n]. Raises WeightsError for anything else."""
-    found = kept.tensors.get(STREAM + name)
+def checked(kept: Kept, name: str) -> Tensor:
+    """A tensor of the tasks: int64 [tasks, n]. Raises WeightsError for anything else."""
+    found, tasks = kept.tensors.get(STREAM + name), len(kept.about.tasks)
     if found is None or found.dtype != torch.int64 or found.dim() != 2:
         raise kept.unfit(f"{STREAM}{name} is missing, or no table of whole numbers")
-    if rows is not None and len(found) != rows:
-        raise kept.unfit(f"{STREAM}{name} is of {len(found)} tasks, not {rows}")
+    if len(found) != tasks:
+        raise kept.unfit(f"{STREAM}{name} is of {len(found)} tasks, not {tasks}")
     return found

@@ -151,7 +151,7 @@ def _other(exp: Experiment, stream: TaskStream, kept: Kept) -> str:
     there = {name: its for name, its in found.items() if its is not None}
     if ours.keys() != there.keys():
         return "pixels are in another order"
-    targets = weights.checked(kept, "targets", len(about.tasks))
+    targets = weights.checked(kept, "targets")
     for i, (task, its) in enumerate(zip(stream.tasks[:trained], about.tasks, strict=False)):
         same = task.name == its.name and task.head == its.head
         same &= torch.equal(stream.targets[i].cpu(), targets[i])

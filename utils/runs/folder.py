@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from exps.messages import quoted, shown, shown_path, three_lines
+from exps.messages import columns, quoted, shown, shown_path, three_lines
 from utils.runs import checkpoint_file
 from utils.runs.checkpoint_file import CheckpointError
 from utils.system.disk import make_own, require_no_link
@@ -227,8 +227,7 @@ def table(results_dir: Path) -> str:
     if not rows:
         return f"{shown_path(results_dir)}: no unfinished runs"
     rows.insert(0, ("run", "progress", "checkpoint", "state"))
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    return "\n".join("  ".join(map(str.ljust, row, [*widths, 0])) for row in rows)
+    return columns(rows)
 
 
 def _row(run: Run) -> tuple[str, str, str, str]:

@@ -338,9 +338,6 @@ class Session:
             folder,
             config.as_dict(self.exp),
             self.record.stats() | {"meta": self.meta},
-            name=self.exp.name,
-            seed=self.exp.seed,
-            when=self.began,
             run=self.run.name,
         )
 

@@ -111,7 +111,8 @@ class _Run:
             if place.phase == BEFORE:
                 self._begin()
             length = self.record.lengths[place.task]
-            while place.epoch < length.epochs and not self._enough():
+            # With patience, until that many epochs in a row have brought nothing.
+            while place.epoch < length.epochs and not 0 < self.exp.patience <= place.since:
                 self._train_epoch(task, length, f"{where}, epoch {place.epoch + 1}/{length.epochs}")
                 if task.watched is not None:
                     self._watch(task)
@@ -245,10 +246,6 @@ class _Run:
         if self.live is not None:
             self.live.epoch(place.task, place.epoch, done)
 
-    def _enough(self) -> bool:
-        """Whether the task has been trained enough, by what was watched."""
-        return 0 < self.exp.patience <= self.place.since
-
     def _watch(self, task: Task) -> None:
         """After an epoch: keep its state if it is the best of the task until now. Methods are a
         part of it: they end the task as if that epoch had been the last."""
@@ -295,26 +292,17 @@ class _Run:
         """The methods that add to the loss or to its gradient."""
         return [m for m in self.methods if m.loss in self.losses or Need.PULL in m.needs]
 
-    def _rate(self, length: Length) -> None:
-        """The learning rate of the step that comes."""
-        place = self.place
-        step = place.epoch * length.epoch + place.step
-        self.engine.rate(share(self.exp, self.record.lengths, place.task, step))
-
     def _steps(self, samples: Samples, task: Task, length: Length) -> None:
         """One step, or as many as the engine takes at a time."""
         if self.ahead is not None:
             self.ahead.take_steps(samples, task.head, task.among)
-        else:
-            if not is_constant(self.exp):
-                self._rate(length)
-            self._step(Batch((Part(samples, task.head, outputs=task.among),)), length)
-
-    def _step(self, batch: Batch, length: Length) -> None:
+            return
         place = self.place
-        now = Moment(
-            place.task, place.epoch * length.epoch + place.step, length.epoch, length.total
-        )
+        step = place.epoch * length.epoch + place.step
+        if not is_constant(self.exp):
+            self.engine.rate(share(self.exp, self.record.lengths, place.task, step))
+        batch = Batch((Part(samples, task.head, outputs=task.among),))
+        now = Moment(place.task, step, length.epoch, length.total)
         for method in self.methods:
             batch = method.before_step(self.engine, batch, now)
             if not isinstance(batch, Batch):

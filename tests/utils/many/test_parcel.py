@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -26,8 +25,7 @@ def there(folder: Path, *, lr: float, finished: bool) -> dict[str, bytes]:
     run.log.write_text(f"lr {lr}")
     run.write({"lr": lr}, {})
     stats = {"meta": {"run": "A_s0"}}
-    when = datetime(2020, 1, 1)
-    save_results(folder, CONFIG | {"lr": lr}, stats, name="A", seed=0, when=when, run="A_s0")
+    save_results(folder, CONFIG | {"lr": lr}, stats, run="A_s0")
     if finished:
         run.remove()
     return pack(folder)

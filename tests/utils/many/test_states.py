@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +23,7 @@ WANTED = Wanted(KEY, "c", "d")
 
 def saved(folder: Path, exp: Experiment = EXP, **meta: object) -> Path:
     stats = {"accs": np.array([[0.5, 0.7]]), "elapsed": 3.0, "meta": {"data": "d"} | meta}
-    when = datetime(2020, 1, 1)
-    return save_results(folder, as_dict(exp), stats, name="A", seed=exp.seed, when=when)
+    return save_results(folder, as_dict(exp), stats, run=f"A_s{exp.seed}")
 
 
 def begun(folder: Path, code: str, share: float, data: str = "d") -> None:
@@ -117,7 +115,7 @@ def test_files_of_others(tmp_path: Path) -> None:
     """A damaged one is named; one of 2019, or with anything in it, is of no run."""
     (tmp_path / "damaged.pkl").write_bytes(b"x")
     old = {"name": "A", "lr": "0.1", "odd": [1, {2: None}]}
-    save_results(tmp_path, old, {"accs": 1}, name="old", seed=0, when=datetime(2019, 1, 1))
+    save_results(tmp_path, old, {"accs": 1}, run="old")
     folder = Folder(tmp_path)
     assert [path.name for path in folder.unreadable] == ["damaged.pkl"]
     begun(tmp_path, "c", 0.1)

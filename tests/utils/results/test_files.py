@@ -19,7 +19,13 @@ import numpy as np
 import pytest
 
 from utils.results import files as results
-from utils.results.files import ResultsError, check_writable, load_results, save_results
+from utils.results.files import (
+    ResultsError,
+    check_writable,
+    load_results,
+    result_name,
+    save_results,
+)
 
 OLD = Path(__file__).parents[2] / "data" / "MLP_1LayerSparse_2019-11-18.pkl"
 REFERENCE = sorted(Path(__file__).parents[3].glob("results/reference/*.pkl"))
@@ -35,8 +41,8 @@ STATS = {
 
 
 def save(folder: Path, name: str = "MLP_1LayerSparse", **changes: Any) -> Path:
-    arguments = {"config": CONFIG, "stats": STATS, "seed": 0, "when": WHEN} | changes
-    return save_results(folder, name=name, **arguments)
+    arguments = {"config": CONFIG, "stats": STATS} | changes
+    return save_results(folder, run=result_name(name, 0, WHEN), **arguments)
 
 
 def assert_same_stats(stats: dict[str, Any]) -> None:

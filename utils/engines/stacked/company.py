@@ -30,7 +30,7 @@ from exps.config import Experiment, as_dict
 from exps.experiment import FREE
 from exps.messages import Told, three_lines
 from models.network import Network
-from utils.engines.base import Need, Spring, Whole
+from utils.engines.base import Need, Whole
 from utils.engines.batch import Batch, Loss
 from utils.engines.meter import EpochRecord
 from utils.engines.stacked.engine import StackedEngine
@@ -132,14 +132,6 @@ class RemoteEngine(Whole):
             self.ahead = False
         return self._model
 
-    @property
-    def active(self) -> Network:
-        """All of the network."""
-        return self.model
-
-    def begin_task(self) -> None:
-        """Nothing in a step changes."""
-
     def begin_epoch(self, steps: int) -> None:
         """Start counting anew; `steps` mini-batches will follow."""
         self._ask("begin_epoch", steps)
@@ -169,14 +161,6 @@ class RemoteEngine(Whole):
         self._ask("load_state_dict", state)
         self.ahead = True
 
-    def scale(self, factors: dict[Tensor, Tensor]) -> None:
-        """Not here."""
-        raise NotImplementedError(f"the stacked engine has no {Need.SCALE.value}")
-
-    def pull(self, by: str, springs: dict[Tensor, Spring]) -> None:
-        """Not here."""
-        raise NotImplementedError(f"the stacked engine has no {Need.PULL.value}")
-
     def restart(self) -> None:
         """Momentum starts from zero."""
         self._ask("restart")
@@ -184,10 +168,6 @@ class RemoteEngine(Whole):
     def renew(self, model: Network) -> None:
         """Not here: no method is in company."""
         raise NotImplementedError("a network of a company does not begin anew")
-
-    def follow_masks(self) -> None:
-        """Not here."""
-        raise NotImplementedError(f"the stacked engine has no {Need.MASKS.value}")
 
     def logits(
         self, samples: Samples, head: int, *, training: bool = False

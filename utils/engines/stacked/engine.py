@@ -21,7 +21,7 @@ from models.network import Network
 from models.synapses import Weights, winner_layers
 from sparse_syn import update_boost_strength
 from sparse_syn.k_winners import KWinners
-from utils.engines.base import Need, Spring, Whole
+from utils.engines.base import Need, Whole
 from utils.engines.batch import Batch, Loss
 from utils.engines.meter import EpochRecord, Meter
 from utils.engines.mixed import PLAIN, plain
@@ -113,14 +113,6 @@ class StackedEngine(Whole):
             self.ahead = False
         return self._model
 
-    @property
-    def active(self) -> Network:
-        """All of the network."""
-        return self.model
-
-    def begin_task(self) -> None:
-        """Nothing in a step changes."""
-
     def begin_epoch(self, steps: int) -> None:
         """Start counting anew; `steps` mini-batches will follow."""
         self.steps = steps
@@ -189,14 +181,6 @@ class StackedEngine(Whole):
         taken = state.get("draws", {}).get("taken", 0)  # others draw by no counter
         self.stack.draws.taken[self.number] = torch.as_tensor(taken)
 
-    def scale(self, factors: dict[Tensor, Tensor]) -> None:
-        """Not here."""
-        raise NotImplementedError(f"the stacked engine has no {Need.SCALE.value}")
-
-    def pull(self, by: str, springs: dict[Tensor, Spring]) -> None:
-        """Not here."""
-        raise NotImplementedError(f"{by}: the stacked engine has no {Need.PULL.value}")
-
     def restart(self) -> None:
         """Momentum starts from zero."""
         for its in self._momenta().values():
@@ -213,10 +197,6 @@ class StackedEngine(Whole):
         for its in self._momenta().values():
             its.zero_()
         self._follow()
-
-    def follow_masks(self) -> None:
-        """Not here."""
-        raise NotImplementedError(f"the stacked engine has no {Need.MASKS.value}")
 
     def logits(
         self, samples: Samples, head: int, *, training: bool = False

@@ -23,7 +23,7 @@ from models.dropout import dropout_factors
 from models.network import Network
 from models.synapses import Weights, winner_layers
 from sparse_syn import update_boost_strength
-from utils.engines.base import Need, Spring, Whole
+from utils.engines.base import Need, Whole
 from utils.engines.batch import Batch, Loss, joined, objective
 from utils.engines.meter import EpochRecord
 from utils.engines.mixed import PLAIN, plain
@@ -103,14 +103,6 @@ class SparseEngine(Whole):
             self.ahead = False
         return self._model
 
-    @property
-    def active(self) -> Network:
-        """All of the network."""
-        return self.model
-
-    def begin_task(self) -> None:
-        """Every step asks the methods anew."""
-
     def begin_epoch(self, steps: int) -> None:
         """Start counting anew; `steps` mini-batches will follow."""
         self.meter = around.make_meter(steps, self.units)
@@ -188,10 +180,6 @@ class SparseEngine(Whole):
         self.sgd.factors = factors
         for layer in self.hidden:
             layer.follow_factors()
-
-    def pull(self, by: str, springs: dict[Tensor, Spring]) -> None:
-        """Not here: it moves every weight in every step."""
-        raise NotImplementedError(f"{by}: the sparse engine has no {Need.PULL.value}")
 
     def restart(self) -> None:
         """Momentum starts from zero."""
