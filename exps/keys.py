@@ -1,7 +1,7 @@
 """What defines a key of the configuration: its kind, default, meaning and when it counts.
 
 The loader, `--explain`, the parameter table of README and the error messages are all made from it.
-Keys of all experiments are in `exps.experiment`; a benchmark, a network, a method or an optimiser
+Keys of all experiments are in `exps.definitions`; a benchmark, a network, a method or an optimiser
 declares its own as KEYS in its file (`exps.plugins`).
 """
 

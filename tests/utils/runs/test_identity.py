@@ -42,7 +42,12 @@ def code(exp: Experiment = MLP) -> str:
     "name",
     [
         *("run_exps.py", "models/mlp.py", "models/__init__.py", "sparse_syn/functional.py"),
-        *("benchmarks/mnist.py", "benchmarks/seeding.py", "exps/experiment.py"),
+        *(
+            "benchmarks/mnist.py",
+            "benchmarks/seeding.py",
+            "exps/experiment.py",
+            "exps/definitions.py",
+        ),
         *("utils/engines/winners/engine.py", "utils/methods/make.py", "utils/training/loop.py"),
         *("utils/runs/session.py", "utils/system/runtime.py", "utils/optimizers/sgd.py"),
     ],
