@@ -85,6 +85,7 @@ def key(
 
 
 _FRACTION = Number(0, 1, above=True)
+KEPT = ("none", "final", "tasks")  # of the weights of a run, each with what is before it
 
 
 @dataclass(frozen=True)
@@ -482,7 +483,7 @@ class Keys:
 
     keep_weights: str = key(
         "none",
-        Choice(("none", "final", "tasks")),
+        Choice(KEPT),
         "whether the trained network is kept beside the result (docs/results.md): final: in the "
         "end; tasks: after every task, in a file each",
     )

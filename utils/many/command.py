@@ -117,7 +117,8 @@ def _wanted(planned: list[Planned], *, trust: bool) -> list[Wanted]:
         of = exp.benchmark, exp.dataset, exp.data, exp.data_dir
         if of not in data or exp.dataset is None:  # else its pictures may depend on any key
             data[of] = digest.of_experiment(exp)
-        found.append(Wanted(fingerprint(configuration(exp)), code_of(uses(exp)), data[of], trust))
+        key, code = fingerprint(configuration(exp)), code_of(uses(exp))
+        found.append(Wanted(key, code, data[of], trust, exp.keep_weights))
     return found
 
 

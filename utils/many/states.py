@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 
 from benchmarks.digest import of_meta
 from exps.config import as_text
+from exps.definitions import KEPT
 from exps.messages import shown
 from utils.many.order import DIVERGED, FAILED, LEFT, SKIPPED, Outcome
 from utils.many.pace import Far
@@ -32,6 +33,7 @@ class Known(NamedTuple):
     data: str  # that of its pictures, likewise
     torch: str
     status: str
+    weights: str  # what is kept of them, see `KEPT`
     mean: float  # accuracy after the last task; NaN where there is none
     seconds: float
     verdict: str  # whether it has the accuracy that its section states; '' where it states none
@@ -113,13 +115,16 @@ class Folder:
 
 
 def _fault(wanted: Wanted, it: Known | Begun) -> str:
-    """Why this is no part of the run, but of other code or data; '' if it is."""
+    """Why this is no part of the run, but of other code or data or without its weights; '' if it
+    is. One that is unfinished keeps what is asked for from here on."""
     if it.code != wanted.code and not wanted.trust:
         return "another version of the program"
     # Where the data are not known, an unfinished run will see them itself.
     data = wanted.data or (it.data if isinstance(it, Begun) else "")
     if not data or it.data != data:
         return "other data" if data and it.data else "data that are not known"
+    if isinstance(it, Known) and KEPT.index(it.weights) < KEPT.index(wanted.weights):
+        return f"without the weights that keep_weights = {wanted.weights} asks for"
     return ""
 
 
@@ -152,8 +157,9 @@ def _read(path: Path, _changed: int, _size: int) -> Known | None:
     found = expected.judge(config, stats)
     judged = found.outcome in expected.JUDGED
     verdict = f"expected {found.expected}: {found.outcome}" if judged else ""
-    told = code, of_meta(meta), torch, status, mean, seconds, verdict
-    return Known(path, fingerprint(texts), *told)
+    weights = texts.get("keep_weights", KEPT[0])
+    told = code, of_meta(meta), torch, status, weights if weights in KEPT else KEPT[0]
+    return Known(path, fingerprint(texts), *told, mean, seconds, verdict)
 
 
 def _text(value: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from exps import plugins
 from exps.config import Experiment, as_dict, as_text
+from exps.definitions import KEPT
 from exps.experiment import FREE, KEYS, definition
 from exps.messages import shown
 from utils.runs.meanings import Meanings
@@ -32,13 +33,15 @@ class Wanted(NamedTuple):
     """What a run must be to count as the one that is asked for.
 
     key: the `fingerprint` of its configuration; code: its `code_digest`; data: the digest of its
-    pictures and labels, '' where they are not known yet; trust: whether any code will do.
+    pictures and labels, '' where they are not known yet; trust: whether any code will do; weights:
+    what is kept of them (`keep_weights`).
     """
 
     key: str
     code: str
     data: str
     trust: bool = False
+    weights: str = KEPT[0]
 
 
 def configuration(exp: Experiment) -> dict[str, str]:

@@ -81,6 +81,20 @@ def test_keys_that_change_no_number_do_not_count(tmp_path: Path) -> None:
     assert Folder(tmp_path).state(WANTED).kind == "done"
 
 
+@pytest.mark.parametrize(("kept", "asked", "kind"), [
+    ("none", "final", "new"), ("final", "tasks", "new"), ("final", "final", "done"),
+    ("tasks", "final", "done"), ("final", "none", "done"),
+])  # fmt: skip
+def test_a_result_without_the_weights_that_are_asked_for_is_not_what_is_wanted(
+    tmp_path: Path, kept: str, asked: str, kind: str
+) -> None:
+    saved(tmp_path, Experiment(name="A", keep_weights=kept), code="c", status="complete")
+    wanted = WANTED._replace(weights=asked)
+    assert Folder(tmp_path).state(wanted).kind == kind
+    why = [text for text in Folder(tmp_path).others(wanted)[0] if f"keep_weights = {asked}" in text]
+    assert len(why) == (kind == "new")
+
+
 def test_every_kind_of_value_has_the_same_text_in_a_result(tmp_path: Path) -> None:
     exp, _ = config.load("DEFAULT", overrides=["mnist_mode=split", "num_batch=5", "lr=1e-5"])
     saved(tmp_path, exp, code="c", status="complete")
