@@ -33,9 +33,10 @@ KEYS = {
     "ewc_strength": Key(100.0, Number(0, 1e15), "how strongly earlier values are held (λ)"),
     "ewc_fisher": Key(
         "exact",
-        Choice(("exact", "empirical")),
+        Choice(("exact", "empirical", "predicted")),
         "Fisher information: exact: expected over the labels that the network gives a picture; "
-        "empirical: of the pictures' own labels",
+        "empirical: of the pictures' own labels; predicted: of the likeliest ones (van de Ven & "
+        "Tolias, 2019)",
     ),
     "ewc_pictures": Key(
         0,
@@ -98,15 +99,20 @@ class Method(Anchored):
     def fisher(self, model: Network, trained: Part, number: int) -> dict[Tensor, Tensor]:
         """The diagonal of the Fisher information on training pictures, by parameter; number: sets
         the draw of pictures apart."""
-        kind = expected if self.exp.ewc_fisher == "exact" else empirical
         some = self.exp.ewc_pictures, draws(DRAW, self.exp.seed, number)
-        return mean_over(model, self.stream, trained, *some, kind, squared=True)
+        of = FISHERS[self.exp.ewc_fisher]
+        return mean_over(model, self.stream, trained, *some, of, squared=True)
 
 
 def empirical(logits: Tensor, labels: Tensor) -> Iterator[Tensor]:
     """∂ log p(label) / ∂ logits [n, classes], of the pictures' own labels int64 [n]."""
     p = logits.softmax(1)
     yield torch.eye(p.shape[1], device=p.device)[labels] - p
+
+
+def predicted(logits: Tensor, labels: Tensor) -> Iterator[Tensor]:
+    """The same of the likeliest labels."""
+    return empirical(logits, logits.argmax(1))
 
 
 def expected(logits: Tensor, labels: Tensor) -> Iterator[Tensor]:
@@ -116,3 +122,6 @@ def expected(logits: Tensor, labels: Tensor) -> Iterator[Tensor]:
     one = torch.eye(p.shape[1], device=p.device)
     for label in range(p.shape[1]):
         yield p[:, label : label + 1].sqrt() * (one[label] - p)
+
+
+FISHERS = {"exact": expected, "empirical": empirical, "predicted": predicted}

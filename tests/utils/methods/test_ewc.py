@@ -14,7 +14,7 @@ from models import ModelError
 from models.network import Network
 from models.synapses import attached
 from utils.engines.batch import Part
-from utils.methods.ewc import Method, empirical, expected
+from utils.methods.ewc import FISHERS, Method
 from utils.methods.per_picture import sums
 
 CPU = torch.device("cpu")
@@ -38,17 +38,17 @@ def by_hand(model: Any, x: torch.Tensor, labels: torch.Tensor | None) -> dict[An
 
 
 def squared(
-    model: Any, x: torch.Tensor, labels: torch.Tensor, exact: bool
+    model: Any, x: torch.Tensor, labels: torch.Tensor, kind: str
 ) -> dict[Any, torch.Tensor]:
     """The same by the products of squares."""
     found: dict[Any, torch.Tensor] = {}
-    kind = expected if exact else empirical
-    for p, squares in sums(model, x, 0, lambda logits: kind(logits, labels), squared=True):
+    of = FISHERS[kind]
+    for p, squares in sums(model, x, 0, lambda logits: of(logits, labels), squared=True):
         found[p] = found[p] + squares if p in found else squares
     return found
 
 
-@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("kind", FISHERS)
 @pytest.mark.parametrize(
     "keys",
     [
@@ -59,15 +59,15 @@ def squared(
     ids=["dense", "sparse", "cnn"],
 )
 def test_the_fisher_information(
-    experiment: Callable, stream_of: Callable, built: Callable, keys: dict[str, Any], exact: bool
+    experiment: Callable, stream_of: Callable, built: Callable, keys: dict[str, Any], kind: str
 ) -> None:
     exp = experiment(**keys)
     stream = stream_of(exp)
     model = built(exp, stream)[0].model.eval()
     samples = stream.tasks[0].train.take(slice(6))
     x, labels = stream.inputs(stream.train, samples), stream.labels(stream.train, samples)
-    given = None if exact else labels
-    found = squared(model, x, labels, exact)
+    given = {"exact": None, "empirical": labels, "predicted": model(x).argmax(1)}[kind]
+    found = squared(model, x, labels, kind)
     masks = {m.module.weight: m.zero_mask for m in model.modules() if hasattr(m, "zero_mask")}
     for p, squares in by_hand(model, x, given).items():
         mine = found[p].masked_fill(masks[p], 0) if p in masks else found[p]
@@ -86,11 +86,11 @@ class Normed(Network):
         return self.layers(x).mean((2, 3))
 
 
-@pytest.mark.parametrize("exact", [True, False])
+@pytest.mark.parametrize("kind", FISHERS)
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d(4), nn.GroupNorm(2, 4)])
 @pytest.mark.parametrize("largest", [2**26, 300])
 def test_the_fisher_information_with_a_norm(
-    exact: bool, norm: nn.Module, largest: int, monkeypatch: pytest.MonkeyPatch
+    kind: str, norm: nn.Module, largest: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Batch norm has seen pictures; of those of a convolution all or some at a time."""
     monkeypatch.setattr("utils.methods.per_picture.LARGEST", largest)
@@ -99,8 +99,9 @@ def test_the_fisher_information_with_a_norm(
     for _ in range(3):
         model(torch.randn(20, 1, 7, 7) * 2 + 1)
     torch.nn.init.normal_(model.layers[1].weight)
-    given = None if exact else labels
-    found = squared(model.eval(), x, labels, exact)
+    model.eval()
+    given = {"exact": None, "empirical": labels, "predicted": model(x).argmax(1)}[kind]
+    found = squared(model, x, labels, kind)
     for p, squares in by_hand(model, x, given).items():
         torch.testing.assert_close(found[p], squares, rtol=1e-4, atol=1e-8)
 
