@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from exps.experiment import definition
@@ -16,18 +16,22 @@ from utils.results.runs import Run, program, release
 
 # Groups are of other versions where both differ: with other methods the code that counts is other.
 PROGRAMS = program, release
+# Keys that say when metrics are measured: with another one they are other numbers of a network.
+MEASURED = {"eval_pictures": ANYTIME, "eval_every": ANYTIME, "eval_tasks": ("forgetting",)}
 
 
 @dataclass(frozen=True)
 class Pair:
     """Two groups compared. metrics: those that both have, first minus second; twins: whether they
-    are the same network sparse and dense.
+    are the same network sparse and dense; apart: the metrics that are left out, as the two have
+    different values of the key named here, which says when it is measured (`MEASURED`).
     """
 
     first: Group
     second: Group
     metrics: dict[str, Comparison]
     twins: bool
+    apart: dict[str, str]
 
     @property
     def sentence(self) -> str:
@@ -98,9 +102,10 @@ def make_report(
     found = twins(groups)
     alone = [(same[0], same[1]) for same in _by_tasks(groups) if len(same) == 2]
     chosen: dict[frozenset[Group], tuple[Group, Group]] = {}
-    for pair in (*asked, *found, *alone):
-        chosen.setdefault(frozenset(pair), pair)  # B and A are A and B
-    pairs = [_pair(a, b, {(a, b), (b, a)} & {*found} != set()) for a, b in chosen.values()]
+    for two in (*asked, *found, *alone):
+        chosen.setdefault(frozenset(two), two)  # B and A are A and B
+    are_twins = {*map(frozenset, found)}
+    pairs = [_pair(*two, twins=both in are_twins) for both, two in chosen.items()]
     adjusted = holm([pair.metrics[MAIN] for pair in pairs])
     pairs = [
         replace(pair, metrics=pair.metrics | {MAIN: comparison})
@@ -118,24 +123,15 @@ def make_report(
     return Report(groups, pairs, rankings, swept, list(problems), len({*asked}))
 
 
-def _pair(first: Group, second: Group, are_twins: bool) -> Pair:
-    apart = differences([first, second])
-    names = [name for name in ACCURACY | ANYTIME if not _measured_otherwise(name, apart)]
-    both = {name: (first.by_seed(name), second.by_seed(name)) for name in names}
+def _pair(first: Group, second: Group, *, twins: bool) -> Pair:
+    both = {name: (first.by_seed(name), second.by_seed(name)) for name in ACCURACY | ANYTIME}
     both = {name: (a, b) for name, (a, b) in both.items() if name == MAIN or (a and b)}
+    keys = differences([first, second])
+    apart = {name: key for key, names in MEASURED.items() if key in keys for name in names}
+    apart = {name: key for name, key in apart.items() if name in both}
     alike = _tasks(first) == _tasks(second)
-    metrics = {name: compare(a, b, same_tasks=alike) for name, (a, b) in both.items()}
-    return Pair(first, second, metrics, are_twins)
-
-
-def _measured_otherwise(metric: str, apart: Mapping[str, Sequence[str]]) -> str:
-    """The first of the keys in which groups differ that say when this metric is looked at, so that
-    it is another number for the same network; '' where there is none."""
-    keys = {
-        **dict.fromkeys(ANYTIME, ("eval_every", "eval_pictures")),
-        "forgetting": ("eval_tasks",),
-    }
-    return next((key for key in keys.get(metric, ()) if key in apart), "")
+    metrics = {n: compare(*its, same_tasks=alike) for n, its in both.items() if n not in apart}
+    return Pair(first, second, metrics, twins, apart)
 
 
 def _summary(pairs: Sequence[Pair]) -> list[str]:
@@ -239,11 +235,8 @@ def _notes_on(pair: Pair) -> Iterator[str]:
         yield f"{both} are not on the same tasks: their accuracies measure different things"
     if main.paired and left:
         yield f"{both} are compared by the {main.difference.n} seed(s) that both have a run of"
-    apart = differences([first, second])
-    ways = {name: _measured_otherwise(name, apart) for name in ACCURACY | ANYTIME}
-    ways = {n: key for n, key in ways.items() if key and first.by_seed(n) and second.by_seed(n)}
-    for key in dict.fromkeys(ways.values()):
-        names = all_of([METRICS[name].label for name, its in ways.items() if its == key])
+    for key in dict.fromkeys(pair.apart.values()):
+        names = all_of([METRICS[name].label for name, its in pair.apart.items() if its == key])
         yield f"{both} have another {key} each, and are not compared in {names}"
     if all({by(run) for run in first.runs} != {by(run) for run in second.runs} for by in PROGRAMS):
         yield f"{both} were not made by the same version of the program"
