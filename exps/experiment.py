@@ -271,6 +271,13 @@ class Experiment(Keys):
         describe = getattr(plugins.load(MODEL, self.model), "layers", None)
         return None if describe is None else list(describe(self, picture))
 
+    def layers_for(self, picture: Shape | None = None) -> list[Layer] | None:
+        """The same for these pictures, or the usual ones; None also where there can be none."""
+        try:
+            return self.in_effect.layers(picture or self.facts.picture)
+        except ValueError:
+            return None
+
     def __reduce__(self) -> Any:
         """For other processes: what is cached stays here."""
         return _again, ({f.name: getattr(self, f.name) for f in fields(self)},)

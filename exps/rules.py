@@ -133,7 +133,7 @@ def never_due(exp: Experiment, steps: Sequence[int], picture: Shape | None = Non
             ("patience",),
             f"no task is trained for more than {epochs} epoch(s), so none ends early",
         )
-    layers = sparseness.layers_for(exp.part, picture)
+    layers = exp.part.layers_for(picture)
     if layers is not None:
         args = exp, tasks, layers
         yield from plugins.findings(exp.plug_ins, "never_due", *args)

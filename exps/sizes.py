@@ -82,10 +82,7 @@ def result_bytes(exp: Experiment, pictures: Sequence[int], tested: Sequence[int]
 def _units(exp: Experiment) -> tuple[int, int]:
     """The inputs of the classifier, and how many k-winner layers there are; where its network does
     not say, as if they were the hidden units, and two convolutions before them."""
-    try:
-        layers = exp.layers(exp.facts.picture)
-    except ValueError:
-        layers = None
+    layers = exp.layers_for()
     if layers is None:
         return exp.hidden_units, 3 * exp.sparsify
     return width(layers, exp.facts.picture), exp.sparsify * sum(layer.winners for layer in layers)

@@ -56,7 +56,7 @@ def no_weight(exp: Experiment, layers: list[Layer]) -> Findings:
 
 def nothing_masked(exp: Experiment, picture: Shape | None = None) -> Findings:
     """Where a density below 1 rounds to all weights."""
-    layers = layers_for(exp.in_effect.part, picture) or []
+    layers = exp.in_effect.part.layers_for(picture) or []
     for keys, density, inputs in _masked(exp, layers):
         if density < 1 and all(round(n * density) == n for n in inputs):
             idle = ", so none can move" if keys[0].startswith("initial_density") else ""
@@ -70,7 +70,7 @@ def nothing_masked(exp: Experiment, picture: Shape | None = None) -> Findings:
 def thinned(exp: Experiment) -> Findings:
     """Where units of a part may have no weight: of the synapses of a unit, which of them come from
     units of its part is chance."""
-    whole, part = layers_for(exp) or [], layers_for(exp.part) or []
+    whole, part = exp.layers_for() or [], exp.part.layers_for() or []
     own = [few for few, all_ in zip(part, whole, strict=True) if few.inputs < all_.inputs]
     for keys, density, inputs in _masked(exp, own):
         left = min(inputs) * density
@@ -97,7 +97,7 @@ class _Winners:
 def _winners(exp: Experiment, of: Experiment) -> list[_Winners]:
     """By the layers' own formulas; of the convolutions, for the one with the fewest channels. of:
     the experiment itself, or that of a part (`Experiment.part`)."""
-    layers = layers_for(of)
+    layers = of.layers_for()
     if not exp.sparsify or layers is None:
         return []
     found, factor = [], exp.k_inference_factor
@@ -125,11 +125,3 @@ def _masked(exp: Experiment, layers: list[Layer]) -> list[tuple[tuple[str, ...],
         for keys, inputs in zip(kinds, by_kind, strict=True)
     ]
     return [(keys, density, inputs) for keys, density, inputs in found if inputs and exp.sparsify]
-
-
-def layers_for(exp: Experiment, picture: Shape | None = None) -> list[Layer] | None:
-    """The hidden layers for these pictures, or the usual ones; None where there can be none."""
-    try:
-        return exp.in_effect.layers(picture or exp.facts.picture)
-    except ValueError:
-        return None
