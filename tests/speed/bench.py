@@ -162,9 +162,8 @@ def count_work(exp: Any, model: Any, shape: tuple[int, int, int], engine: str) -
     pre-activations. What is small beside these is left out.
     """
     from models.costs import layer_costs
-    from utils.engines.winners.compiled import loops
-    from utils.engines.winners.first_layer import ROUNDED, SCREENED
-    from utils.system.runtime import has_fast_bf16, has_fast_int8
+    from utils.engines.winners.first_layer import ROUNDED
+    from utils.system.runtime import has_fast_int8
 
     costs = [c for c in layer_costs(model, shape) if not c.name.startswith("heads")]
     batch, weights = exp.mb_size, [c.params for c in costs]
@@ -181,17 +180,15 @@ def count_work(exp: Any, model: Any, shape: tuple[int, int, int], engine: str) -
     kept = k * (1 - exp.dropout)
     inputs = first.macs / units
     later = len(costs) - 1
-    fast, few = (has_fast_int8(), ROUNDED) if loops() else (has_fast_bf16(), SCREENED)
-    in_half = half == "bf16" or (fast and k * few <= units)
+    in_half = half == "bf16" or (has_fast_int8() and k * ROUNDED <= units)
     parts = 2 if exp.momentum else 1  # of lazily updated weights
     rows = kept * inputs * 2 * parts  # the gradient of the winners' weights, a picture
     if half == "fp32" and in_half:
         rows += (k + 2) * inputs * 2 * parts  # exact values of the candidates
     rows += later * 2 * (parts * kept * units + (1 + 2 * parts) * kept * kept)
     if in_half:
-        rounded = 1 if loops() else parts  # copies of the weights; int8 counts as if it were bf16
-        work["bf16_gflop"] = 2 * batch * rounded * first.macs / 1e9
-        bytes_ = 2 * rounded * first.params  # the bf16 weights, read
+        work["bf16_gflop"] = 2 * batch * first.macs / 1e9  # int8 counts as if it were bf16
+        bytes_ = 2 * first.params  # the rounded weights, read
     else:
         work["fp32_gflop"] = (2 * batch * first.macs + 6 * first.params) / 1e9
         bytes_ = 24 * first.params  # read for the product and by SGD, which reads 3 and writes 2

@@ -17,6 +17,7 @@ from utils.engines.autograd import AutogradEngine
 from utils.engines.batch import Batch
 from utils.engines.meter import EpochRecord
 from utils.engines.winners.engine import SparseEngine
+from utils.engines.winners.lazy import LazyMatrix
 
 CPU = torch.device("cpu")
 
@@ -55,6 +56,12 @@ class Masks:
     def of(self, layer: int, shape: torch.Size) -> Tensor:
         generator = torch.Generator().manual_seed(100 * self.step + layer)
         return (torch.rand(shape, generator=generator) >= self.p) / (1 - self.p)
+
+
+def momentum_of(matrix: LazyMatrix) -> Tensor:
+    """All momenta of the lazy matrix [rows, columns]; zeros without momentum."""
+    scales = zip(matrix.parts, matrix.scale, matrix.basis.slope, strict=False)
+    return torch.stack([part * (scale * slope) for part, scale, slope in scales]).sum(0)
 
 
 class SideBySide:
@@ -112,10 +119,10 @@ class SideBySide:
     def _momentum(self, p: Tensor) -> Tensor:
         first = self.sparse.first
         if first.matrix is not None and first.weights.weight is p:
-            return first.matrix.momentum()
+            return momentum_of(first.matrix)
         for layer in self.sparse.hidden:
             if layer.weights.weight is p:
-                return layer.matrix.momentum().t()
+                return momentum_of(layer.matrix).t()
         return self.sparse.sgd.momentum(p)
 
     def _of_winners(self, layer: int, unit: Tensor) -> Tensor:

@@ -55,7 +55,7 @@ from utils.engines.base import Engine
 from utils.engines.batch import Batch
 from utils.engines.choose import EngineError, make_engine
 from utils.engines.cuda_graph import CudaGraphEngine
-from utils.engines.winners import compiled, first_layer
+from utils.engines.winners import first_layer
 from utils.engines.winners.engine import SparseEngine
 from utils.live.progress import Progress
 from utils.methods.base import Method, Moment
@@ -365,19 +365,14 @@ def engines_of(
     exp: Experiment, stream: TaskStream
 ) -> Iterator[tuple[str, tuple[Engine, list[Method]]]]:
     """Every engine that knows the experiment: first the reference, of the dense one its recorded
-    steps too, of the sparse one every way of its first layer, the last of them compiled."""
-    for way in ("reference", "dense", "replayed", "full", "screened", "rounded"):
-        sparse = dict.fromkeys(("full", "screened", "rounded"), "sparse")
-        name = {"replayed": "dense", **sparse}.get(way, way)
+    steps too, of the sparse one both ways of its first layer."""
+    for way in ("reference", "dense", "replayed", "full", "rounded"):
+        name = {"replayed": "dense", "full": "sparse", "rounded": "sparse"}.get(way, way)
         with pytest.MonkeyPatch.context() as patch:
             if way == "replayed":
                 patch.setattr(replay, "WARM_UP", 0)
                 patch.setattr(engine, "FusedEngine", partial(CudaGraphEngine, recorder=Again()))
-            for fast in ("has_fast_bf16", "has_fast_int8"):
-                patch.setattr(first_layer, fast, lambda w=way: w in ("screened", "rounded"))
-            if name == "sparse" and way != "rounded":
-                patch.setattr(compiled, "_found", lambda: None)
-            patch.setattr(first_layer, "SCREENED", 4)
+            patch.setattr(first_layer, "has_fast_int8", lambda w=way: w == "rounded")
             patch.setattr(first_layer, "ROUNDED", 4)
             torch.manual_seed(exp.seed)
             try:

@@ -1,4 +1,4 @@
-"""What a step does around its layers, in compiled loops where numba is.
+"""What a step does around its layers, in compiled loops.
 
 torch wakes its threads for many of these small operations, which takes longer than the operation.
 """
@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from benchmarks.stream import Made, Pictures, Samples, TaskStream
-from exps.config import Experiment
 from sparse_syn.functional import longest_span
 from sparse_syn.k_winners import KWinners
 from utils.engines.batch import Batch
@@ -28,7 +27,7 @@ def inputs(stream: TaskStream, pictures: Pictures, samples: Samples) -> Tensor:
     """`TaskStream.inputs`, flat: [n, pixels]."""
     plain = type(stream) is TaskStream and not isinstance(samples, Made) and stream.blends is None
     plain = plain and pictures.x.dtype == torch.uint8
-    if loops() is None or not plain or not isinstance(samples.view, int):
+    if not plain or not isinstance(samples.view, int):
         return stream.inputs(pictures, samples).flatten(1)
     pixels, permutations = pictures.x.flatten(1), stream.permutations
     order = torch.arange(pixels.shape[1]) if permutations is None else permutations[samples.view]
@@ -50,10 +49,7 @@ def boost(activation: KWinners) -> Tensor | None:
 def count_wins(activation: KWinners, on: Winners) -> None:
     """Count winners in the duty cycle, as KWinners.count_wins does."""
     batch, seen = len(on.unit), activation.learning_iterations
-    if loops() is None or not batch:
-        wins = torch.zeros_like(activation.duty_cycle)
-        wins.index_add_(0, on.unit.flatten(), (on.value > 0).to(wins.dtype).flatten())
-        activation.count_wins(wins, batch)
+    if not batch:
         return
     seen += batch
     span = min(int(seen), longest_span(batch, activation.duty_cycle_period))
@@ -96,23 +92,11 @@ class CompiledMeter(Meter):
         array(self.active)[int(self.done)] = on / (len(unit) * len(self.unit_on))
 
 
-def make_sgd(exp: Experiment) -> SGD:
-    """The way that is fastest here."""
-    return (SGD if loops() is None else CompiledSGD)(exp)
-
-
-def make_meter(steps: int, units: int) -> Meter:
-    """The way that is fastest here."""
-    return (Meter if loops() is None else CompiledMeter)(steps, units, torch.device("cpu"))
-
-
 def errors(
     logits: list[Tensor], labels: list[Tensor], batch: Batch
 ) -> tuple[list[Tensor], Tensor] | None:
     """dL/dlogits part by part, [part, classes] each, and the loss [], for cross-entropy alone;
     None where it is left to torch."""
-    if loops() is None:
-        return None
     found, loss = [torch.empty_like(some) for some in logits], logits[0].new_zeros(1)
     for some, right, part, error in zip(logits, labels, batch.parts, found, strict=True):
         outputs = min(part.outputs or some.shape[1], some.shape[1])

@@ -11,11 +11,6 @@ from utils.engines.winners.compiled import array, loops
 from utils.optimizers.momentum import SGD
 
 
-def make_classifier(weights: Weights, sgd: SGD) -> Classifier:
-    """The way that is fastest here."""
-    return (CompiledClassifier if loops() is not None else Classifier)(weights, sgd)
-
-
 class Classifier:
     """Weights [classes, units], of which `SGD.step` makes the step."""
 
@@ -26,26 +21,6 @@ class Classifier:
         """A step begins: gradients are zero."""
         for parameter in (self.weights.weight, self.weights.bias):
             self.sgd.gradient(parameter).zero_()
-
-    def logits(self, on: Winners) -> Tensor:
-        """Logits [batch, classes]."""
-        rows = self.weights.weight.t()[on.unit]  # [batch, k, classes]
-        return torch.einsum("bk,bkc->bc", on.value, rows).add_(self.weights.bias)
-
-    def backward(self, on: Winners, error: Tensor) -> Tensor:
-        """The gradient [batch, k] for the values of what is on, given dL/dlogits [batch, classes];
-        those of the weights are added to `SGD.gradients`."""
-        weight, bias = self.weights.weight, self.weights.bias
-        classes, units = weight.shape
-        where = on.unit.unsqueeze(2) + torch.arange(classes) * units  # [batch, k, classes]
-        shares = on.value.unsqueeze(2) * error.unsqueeze(1)
-        self.sgd.gradients[weight].view(-1).index_add_(0, where.flatten(), shares.flatten())
-        self.sgd.gradients[bias] += error.sum(0)
-        return torch.einsum("bkc,bc->bk", weight.t()[on.unit], error)
-
-
-class CompiledClassifier(Classifier):
-    """The same in compiled loops."""
 
     def logits(self, on: Winners) -> Tensor:
         """Logits [batch, classes]."""

@@ -1,4 +1,4 @@
-"""The seam between the sparse engine and its compiled loops: where numba is, they are taken."""
+"""The seam between the sparse engine and its compiled loops."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from utils.system.talk import LOG
+from exps.messages import Told, three_lines
 
 Array = np.ndarray[Any, Any]
 
 
-def loops() -> Any:
-    """The module of compiled loops; None without numba: torch's operations do the same."""
-    return _found()
+class LoopsError(Told):
+    """numba is there and cannot be used."""
 
 
 @cache
-def _found() -> Any:
+def loops() -> Any:
+    """The module of compiled loops. Raises LoopsError where numba cannot be imported."""
     try:
         with _in_a_hurry():
             from utils.engines.winners import loops as found
 
             found.load()
     except ImportError as error:
-        LOG.info("the sparse engine is not compiled: %s", error)
-        return None
+        what, remedy = "the sparse engine cannot be compiled", "install requirements.txt anew"
+        raise LoopsError(three_lines(what, f"numba: {error}", remedy)) from error
     return found
 
 

@@ -29,12 +29,12 @@ from utils.engines.meter import EpochRecord
 from utils.engines.mixed import PLAIN, plain
 from utils.engines.winners import around
 from utils.engines.winners.choose import Winners
-from utils.engines.winners.classifier import make_classifier
-from utils.engines.winners.compiled import loops
+from utils.engines.winners.classifier import Classifier
 from utils.engines.winners.first_layer import first_layer
-from utils.engines.winners.hidden_layer import HiddenLayer, hidden_layer
+from utils.engines.winners.hidden_layer import HiddenLayer
 from utils.engines.winners.lazy import LazyMatrix
 from utils.optimizers.sgd import Basis
+from utils.system.runtime import has_numba
 
 FEW = 16  # a layer is worth this engine when at most one unit in so many wins
 
@@ -53,9 +53,8 @@ class SparseEngine(Whole):
         basis = _basis(exp)
         assert basis is not None, "`declines` is asked first"
         self.exp, self.stream, self._model = exp, stream, model
-        self.device, self.units = torch.device("cpu"), model.units
-        self.why_not_faster = "" if loops() is not None else "numba, which compiles it, is missing"
-        self.sgd = around.make_sgd(exp)
+        self.device, self.units, self.why_not_faster = torch.device("cpu"), model.units, ""
+        self.sgd = around.CompiledSGD(exp)
         first, *others = [Weights.of(block.linear) for block in model.blocks]
         self.winners, self.half = winner_layers(model), exp.precision == "bf16"
         self.first = first_layer(
@@ -66,8 +65,8 @@ class SparseEngine(Whole):
             k=self.winners[0].k,
             grain=stream.grain,
         )
-        self.hidden = [hidden_layer(weights, self.sgd, basis) for weights in others]
-        self.heads = [make_classifier(Weights.of(head), self.sgd) for head in model.heads]
+        self.hidden = [HiddenLayer(weights, self.sgd, basis) for weights in others]
+        self.heads = [Classifier(Weights.of(head), self.sgd) for head in model.heads]
         self.dropout = [block.dropout.p for block in model.blocks]
         self.ahead = False  # of the weights that the model holds
         self.keep: Callable[[int, Tensor], Tensor] = self._draw
@@ -85,8 +84,9 @@ class SparseEngine(Whole):
             return f"sparse: {exp.optimizer} allows no lazy updates"
         if exp.unusual:
             return f"sparse: it knows nothing of {exp.unusual}"
-        lazy = _basis(exp) is not None
-        return "" if lazy else "sparse: lr, momentum and weight_decay allow no lazy updates"
+        if _basis(exp) is None:
+            return "sparse: lr, momentum and weight_decay allow no lazy updates"
+        return "" if has_numba() else "sparse: numba, which compiles it, is missing"
 
     @staticmethod
     def pays(model: Network) -> bool:
@@ -105,7 +105,7 @@ class SparseEngine(Whole):
 
     def begin_epoch(self, steps: int) -> None:
         """Start counting anew; `steps` mini-batches will follow."""
-        self.meter = around.make_meter(steps, self.units)
+        self.meter = around.CompiledMeter(steps, self.units, self.device)
 
     @torch.no_grad()
     def step(self, batch: Batch, losses: Sequence[Loss] = ()) -> list[Tensor]:

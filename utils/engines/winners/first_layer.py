@@ -1,13 +1,11 @@
 """The first layer of a k-winner network: its input is dense, but few of its units matter.
 
-Three ways, of which `first_layer` chooses: all in float32; for processors with fast bf16 products,
-with torch's operations alone; and `rounded`, for those with fast int8 products, in compiled loops.
-In all of them winners come out, and gradients of winners go in.
+Two ways, of which `first_layer` chooses: a product in float32, and `rounded`, for processors with
+fast products of int8 or bf16. In both winners come out, and gradients of winners go in.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Protocol
 
 import torch
@@ -16,16 +14,13 @@ from torch.nn.functional import linear
 
 from models.synapses import Weights
 from utils.engines.winners.choose import Winners, choose
-from utils.engines.winners.compiled import loops
-from utils.engines.winners.lazy import LazyLayer, LazyMatrix
+from utils.engines.winners.lazy import LazyMatrix
 from utils.engines.winners.rounded import RoundedLayer
-from utils.engines.winners.screen import Screen
 from utils.optimizers.momentum import SGD
 from utils.optimizers.sgd import Basis
-from utils.system.runtime import has_fast_bf16, has_fast_int8
+from utils.system.runtime import has_fast_int8
 
-SCREENED = 256  # exact values are cheap where at most one unit in so many wins,
-ROUNDED = 32  # and in compiled loops, one at a time, until here
+ROUNDED = 32  # exact values are cheap where at most one unit in so many wins
 
 
 class FirstLayer(Protocol):
@@ -71,15 +66,11 @@ class FirstLayer(Protocol):
 def first_layer(
     weights: Weights, sgd: SGD, basis: Basis, *, half: bool, k: int, grain: float
 ) -> FirstLayer:
-    """The way that is fastest here for k winners; half: products in bf16; grain as in `Screen`."""
+    """The way that is fastest here for k winners; half: products in bf16; grain as there."""
     units, inputs = weights.weight.shape
-    if loops() is not None:
-        # torch's int8 product is wrong for a single input.
-        whole = has_fast_int8() and k * ROUNDED <= units and inputs > 1
-        if half or whole:
-            return RoundedLayer(weights, sgd, basis, half=half, grain=grain)
-    elif half or (has_fast_bf16() and k * SCREENED <= units):
-        return HalfLayer(weights, sgd, basis, exact=not half, grain=grain)
+    # torch's int8 product is wrong for a single input.
+    if half or (has_fast_int8() and k * ROUNDED <= units and inputs > 1):
+        return RoundedLayer(weights, sgd, basis, half=half, grain=grain)
     return FullLayer(weights, sgd)
 
 
@@ -123,50 +114,6 @@ class FullLayer:
 
     def refresh(self, ratios: Tensor | None = None) -> None:
         """Nothing."""
-
-
-class HalfLayer(LazyLayer):
-    """bf16 products, and SGD on the rows of winners alone (see `lazy`).
-
-    exact: the bf16 products only find candidates, whose values are computed in float32 (see
-    `screen`). Otherwise they are the values.
-    """
-
-    ratios = None
-
-    def __init__(
-        self, weights: Weights, sgd: SGD, basis: Basis, *, exact: bool, grain: float
-    ) -> None:
-        self.weights, self.sgd = weights, sgd
-        self.matrix = LazyMatrix(weights.weight.detach(), None, basis)
-        self.screen_of = partial(Screen, bias=weights.bias, exact=exact, grain=grain)
-        self.screen = self.screen_of(self.matrix.parts)
-        self.between: Screen | None = None  # for testing, from the weights as they are then
-
-    def train_winners(self, x: Tensor, boost: Tensor | None, k: int) -> Winners:
-        """The k-winners of a training batch x [batch, inputs]."""
-        return self.screen.winners(x, self.matrix.scale, boost, k)
-
-    def test_winners(self, x: Tensor, boost: Tensor | None, k: int) -> Winners:
-        """The same between steps: one part, so half of the product."""
-        if self.between is None:
-            self.between = self.screen_of([self.matrix.weight()])
-        return self.between.winners(x, [1.0], boost, k)
-
-    def backward(self, x: Tensor, winners: Tensor, gradient: Tensor) -> None:
-        """The SGD step for the gradient [batch, k] of the winners' pre-activations."""
-        self.between = None
-        rows, shares = _gradient_rows(x, winners, gradient, self.weights, self.sgd)
-        if self.weights.weight in self.sgd.factors:
-            shares *= self.sgd.factors[self.weights.weight][rows]
-        rescaled = self.matrix.step()
-        self.matrix.add_rows(rows, shares)
-        self.screen.refresh(None if rescaled else rows)
-
-    def refresh(self, ratios: Tensor | None = None) -> None:
-        """Follow the matrix in all its rows."""
-        self.screen.refresh()
-        self.between = None
 
 
 def _gradient_rows(

@@ -16,11 +16,6 @@ from utils.optimizers.sgd import Basis
 NO_MASK, NOTHING = np.empty(0, np.bool_), np.empty(0, np.float32)
 
 
-def hidden_layer(weights: Weights, sgd: SGD, basis: Basis) -> HiddenLayer:
-    """The way that is fastest here."""
-    return (CompiledLayer if loops() is not None else HiddenLayer)(weights, sgd, basis)
-
-
 class HiddenLayer:
     """Weights [inputs, outputs], the transpose of the model's, of which a step touches few."""
 
@@ -53,56 +48,19 @@ class HiddenLayer:
         self, inputs: Winners, boost: Tensor | None, k: int, *, break_ties: bool
     ) -> Winners:
         """The k-winners given those of the layer before, with `boost` and ties as in `choose`."""
-        return choose(self.forward(inputs), boost, k, break_ties=break_ties)
-
-    def forward(self, inputs: Winners) -> Tensor:
-        """Pre-activations [batch, outputs] of the winners of the layer before."""
-        return self.matrix.rows_sum(inputs.unit, inputs.value).add_(self.weights.bias)
-
-    def backward(self, inputs: Winners, winners: Tensor, gradient: Tensor) -> Tensor:
-        """The gradient [batch, inputs] for the inputs' values; the weights take their SGD step.
-
-        winners int64 [batch, k]: this layer's; gradient [batch, k]: for their pre-activations.
-        """
-        bias = self.sgd.gradient(self.weights.bias).zero_()
-        bias.index_add_(0, winners.flatten(), gradient.flatten())
-        columns = self.matrix.columns
-        where = inputs.unit.unsqueeze(2) * columns + winners.unsqueeze(1)  # [batch, inputs, k]
-        back = torch.einsum("bik,bk->bi", self.matrix.entries(where), gradient)
-        entries = (inputs.value.unsqueeze(2) * gradient.unsqueeze(1)).flatten()
-        touched = entries.nonzero().flatten()  # dropout leaves a part of them
-        where, entries = where.flatten()[touched], entries[touched]
-        if self.unmasked is not None:
-            entries *= self.unmasked[where]
-        if self.factors is not None:
-            entries *= self.factors[where]
-        self.matrix.step()
-        self.matrix.add(where, entries)
-        return back
-
-    @torch.no_grad()
-    def write_back(self) -> None:
-        """Write the weights into the model."""
-        self.weights.weight.copy_(self.matrix.weight().t())
-
-
-class CompiledLayer(HiddenLayer):
-    """The same in compiled loops; pre-activations of all units are never held."""
-
-    def winners(
-        self, inputs: Winners, boost: Tensor | None, k: int, *, break_ties: bool
-    ) -> Winners:
-        """The k-winners given those of the layer before, with `boost` and ties as in `choose`."""
         bias, shape = self.weights.bias, (len(inputs.unit), k)
         on = Winners(torch.empty(shape, dtype=torch.int64), bias.new_empty(shape))
         ranked = torch.ones(len(bias)) if boost is None else boost
         arrays = _arrays(inputs), self._parts(), self._mix(), array(bias), array(ranked)
         if k * FEW <= len(bias) and loops().choose_rows(*arrays, break_ties, _arrays(on)):
             return on
-        return super().winners(inputs, boost, k, break_ties=break_ties)
+        return choose(self._all(inputs), boost, k, break_ties=break_ties)
 
     def backward(self, inputs: Winners, winners: Tensor, gradient: Tensor) -> Tensor:
-        """The gradient [batch, inputs] for the inputs' values; the weights take their SGD step."""
+        """The gradient [batch, inputs] for the inputs' values; the weights take their SGD step.
+
+        winners int64 [batch, k]: this layer's; gradient [batch, k]: for their pre-activations.
+        """
         bias = self.sgd.gradient(self.weights.bias).zero_()
         bias.index_add_(0, winners.flatten(), gradient.flatten())
         back, on = torch.empty_like(inputs.value), (array(winners), array(gradient))
@@ -113,6 +71,15 @@ class CompiledLayer(HiddenLayer):
         gains = numbers(gradient, *self.matrix.gains(), 0.0)[:2]
         loops().add(_arrays(inputs), *on, kept, factors, self._parts(), gains)
         return back
+
+    @torch.no_grad()
+    def write_back(self) -> None:
+        """Write the weights into the model."""
+        self.weights.weight.copy_(self.matrix.weight().t())
+
+    def _all(self, inputs: Winners) -> Tensor:
+        """Pre-activations [batch, outputs] given the winners of the layer before."""
+        return self.matrix.rows_sum(inputs.unit, inputs.value).add_(self.weights.bias)
 
     def _parts(self) -> tuple[Array, Array]:
         """P and Q; without momentum P again, of which nothing is added."""

@@ -77,16 +77,6 @@ class LazyMatrix:
                 self.scale[i] = 1.0
         return rescaled
 
-    def add(self, entries: Tensor, gradient: Tensor) -> None:
-        """Apply gradients [n] to entries int64 [n], row · columns + column; repeats add up."""
-        for part, alpha in zip(self.parts, self.gains(), strict=True):
-            part.view(-1).index_add_(0, entries, gradient, alpha=alpha)
-
-    def add_rows(self, rows: Tensor, gradient: Tensor) -> None:
-        """Apply gradients [n, columns] to whole rows int64 [n]; repeats add up."""
-        for part, alpha in zip(self.parts, self.gains(), strict=True):
-            part.index_add_(0, rows, gradient, alpha=alpha)
-
     def gains(self) -> list[float]:
         """What of a gradient goes into each part as it is now."""
         return [gain / scale for gain, scale in zip(self.basis.gain, self.scale, strict=False)]
@@ -148,27 +138,10 @@ class LazyMatrix:
             per_sample_weights=(factors * factors.new_tensor(self.scale)).flatten(),
         )
 
-    def entries(self, where: Tensor) -> Tensor:
-        """The weights at the entries int64 [...]."""
-        total = self.parts[0].take(where).mul_(self.scale[0])
-        if len(self.parts) > 1:
-            total.add_(self.parts[1].take(where), alpha=self.scale[1])
-        return total
-
     def weight(self) -> Tensor:
         """All weights, a new float32 [rows, columns]."""
         total = self.parts[0] * self.scale[0]
         return total.add_(self.parts[1], alpha=self.scale[1]) if len(self.parts) > 1 else total
-
-    def momentum(self) -> Tensor:
-        """All momenta, a new float32 [rows, columns]; zeros without momentum."""
-        slope1, slope2 = self.basis.slope
-        total = self.parts[0] * (self.scale[0] * slope1)
-        return (
-            total.add_(self.parts[1], alpha=self.scale[1] * slope2)
-            if len(self.parts) > 1
-            else total
-        )
 
 
 class LazyLayer:

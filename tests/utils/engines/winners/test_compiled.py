@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -18,14 +18,15 @@ from models import make_model
 from models.synapses import Weights
 from sparse_syn.functional import kwinners
 from sparse_syn.k_winners import KWinners
+from tests.utils.engines.conftest import momentum_of
 from utils.engines.batch import Batch, Part
 from utils.engines.choose import make_engine
 from utils.engines.kept import FunctionCache
 from utils.engines.meter import Meter
 from utils.engines.winners import around, compiled, loops
 from utils.engines.winners.choose import Winners
-from utils.engines.winners.classifier import Classifier, CompiledClassifier
-from utils.engines.winners.hidden_layer import CompiledLayer, HiddenLayer
+from utils.engines.winners.classifier import Classifier
+from utils.engines.winners.hidden_layer import HiddenLayer
 from utils.engines.winners.rounded import RoundedLayer
 from utils.optimizers.momentum import SGD
 from utils.optimizers.sgd import Basis
@@ -64,8 +65,13 @@ def sgd_of(experiment: Callable, momentum: float, nesterov: bool) -> tuple[SGD, 
     return SGD(exp), basis
 
 
-def twin(weights: Weights) -> Weights:
-    return Weights(weights.weight.clone(), weights.bias.clone(), weights.zero_mask)
+def stepped(
+    weight: Tensor, velocity: Tensor, gradient: Tensor, momentum: tuple[float, bool]
+) -> tuple[Tensor, Tensor]:
+    """A step of SGD by its formula, with the settings of `sgd_of`."""
+    gradient = gradient + 0.01 * weight
+    velocity = momentum[0] * velocity + gradient
+    return weight - 0.1 * (gradient + momentum[0] * velocity if momentum[1] else velocity), velocity
 
 
 def on(winners: Winners, n: int) -> Tensor:
@@ -95,24 +101,34 @@ def test_a_hidden_layer(
     generator = torch.Generator().manual_seed(seed)
     weights = weights_of(generator, m, n, masked=masked, ties=ties)
     boost = torch.rand(m, generator=generator) if data.draw(st.booleans()) else None
-    layers = []
-    for kind in (HiddenLayer, CompiledLayer):
-        mine = twin(weights)
-        sgd, basis = sgd_of(experiment, *momentum)
-        if scaled:
-            sgd.factors = {mine.weight: torch.full_like(mine.weight, 0.5)}
-        layers.append(kind(mine, sgd, basis))
+    sgd, basis = sgd_of(experiment, *momentum)
+    factors = torch.full_like(weights.weight, 0.5 if scaled else 1.0)
+    sgd.factors = {weights.weight: factors} if scaled else {}
+    if masked:
+        factors *= ~weights.zero_mask
+    layer = HiddenLayer(weights, sgd, basis)
+    dense, velocity = weights.weight.double(), torch.zeros(m, n, dtype=torch.float64)
     for _ in range(1 if ties else 3):
         inputs = winners_of(generator, batch, n, before, ties)
-        found = [layer.winners(inputs, boost, k, break_ties=False) for layer in layers]
-        one, two = (on(winners, m) for winners in found)
-        torch.testing.assert_close(one, two)
-        gradient = numbers(generator, *found[0].unit.shape)
-        gradients = [layer.backward(inputs, found[0].unit, gradient) for layer in layers]
-        torch.testing.assert_close(*gradients)
-        torch.testing.assert_close(*(layer.matrix.weight() for layer in layers))
-        torch.testing.assert_close(*(layer.matrix.momentum() for layer in layers))
-        torch.testing.assert_close(*(layer.sgd.gradients[layer.weights.bias] for layer in layers))
+        x = on(inputs, n)
+        found = layer.winners(inputs, boost, k, break_ties=False)
+        values = linear(x, dense.float(), weights.bias)
+        ranks = values if boost is None else values * boost
+        kth = ranks.topk(k, 1).values[:, -1:]
+        unsure = (ranks - kth).abs().topk(min(k + 1, m), 1, largest=False).values[:, -1:] < 1e-5
+        if ties or not unsure.any():
+            torch.testing.assert_close(on(found, m), values * (ranks >= kth))
+        gradient = numbers(generator, *found.unit.shape)
+        errors = on(Winners(found.unit, gradient), m)
+        back = layer.backward(inputs, found.unit, gradient)
+        torch.testing.assert_close(back, (errors.double() @ dense).float().gather(1, inputs.unit))
+        torch.testing.assert_close(sgd.gradients[weights.bias], errors.sum(0))
+        dense, velocity = stepped(
+            dense, velocity, errors.T.double() @ x.double() * factors, momentum
+        )
+        torch.testing.assert_close(layer.matrix.weight().t(), dense.float())
+        if momentum[0]:
+            torch.testing.assert_close(momentum_of(layer.matrix).t(), velocity.float())
 
 
 @settings(max_examples=40)
@@ -155,9 +171,7 @@ def test_a_first_layer(
         for b, i in torch.cartesian_prod(*map(torch.arange, found.unit.shape)):
             full[found.unit[b, i]] += gradient[b, i].double() * x[b].double()
         full *= factors if not masked else factors * ~weights.zero_mask
-        mean = full + 0.01 * dense
-        velocity = momentum[0] * velocity + mean
-        dense -= 0.1 * (mean + momentum[0] * velocity if momentum[1] else velocity)
+        dense, velocity = stepped(dense, velocity, full, momentum)
 
 
 @pytest.mark.parametrize("grain", [0.0, 1 / 255])
@@ -183,7 +197,7 @@ def test_not_a_number_shows_in_the_first_layer(experiment: Callable, half: bool)
 def test_not_a_number_shows_in_a_hidden_layer(experiment: Callable) -> None:
     weights = weights_of(torch.Generator().manual_seed(0), 300, 8, masked=False, ties=False)
     weights.weight[17, 3] = float("nan")
-    layer = CompiledLayer(weights, *sgd_of(experiment, 0.9, True))
+    layer = HiddenLayer(weights, *sgd_of(experiment, 0.9, True))
     inputs = Winners(torch.tensor([[3]]), torch.ones(1, 1))
     assert layer.winners(inputs, None, 2, break_ties=False).value.isnan().any()
 
@@ -240,14 +254,14 @@ def test_a_classifier(experiment: Callable, batch: int, n: int, classes: int, se
     generator = torch.Generator().manual_seed(seed)
     weights = weights_of(generator, classes, n, masked=False, ties=False)
     inputs = winners_of(generator, batch, n, min(n, 4), ties=False)
-    error, found = numbers(generator, batch, classes), []
-    for kind in (Classifier, CompiledClassifier):
-        head = kind(weights, sgd_of(experiment, 0.9, True)[0])
-        logits = head.logits(inputs)
-        head.begin()
-        back = head.backward(inputs, error)
-        found.append((logits, back, *head.sgd.gradients.values()))
-    torch.testing.assert_close(*found)
+    error, x = numbers(generator, batch, classes), on(inputs, n)
+    head = Classifier(weights, sgd_of(experiment, 0.9, True)[0])
+    torch.testing.assert_close(head.logits(inputs), linear(x, weights.weight, weights.bias))
+    head.begin()
+    back = head.backward(inputs, error)
+    torch.testing.assert_close(back, (error @ weights.weight).gather(1, inputs.unit))
+    torch.testing.assert_close(head.sgd.gradients[weights.weight], error.T @ x)
+    torch.testing.assert_close(head.sgd.gradients[weights.bias], error.sum(0))
 
 
 @given(st.integers(1, 9), st.integers(1, 9), st.data(), SEEDS)
@@ -331,21 +345,34 @@ def test_inputs_are_the_streams(
         assert torch.equal(around.inputs(stream, stream.train, task.train), expected)
 
 
-def test_without_numba_torch_computes(
-    experiment: Callable, stream_of: Callable, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def broken_numba(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setitem(sys.modules, "numba", None)
     for module in ("utils.engines.winners.loops", "utils.engines.kept"):
         monkeypatch.delitem(sys.modules, module)
         monkeypatch.delattr(module)
-    compiled._found.cache_clear()
-    exp = experiment(engine="sparse")
+    compiled.loops.cache_clear()
+    yield
+    compiled.loops.cache_clear()
+
+
+def test_numba_that_cannot_be_imported_is_told(broken_numba: None) -> None:
+    with pytest.raises(compiled.LoopsError, match=r"(?s)cannot be compiled.*requirements\.txt"):
+        compiled.loops()
+
+
+def test_without_numba_another_engine_computes(
+    experiment: Callable, stream_of: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("winners.engine", "fused", "passes"):
+        monkeypatch.setattr(f"utils.engines.{module}.has_numba", lambda: False)
+    exp = experiment(hidden_units=256, percent_on_fc=4 / 256)
     stream = stream_of(exp, train=exp.mb_size)
     made = make_engine(exp, make_model(exp, stream.input_shape, [10]), stream, CPU)
     made.begin_epoch(1)
     made.step(Batch.of(stream.tasks[0].train, 0))
+    assert made.name == "dense"
     assert "numba" in made.why_not_faster
-    compiled._found.cache_clear()
 
 
 class Fault(Exception):

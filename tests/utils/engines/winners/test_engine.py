@@ -12,7 +12,7 @@ import torch
 from models import make_model
 from utils.engines.batch import Batch
 from utils.engines.choose import make_engine
-from utils.engines.winners import compiled, first_layer
+from utils.engines.winners import first_layer
 from utils.engines.winners.engine import SparseEngine
 from utils.training.evaluation import accuracy
 
@@ -33,14 +33,10 @@ CASES: dict[str, dict[str, Any]] = {
 SPLIT = {"mnist_mode": "split", "num_batch": 3, "scenario": "task"}
 
 
-@pytest.fixture(params=["full product", "screen", "full product, torch", "screen, torch"])
+@pytest.fixture(params=["full product", "rounded"])
 def first_product(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both ways of the first layer, whatever this processor is good at, compiled and not."""
-    for fast in ("has_fast_bf16", "has_fast_int8"):
-        monkeypatch.setattr(first_layer, fast, lambda: "screen" in request.param)
-    if "torch" in request.param:
-        monkeypatch.setattr(compiled, "_found", lambda: None)
-    monkeypatch.setattr(first_layer, "SCREENED", 1)
+    """Both ways of the first layer, whatever this processor is good at."""
+    monkeypatch.setattr(first_layer, "has_fast_int8", lambda: request.param == "rounded")
     monkeypatch.setattr(first_layer, "ROUNDED", 1)
 
 
