@@ -37,7 +37,7 @@ def make_stream(exp: Experiment) -> TaskStream:
         raise plugins.unlike(exp.benchmark, "make_stream", "a TaskStream", stream)
     stream = stream if stream.data else replace(stream, data=of_stream(stream))
     stream = held_out(stream, exp.validation, exp.seed) if exp.validation else stream
-    stream = replace(stream, warnings=missing_classes(stream))
+    stream = replace(stream, warnings=(*stream.warnings, *missing_classes(stream)))
     stream = joint(stream) if exp.cumul else bounded(stream, exp)
     if exp.outputs == "seen" and exp.scenario == "class" and not exp.cumul:
         stream = among_seen(stream)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 CHUNK = 4096  # pictures at a time
 NUMBERS = 2**24  # at a time, of pictures so large that this is fewer
+FAR = 10  # deviations of the first task in the root of the mean square
 CONSTANT = 1e-7  # a deviation of so little of the mean is rounding: the numbers are all the same
 
 TASKS = Key(
@@ -88,10 +89,12 @@ def make_tasks(
     less = np.broadcast_to(mean or found_mean, found_mean.shape)
     unit = np.broadcast_to(std or found_std, found_std.shape)
     units = None
+    warnings: tuple[str, ...] = ()
     if arrays.x_train.ndim == 2:  # a feature may move to the place of another
         units = torch.tensor(np.stack([less, unit]))
         train, test = (in_units(x, less, unit) for x in (arrays.x_train, arrays.x_test))
         arrays, less, unit = replace(arrays, x_train=train, x_test=test), np.zeros(1), np.ones(1)
+        warnings = () if std else unsteady(train)
     its: dict[str, Any] = {"mean": tuple(less.tolist()), "std": tuple(unit.tolist())}
     if facts.split:
         numbered = labels == tuple(map(str, range(len(labels))))
@@ -101,7 +104,7 @@ def make_tasks(
         stream = permuted_stream(exp, arrays, facts, **its)
     else:
         stream = rotated_stream(exp, arrays, facts, **its)
-    return replace(stream, class_names=labels, units=units)
+    return replace(stream, class_names=labels, units=units, warnings=warnings)
 
 
 def stream_of(
@@ -129,6 +132,20 @@ def moments(x: NDArray[Any]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     mean = total(1, 0.0)
     std = np.sqrt(total(2, mean))
     return mean, np.where(std <= CONSTANT * np.abs(mean), 1.0, std)
+
+
+def unsteady(x: NDArray[np.float32]) -> tuple[str, ...]:
+    """A warning where features [n, features] of all tasks are far from 0 in the first one's
+    units."""
+    sizes = np.sqrt(np.einsum("ij,ij->j", x, x, dtype=np.float64) / len(x))
+    many, most = int((sizes > FAR).sum()), int(sizes.argmax())
+    if not many:
+        return ()
+    return (
+        f"{many} of {len(sizes)} features are far larger in later tasks than in the first, whose "
+        f"deviations they are divided by (feature {most}: {sizes[most]:,.0f} of them); they will "
+        "outweigh all others; set data_std, one number will do, or begin with other classes",
+    )
 
 
 def in_units(x: NDArray[Any], mean: NDArray[Any], std: NDArray[Any]) -> NDArray[np.float32]:

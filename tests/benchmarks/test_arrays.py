@@ -106,6 +106,16 @@ def test_features_are_each_in_units_of_their_own(own: Any, tasks: str) -> None:
     assert np.isfinite(seen).all()
 
 
+def test_a_feature_that_hardly_varies_in_the_first_task_is_told(own: Any) -> None:
+    x = FEATURES.copy()
+    x[:, 4] *= np.where(Y < 2, 1e-3, 1.0)
+    [warning] = make_stream(own(x)).warnings
+    assert warning.startswith("1 of 7 features") and "feature 4: " in warning
+    for given in ({"tasks": "permute"}, {"data_std": (2.0,)}):  # these units are no first task's
+        assert make_stream(own(x, **given)).warnings == ()
+    assert make_stream(own(FEATURES)).warnings == ()
+
+
 @pytest.mark.parametrize(
     ("x", "given", "expected"),
     [

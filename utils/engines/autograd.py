@@ -191,7 +191,9 @@ class AutogradEngine(Whole):
         zero = torch.zeros((), device=self.device)
         dot = sum(((p.grad * r).sum() for p, r in pairs if p.grad is not None), zero)
         square = sum((r.square().sum() for _, r in pairs), zero)
-        share = torch.where(dot < 0, dot / square, zero).nan_to_num_(0.0)
+        share = torch.where(dot < 0, dot / square, zero)
+        # Where the square has underflowed, there is nothing to be taken.
+        share.nan_to_num_(0.0, 0.0, 0.0)
         for p, r in pairs:
             if p.grad is not None:
                 p.grad.sub_(share * r)

@@ -128,6 +128,7 @@ class Method(base.Method):
         """Recruit the units of the task, and train them alone."""
         assert task == self.known, "tasks come in order"
         self.recruit(_duty_cycles(engine.model, self.widths))
+        self.tables = ()
         engine.enter(task)
 
     def before_step(self, engine: Engine, batch: Batch, now: Moment) -> Batch:

@@ -44,13 +44,16 @@ class Prototypes:
         self.count[task] += len(x)
 
     def tables(self, known: int) -> tuple[Tensor, ...]:
-        """The means of the tasks so far, float32 [known, inputs]."""
-        count = self.count[:known].to(self.total.device).unsqueeze(1)
-        return ((self.total[:known] / count).float(),)
+        """The tasks so far that have pictures, int64 [tasks]; their means, float32 [tasks,
+        inputs]."""
+        tasks = self.count[:known].nonzero().flatten()
+        rows, count = (some.to(self.total.device) for some in (tasks, self.count[tasks]))
+        return rows, (self.total[rows] / count.unsqueeze(1)).float()
 
     def find(self, x: Tensor, tables: tuple[Tensor, ...], ask: Ask) -> Tensor:
         """The task of each of x [n, inputs], int64 [n]."""
-        return nearest(x, *tables)
+        tasks, means = tables
+        return tasks[nearest(x, means)]
 
 
 class Gaussians:
@@ -113,12 +116,13 @@ class Gaussians:
 class Entropies:
     """The task whose context is surest of its answer: the entropy of the classes is lowest
     (Wortsman et al., 2020, "Supermasks in superposition", who follow its gradient). Every context
-    answers for every picture; nothing is held."""
+    answers for every picture; nothing is held. among: by task, how many outputs count after it, the
+    first ones; None for all."""
 
     kept: tuple[str, ...] = ()
 
     def __init__(self, exp: Experiment, stream: TaskStream) -> None:
-        pass
+        self.among = [task.among for task in stream.training]
 
     def add(self, task: int, x: Tensor, y: Tensor) -> None:
         """Pictures of a task need not be known."""
@@ -129,7 +133,8 @@ class Entropies:
 
     def find(self, x: Tensor, tables: tuple[Tensor, ...], ask: Ask) -> Tensor:
         """The task of each of x [n, inputs], int64 [n]."""
-        chances = (ask(task).softmax(1) for task in tables[0].tolist())
+        tasks = tables[0].tolist()
+        chances = (ask(task)[:, : self.among[tasks[-1]]].softmax(1) for task in tasks)
         return torch.stack([torch.special.entr(p).sum(1) for p in chances]).argmin(0)
 
 

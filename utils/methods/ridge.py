@@ -20,10 +20,12 @@ from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
 from exps.keys import Key
 from exps.kinds import Number
+from exps.messages import Told
 from utils.engines.base import Engine
 from utils.methods import closed
 from utils.methods.base import draws
 from utils.methods.closed import contradictions, misfits
+from utils.methods.distill import AT_A_TIME
 from utils.methods.moments import Linear, Moments, solved
 
 __all__ = ["Method", "contradictions", "misfits"]
@@ -66,10 +68,11 @@ class Method(closed.Closed):
         """After the first task, choose the strength, and take in the pictures that it took."""
         if not self.strength:
             train = self.stream.training[task].train
-            features, labels = self.seen(engine, train.take(self.held[train.rows]))
+            held = train.take(self.held[train.rows])
             moments = self.moments[self.stream.training[task].head]
-            self.strength = best(moments, features, labels)
-            moments.add(features, labels)
+            self.strength = best(moments, *self.seen(engine, held))
+            for some in held.split(AT_A_TIME):
+                self.read(engine, some, task)
         super().end_task(engine, task)
 
     def solve(self, moments: Moments, device: torch.device) -> Linear:
@@ -105,10 +108,16 @@ def fitted(moments: Moments, strength: float, device: torch.device) -> Linear:
 
 def best(moments: Moments, features: Tensor, labels: Tensor) -> float:
     """The strength with which most of these pictures are classified rightly, and of several the
-    one with the smallest squared error."""
-    found = []
+    one with the smallest squared error; of those with which there is a solution. Raises Told where
+    there is none."""
+    found, labels = list[tuple[int, float, float]](), labels.to(features.device)
     for strength in STRENGTHS:
-        scores = fitted(moments, strength, features.device).scores(features)
+        try:
+            scores = fitted(moments, strength, features.device).scores(features)
+        except Told:
+            if strength == STRENGTHS[-1] and not found:
+                raise
+            continue
         wanted = torch.nn.functional.one_hot(labels, scores.shape[1]).to(scores)
         wrong = int((scores.argmax(1) != labels).sum())
         scores = scores.masked_fill(scores.isinf(), 0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from exps import plugins
 from exps.config import Experiment, as_text
 from exps.experiment import PART
 from exps.messages import all_of, shown_path, three_lines
+from exps.paths import path
 from utils.engines.routed import PARTS
 from utils.methods.base import Method
 from utils.results import weights
@@ -126,13 +128,20 @@ def _require_untrained_tests(exp: Experiment, stream: TaskStream, kept: Kept) ->
     there, keys = kept.about.config, list[str]()
     if exp.validation and stream.data == kept.about.made.get("data"):
         keys = ["validation", "seed"]
-    elif exp.counts("test_share") and there.get("data_file") == as_text(exp.data_file):
+    elif exp.counts("test_share") and _one_file(there.get("data_file", ""), exp.data_file):
         keys = ["test_share"]
     for key in keys:
         here = as_text(getattr(exp, key))
         if there.get(key) != here:
             why = f"{key} = {there.get(key)} there, {here} here; what is tested on was trained on"
             raise _refused(kept, why, f"keep {key} = {there.get(key)}")
+
+
+def _one_file(there: str, here: str) -> bool:
+    """Whether two names are of one file or folder, as far as both are there."""
+    with suppress(OSError, ValueError):
+        return path(there).samefile(path(here))
+    return False
 
 
 def _other(exp: Experiment, stream: TaskStream, kept: Kept) -> str:

@@ -125,6 +125,17 @@ def test_the_strength_is_that_with_the_fewest_errors() -> None:
     assert errors[ridge.STRENGTHS.index(found)] == min(errors) < max(errors)
 
 
+def test_strengths_without_a_solution_are_passed_over() -> None:
+    """A sum that rounding has made less than nothing, by what strengths up to 100 make up for."""
+    features, labels = some(300, 30, 3)
+    train = taken_in(features, labels, 4)
+    train.panels[0][0, 0] -= train.panels[0][0, 0] + 100 * train.panels[0].diagonal().mean() / 300
+    assert ridge.best(train, features, labels) >= 1000
+    train.panels[0][0, 0] = -1e12
+    with pytest.raises(Told, match="cannot be computed"):
+        ridge.best(train, features, labels)
+
+
 @pytest.mark.parametrize("classifier", ["slda", "ridge"])
 def test_features_that_say_nothing_have_a_classifier(
     experiment: Callable, stream_of: Callable, built: Callable, classifier: str

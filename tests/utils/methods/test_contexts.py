@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any
 
@@ -19,12 +20,19 @@ from utils.engines.base import Router
 from utils.engines.batch import Batch
 from utils.methods.base import Moment
 from utils.methods.contexts import Method
-from utils.methods.familiar import Entropies, Gaussians, nearest
+from utils.methods.familiar import Entropies, Gaussians, Prototypes, nearest
 
 
 def never(context: int) -> Tensor:
     """What is found without asking contexts."""
     raise AssertionError(context)
+
+
+def stream_of_tasks(count: int, among: Sequence[int | None] = ()) -> Any:
+    """As far as a rule asks it: pictures have three numbers."""
+    training = [SimpleNamespace(among=n) for n in among or [None] * count]
+    train = SimpleNamespace(x=torch.zeros(0))
+    return SimpleNamespace(training=training, input_shape=(1, 1, 3), train=train)
 
 
 def contexts(
@@ -82,7 +90,13 @@ def test_the_prototype_is_the_mean_of_all_pictures() -> None:
         batch = Batch.of(Samples(rows, 0), 0)
         assert some.before_step(None, batch, Moment(0, step, epoch=2, total=4)) is batch
     assert some.route(pictures, never).tolist() == [0] * 7
-    torch.testing.assert_close(some.tables[0], pictures.mean(0, keepdim=True))
+    torch.testing.assert_close(some.tables[1], pictures.mean(0, keepdim=True))
+
+
+def test_no_picture_finds_a_task_without_pictures() -> None:
+    rule = Prototypes(None, stream_of_tasks(3))
+    rule.add(1, torch.rand(5, 3), torch.zeros(5))
+    assert rule.find(torch.rand(4, 3), rule.tables(3), never).tolist() == [1] * 4
 
 
 def test_nearest_is_the_smallest_distance() -> None:
@@ -126,7 +140,8 @@ def test_the_surest_context_has_the_lowest_entropy() -> None:
     answers = (
         torch.randn(4, 30, 5) * torch.tensor([0.5, 1, 2, 4])[torch.randint(4, (4, 30))][..., None]
     )
-    rule = Entropies(None, None)
-    found = rule.find(None, rule.tables(3), lambda context: answers[context])
-    expected = scipy_entropy(answers[:3].softmax(2).double().numpy(), axis=2).argmin(0)
-    assert found.tolist() == expected.tolist()
+    for among in (None, 3):  # of the outputs that count
+        rule = Entropies(None, stream_of_tasks(4, among=[None, 1, among, None]))
+        found = rule.find(None, rule.tables(3), lambda context: answers[context])
+        chances = answers[:3, :, :among].softmax(2).double().numpy()
+        assert found.tolist() == scipy_entropy(chances, axis=2).argmin(0).tolist()

@@ -71,6 +71,17 @@ def test_a_step_does_not_raise_the_loss_that_is_guarded(
     assert [part.guard for part in batch.parts] == [False, True]
 
 
+def test_a_guard_too_small_to_be_squared_turns_nothing(
+    experiment: Callable, stream_of: Callable, built: Callable
+) -> None:
+    exp = experiment(**CLASSES, methods=("agem",), engine="reference")
+    made, _, _ = built(exp, stream_of(exp))
+    for p in made.parameters:
+        p.grad = torch.ones_like(p)
+    made._project([torch.full_like(p, -1e-24) for p in made.parameters])
+    assert all(p.grad.eq(1).all() for p in made.parameters)
+
+
 @pytest.mark.parametrize("soft", ["blurry", "random"])
 def test_without_boundaries_all_that_came_is_guarded(
     experiment: Callable, stream_of: Callable, built: Callable, soft: str

@@ -395,6 +395,9 @@ like = A
     again = [*shared, "--name", "B", "--continue", out.strip(), "--set", "num_batch=2", "--set"]
     status, _, err = call(*again, "test_share=0.5")
     assert status == 1 and "test_share = 0.2 there, 0.5 here; what is tested on was" in err, err
+    (tmp_path / "same.npz").symlink_to(tmp_path / "one.npz")
+    status, _, err = call(*again, "test_share=0.5", "--set", f"data_file={tmp_path / 'same.npz'}")
+    assert status == 1 and "what is tested on was" in err, err
     for more in ("test_share=0.2", f"data_file={tmp_path / 'other.npz'}"):
         status, _, err = call(*again, more)
         assert status == 0, err
