@@ -7,15 +7,19 @@ from argparse import Namespace
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exps import cli, config, plugins
-from utils.system.failures import OutOfMemory, memory_explained, unexpected
+from exps.messages import Told
+from utils.system.failures import memory_explained, unexpected
 from utils.system.log import RunLog
 from utils.system.place import place
 from utils.system.signals import Signals, Stopped, end_with_input
 from utils.system.surroundings import loading, use_threads
 from utils.system.talk import fail, say, say_path, talking, warn
+
+if TYPE_CHECKING:
+    from utils.runs.session import Session
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -43,8 +47,8 @@ def main(argv: list[str] | None = None) -> int:
             return show_runs(args.results_dir)
         if args.check_results is not None:
             return check_results(args.check_results or args.results_dir)
-    except config.ConfigError as error:
-        return fail(error, status=2)
+    except Told as error:
+        return fail(error, status=error.status)
     except Exception as error:
         if told := plugins.culprit(error):
             return fail(told, status=2)
@@ -135,10 +139,7 @@ def check_results(folder: Path) -> int:
     """Print which results are as expected; 0 when all are, 1 when not, 2 when there are none."""
     from utils.results import expected
 
-    try:
-        table, good = expected.check(folder)
-    except expected.NothingToCheckError as error:
-        return fail(error, status=2)
+    table, good = expected.check(folder)
     say(table)
     return 0 if good else 1
 
@@ -150,9 +151,8 @@ def look_at_data(args: Namespace) -> int:
     Seeds are not told apart: what a task lacks depends on them little.
     """
     from benchmarks import make_stream
-    from benchmarks.datasets import DataError
     from exps.plan import plan
-    from models import ModelError, require_fit
+    from models import require_fit
 
     def kind(exp: config.Experiment) -> tuple[object, ...]:
         own = plugins.keys(plugins.BENCHMARK, exp.benchmark)
@@ -169,101 +169,85 @@ def look_at_data(args: Namespace) -> int:
             shapes[kind(one.exp)] = stream.input_shape
             for text in stream.warnings:
                 warn(f"{one.label}: {text}")
-        except (DataError, config.ConfigError) as error:
-            wrong = isinstance(error, config.ConfigError)
-            status = max(status, fail(f"{one.label}: {error}", status=2 if wrong else 1))
+        except Told as error:
+            status = max(status, fail(f"{one.label}: {error}", status=error.status))
     groups = {one.group: one.exp for one in planned}
     for exp in groups.values():
         try:
             require_fit(exp, shapes.get(kind(exp)))
-        except ModelError as error:
-            status = max(status, fail(error, status=1))
+        except Told as error:
+            status = max(status, fail(error, status=error.status))
     return status
 
 
 def run(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int:
     """Find out what is to be run, build it, train, and keep the result; torch is imported here."""
-
-    def refused(error: Exception) -> int:
-        return UNFIT if args.worker and isinstance(error, UnfitError) else 2
-
     use_threads(args.threads)
+    from utils.runs.folder import UNFIT, UnfitError
+
+    try:
+        session = prepared(args, log, stack)
+    except Told as error:
+        unfit = args.worker and isinstance(error, UnfitError)
+        return fail(error, status=UNFIT if unfit else error.status)
+    return session.run_to_the_end(signals) if session else 0
+
+
+def prepared(args: Namespace, log: RunLog, stack: ExitStack) -> Session | None:
+    """What is to be run, ready to train; None where it was only to be shown. Raises Told."""
     from benchmarks.digest import begin_to_load
     from exps import ahead
-    from utils.results.about import WeightsError
-    from utils.runs.folder import UNFIT, RunError, UnfitError
     from utils.runs.resume import chosen, wanted_device
     from utils.system.commit import commit
 
-    try:
-        exp, warnings, unfinished = chosen(args)
-        # The command of many runs has told them.
-        for text in warnings if not args.worker else ():
-            warn(text)
-        if unfinished is not None:
-            args.results_dir = unfinished.results_dir
-            stack.enter_context(unfinished.held())
-        wanted = wanted_device(exp, unfinished)
-    except (config.ConfigError, RunError) as error:
-        return fail(error, status=refused(error))
-    except WeightsError as error:
-        return fail(error, status=1)
+    exp, warnings, unfinished = chosen(args)
+    # The command of many runs has told them.
+    for text in warnings if not args.worker else ():
+        warn(text)
+    if unfinished is not None:
+        args.results_dir = unfinished.results_dir
+        stack.enter_context(unfinished.held())
+    wanted = wanted_device(exp, unfinished)
     stack.enter_context(ahead.working())
     ahead.begin(commit)
     begin_to_load(exp)
     with loading():
         from benchmarks import make_stream
-        from benchmarks.datasets import DataError
-        from models import ModelError
-        from utils.engines.choose import EngineError, slow_precision
+        from utils.engines.choose import slow_precision
         from utils.engines.stacked.company import RemoteEngine
         from utils.live.live import check as check_live
-        from utils.results.about import WeightsError
-        from utils.results.files import ResultsError, check_writable
+        from utils.results.files import check_writable
         from utils.runs import summary
         from utils.runs.beginning import begin
         from utils.runs.session import Session
-        from utils.system.runtime import (
-            DeviceError,
-            keep_memory,
-            pick_device,
-            same_numbers_on_gpus,
-        )
-        from utils.training.listener import LiveError
+        from utils.system.runtime import keep_memory, pick_device, same_numbers_on_gpus
         from utils.training.trainer import Trainer
 
     keep_memory()
     same_numbers_on_gpus()
-    try:
-        with memory_explained(exp):
-            together = place()
-            pick_device("cpu" if together else wanted)  # whether it is there, before data are
-            stream = make_stream(exp)
-            steps = [-(-len(task.train) // exp.mb_size) for task in stream.training]
-            for text in (*stream.warnings, *config.never(exp, steps, stream.input_shape)):
-                warn(text)
-            if not args.dry_run:
-                check_writable(args.results_dir)
-            join = together and partial(RemoteEngine.joined, together, exp, stream=stream)
-            trainer = Trainer.of(exp, stream, wanted, join)
-            if not args.dry_run:
-                check_live(args, exp, trainer.engine.model, len(stream.tasks))
-            beginning = begin(trainer)
-            if args.dry_run:
-                first = beginning.first if beginning else 0
-                say(summary.plan(exp, stream, trainer.engine, trainer.methods, first))
-                return 0
-        for text in slow_precision(exp, trainer.engine.device) if not together else ():
+    with memory_explained(exp):
+        together = place()
+        pick_device("cpu" if together else wanted)  # whether it is there, before data are
+        stream = make_stream(exp)
+        steps = [-(-len(task.train) // exp.mb_size) for task in stream.training]
+        for text in (*stream.warnings, *config.never(exp, steps, stream.input_shape)):
             warn(text)
-        session = Session(trainer, args, beginning)
-        session.open(unfinished, log, stack)
-    except (DataError, ModelError, DeviceError, EngineError, OutOfMemory) as error:
-        return fail(error, status=1)
-    except (ResultsError, LiveError, WeightsError) as error:
-        return fail(error, status=1)
-    except (config.ConfigError, RunError) as error:
-        return fail(error, status=refused(error))
-    return session.run_to_the_end(signals)
+        if not args.dry_run:
+            check_writable(args.results_dir)
+        join = together and partial(RemoteEngine.joined, together, exp, stream=stream)
+        trainer = Trainer.of(exp, stream, wanted, join)
+        if not args.dry_run:
+            check_live(args, exp, trainer.engine.model, len(stream.tasks))
+        beginning = begin(trainer)
+        if args.dry_run:
+            first = beginning.first if beginning else 0
+            say(summary.plan(exp, stream, trainer.engine, trainer.methods, first))
+            return None
+    for text in slow_precision(exp, trainer.engine.device) if not together else ():
+        warn(text)
+    session = Session(trainer, args, beginning)
+    session.open(unfinished, log, stack)
+    return session
 
 
 if __name__ == "__main__":

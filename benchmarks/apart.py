@@ -13,7 +13,6 @@ from torch import Tensor
 from benchmarks.formats import DataError
 from benchmarks.seeding import generator
 from benchmarks.stream import Pictures, Samples, Task, TaskStream
-from exps.messages import three_lines
 
 
 def held_out(stream: TaskStream, share: float, seed: int) -> TaskStream:
@@ -40,7 +39,7 @@ def watching(stream: TaskStream, share: float, seed: int, which: Sequence[int]) 
         if not len(watched):
             why = "no class of it has two training pictures left, one of which could be watched"
             what = f"patience: nothing of {task.name} to watch"
-            raise DataError(three_lines(what, why, "set it to 0, or validation lower"))
+            raise DataError(what, why, "set it to 0, or validation lower")
         return replace(task, train=train, watched=watched)
 
     training = [split(t) if i in which else t for i, t in enumerate(stream.training)]

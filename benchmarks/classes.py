@@ -8,7 +8,7 @@ from functools import cache
 
 from benchmarks.formats import DataError
 from benchmarks.stream import TaskStream
-from exps.messages import all_of, three_lines
+from exps.messages import all_of
 
 
 def missing_classes(stream: TaskStream) -> tuple[str, ...]:
@@ -29,13 +29,11 @@ def missing_classes(stream: TaskStream) -> tuple[str, ...]:
             left = len(classes) - len(lacking)
             if left == 0 or (part == "training" and left == 1 < len(classes)):
                 raise DataError(
-                    three_lines(
-                        _lack([task.name], part, _names(stream, lacking)),
-                        f"so nothing can be {'learned' if part == 'training' else 'tested'}:"
-                        f" the pictures are those of {stream.source}",
-                        "take a data set with pictures of these classes; or, where tasks share out"
-                        " the classes, fewer tasks or another class_order",
-                    )
+                    _lack([task.name], part, _names(stream, lacking)),
+                    f"so nothing can be {'learned' if part == 'training' else 'tested'}:"
+                    f" the pictures are those of {stream.source}",
+                    "take a data set with pictures of these classes; or, where tasks share out"
+                    " the classes, fewer tasks or another class_order",
                 )
     return tuple(
         f"{_lack(names, part, _names(stream, lacking))}; the pictures are those of {stream.source}"

@@ -114,11 +114,9 @@ def load_arrays(
 def _sample(dataset: Dataset) -> Arrays:
     if dataset.sample is None:
         raise DataError(
-            three_lines(
-                "data = sample cannot be used",
-                f"no sample of {dataset.name} is bundled",
-                "set data = full",
-            )
+            "data = sample cannot be used",
+            f"no sample of {dataset.name} is bundled",
+            "set data = full",
         )
     return _bundled(dataset.sample, dataset)
 
@@ -144,11 +142,9 @@ def _checked_folder(data_dir: Path) -> Path:
             os.listdir(data_dir)
     except (OSError, RuntimeError, ValueError) as err:
         raise ConfigError(
-            three_lines(
-                f"data_dir = {str(data_dir)!r} cannot be read",
-                one_line(err),
-                "set it to a folder that can be read",
-            )
+            f"data_dir = {str(data_dir)!r} cannot be read",
+            one_line(err),
+            "set it to a folder that can be read",
         ) from err
     return data_dir
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from exps.messages import Told, three_lines
+from exps.messages import Told
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
 
@@ -136,7 +136,7 @@ def faults_of(path: Path, remedy: str = REPLACE) -> Iterator[None]:
     except Exception as err:  # zipfile, tarfile, zlib and numpy raise nearly anything here
         reason = one_line(err)
         why = reason if isinstance(err, ValueError) else f"it cannot be read ({reason})"
-        raise DataError(three_lines(f"{path} cannot be used", why, remedy)) from err
+        raise DataError(f"{path} cannot be used", why, remedy) from err
 
 
 def one_line(err: BaseException) -> str:

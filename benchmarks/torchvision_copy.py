@@ -35,7 +35,7 @@ from benchmarks.formats import (
     one_line,
 )
 from benchmarks.packed import contents, members
-from exps.messages import all_of, shown, three_lines
+from exps.messages import all_of, shown
 
 PATIENCE = 30.0  # seconds without an answer; torchvision itself would wait for ever
 
@@ -158,9 +158,7 @@ def _torchvision() -> Any:
         return import_module("torchvision.datasets")
     except (ImportError, RuntimeError, OSError) as err:  # RuntimeError: not built for this torch
         raise DataError(
-            three_lines(
-                "torchvision cannot be imported", one_line(err), "pip install -r requirements.txt"
-            )
+            "torchvision cannot be imported", one_line(err), "pip install -r requirements.txt"
         ) from err
 
 
@@ -179,12 +177,10 @@ def _in_folder(folder: Path, name: str, room: int) -> tuple[Path, bytes]:
     path = _file(folder, name)
     if path is None:
         raise DataError(
-            three_lines(
-                f"{folder / name} is missing",
-                f"{folder}: {found_in(folder)}",
-                "put it there, packed (.gz) or not, or remove the others to use the next place in"
-                " the order",
-            )
+            f"{folder / name} is missing",
+            f"{folder}: {found_in(folder)}",
+            "put it there, packed (.gz) or not, or remove the others to use the next place in"
+            " the order",
         )
     with faults_of(path):
         return path, contents(path, room)

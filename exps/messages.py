@@ -10,11 +10,21 @@ from exps.paths import near
 
 
 class Told(Exception):
-    """A mistake or mishap that was thought of: its text is made for people."""
+    """A mistake or mishap that was thought of: its text is made for people.
+
+    With why and remedy it has three lines, see `three_lines`. status: what the program exits with.
+    """
+
+    status = 1
+
+    def __init__(self, what: str, why: str = "", remedy: str = "") -> None:
+        super().__init__(three_lines(what, why, remedy) if why else what)
 
 
 class ConfigError(Told):
     """A configuration that cannot be used; the text says what is wrong, where, and what to do."""
+
+    status = 2
 
 
 def shown(text: str, limit: int = 60) -> str:

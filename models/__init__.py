@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from exps import plugins
 from exps.facts import Shape
-from exps.messages import three_lines
 from exps.rules import misfits
 from models.errors import ModelError
 
@@ -69,9 +68,7 @@ def require_fit(exp: Experiment, picture: Shape | None) -> None:
         return
     for keys, reason in misfits(exp.in_effect, picture):
         raise ModelError(
-            three_lines(
-                f"{exp.name}: the network does not fit its pictures of {picture[1]} × {picture[2]}",
-                reason,
-                f"change {keys[0]}, or take other pictures",
-            )
+            f"{exp.name}: the network does not fit its pictures of {picture[1]} × {picture[2]}",
+            reason,
+            f"change {keys[0]}, or take other pictures",
         )

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import avg_pool2d, normalize, unfold
 
-from exps.messages import Told, three_lines
+from exps.messages import Told
 from models.network import Network
 
 if TYPE_CHECKING:
@@ -135,12 +135,10 @@ class Patches(Network):
         found = found[found.var(1, correction=0) > CONTRAST][: max(LOOKED_AT, count)]
         if len(found) < count:
             raise Told(
-                three_lines(
-                    f"there are {len(found):,} patches for {count:,} filters",
-                    f"the first task has {len(x):,} pictures to look at, and patches of one colour "
-                    "do not count",
-                    "take fewer filters",
-                )
+                f"there are {len(found):,} patches for {count:,} filters",
+                f"the first task has {len(x):,} pictures to look at, and patches of one colour "
+                "do not count",
+                "take fewer filters",
             )
         weight, bias = filters_of(normalised(found).double().cpu(), count, self.ridge)
         self.filters.weight.copy_(weight)

@@ -6,7 +6,6 @@ from importlib import import_module
 from types import ModuleType
 
 import sparse_syn
-from exps.messages import three_lines
 from models.errors import ModelError
 
 
@@ -21,10 +20,8 @@ def sparse_library(name: str) -> ModuleType:
         return import_module("nupic.torch.modules")
     except ImportError as error:
         raise ModelError(
-            three_lines(
-                "sparse_layers = nupic: nupic.torch cannot be imported",
-                str(error),
-                "install it from its repository, https://github.com/numenta/nupic.torch (licence"
-                " AGPL-3.0), as it is on no package index; or set sparse_layers = own",
-            )
+            "sparse_layers = nupic: nupic.torch cannot be imported",
+            str(error),
+            "install it from its repository, https://github.com/numenta/nupic.torch (licence"
+            " AGPL-3.0), as it is on no package index; or set sparse_layers = own",
         ) from error

@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.stream import Move, Pictures, Samples, TaskStream
 from exps import plugins
 from exps.config import Experiment
-from exps.messages import Told, three_lines
+from exps.messages import Told
 from models.costs import entropies
 from models.network import Network, evaluating
 from sparse_syn import SparseWeightsBase, update_boost_strength
@@ -134,7 +134,7 @@ class AutogradEngine(Whole):
         if not hasattr(self.optimizer, "rate"):
             what = f"{self.exp.unusual} changes lr from step to step"
             why = f"the optimiser {self.exp.optimizer} has no function rate"
-            raise Told(three_lines(what, why, "set a constant lr without warm-up, or add one"))
+            raise Told(what, why, "set a constant lr without warm-up, or add one")
         self.optimizer.rate(share)
 
     def restart(self) -> None:

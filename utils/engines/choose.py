@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.stream import TaskStream
 from exps.config import Experiment
-from exps.messages import Told, three_lines
+from exps.messages import Told
 from exps.plugins import is_path
 from models.network import Network
 from utils.engines.autograd import AutogradEngine
@@ -77,11 +77,9 @@ def _plain_engine(
     for name, why in (("sparse", sparse), ("stacked", stacked)):
         if exp.engine == name and why:
             raise EngineError(
-                three_lines(
-                    f"[{exp.name}] engine = {name} does not fit this experiment",
-                    why,
-                    "choose engine = auto",
-                )
+                f"[{exp.name}] engine = {name} does not fit this experiment",
+                why,
+                "choose engine = auto",
             )
     if exp.engine == "stacked" or (exp.engine == "auto" and not stacked and not recorded):
         return StackedEngine.alone(exp, model, stream, device)

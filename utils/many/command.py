@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from benchmarks import digest
 from exps import cli, plugins
 from exps.config import Experiment
-from exps.messages import ConfigError, shown_path
+from exps.messages import ConfigError, Told, shown_path
 from exps.paths import word
 from exps.plan import Planned, plan
 from exps.rules import stacks
@@ -24,7 +24,7 @@ from utils.many.display import Display, summary, table
 from utils.many.local import Local, visible_gpus
 from utils.many.order import FAILED, INTERRUPTED, NOT_BEGUN, Order, Outcome
 from utils.many.states import Folder, State, read_known
-from utils.results.files import ResultsError, check_writable
+from utils.results.files import check_writable
 from utils.runs.folder import FOLDER, RunError
 from utils.runs.identity import (
     Wanted,
@@ -75,10 +75,8 @@ def run_many(args: Namespace, log: RunLog, signals: Signals) -> int:
             check_writable(args.results_dir)
             executor = _executor(args, orders)
             log.open(_log_path(args.results_dir))
-    except ConfigError as error:
-        return fail(error, status=2)
-    except (ResultsError, RunError) as error:
-        return fail(error, status=1)
+    except Told as error:
+        return fail(error, status=error.status)
     _show_skipped(jobs, quiet=args.quiet)
     if orders:
         say(f"{len(orders)} of {len(jobs)} runs to do, {executor}", quiet=args.quiet)

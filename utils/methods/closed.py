@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment
 from exps.facts import Findings, Layer
-from exps.messages import Told, all_of, three_lines
+from exps.messages import Told, all_of
 from exps.plugins import HEADS
 from models.network import Network
 from utils.engines.base import Engine
@@ -76,12 +76,10 @@ class Closed(base.Method):
         """Refuse more features than there is room for. Raises Told."""
         if self.products and model.units > MOST:
             raise Told(
-                three_lines(
-                    f"[{self.exp.name}] classifier = {self.exp.classifier} needs the products of "
-                    f"all pairs of {model.units:,} features",
-                    f"the limit is {MOST:,} features",
-                    "take fewer of them (hidden_units, filters), or classifier = ncm",
-                )
+                f"[{self.exp.name}] classifier = {self.exp.classifier} needs the products of "
+                f"all pairs of {model.units:,} features",
+                f"the limit is {MOST:,} features",
+                "take fewer of them (hidden_units, filters), or classifier = ncm",
             )
 
     def begin_task(self, engine: Engine, task: int) -> None:

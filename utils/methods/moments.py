@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
-from exps.messages import Told, three_lines
+from exps.messages import Told
 
 PANEL = 512  # columns of the sum of products that are held together
 MOST = 2**14  # features whose products are held: a gigabyte; a checkpoint has room for it
@@ -119,10 +119,8 @@ def solved(matrix: Tensor, ridge: float, right: Tensor, cure: str) -> Tensor:
     factor, failed = torch.linalg.cholesky_ex(matrix)
     if int(failed):
         raise Told(
-            three_lines(
-                "the classifier cannot be computed",
-                f"feature {int(failed)} is a sum of others, to within rounding",
-                cure,
-            )
+            "the classifier cannot be computed",
+            f"feature {int(failed)} is a sum of others, to within rounding",
+            cure,
         )
     return torch.cholesky_solve(right, factor)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from exps.config import Experiment
-from exps.messages import Told, three_lines
+from exps.messages import Told
 
 MOMENTUM = "momentum"  # what every engine calls it in a state
 
@@ -73,11 +73,9 @@ class TorchOptimizer:
         self.optimizer.step()
         if self._settings() != self.settings:
             raise Told(
-                three_lines(
-                    f"the optimiser {type(self.optimizer).__name__} changes its settings",
-                    "a checkpoint has what is in its `state` of every parameter, and nothing else",
-                    "compute what changes from a tensor in that state, such as the step",
-                )
+                f"the optimiser {type(self.optimizer).__name__} changes its settings",
+                "a checkpoint has what is in its `state` of every parameter, and nothing else",
+                "compute what changes from a tensor in that state, such as the step",
             )
         for p, was in before.items():
             # Updates are scaled, not gradients: what divides by the gradient's size, as Adam
@@ -131,10 +129,8 @@ def _tensors(state: Any) -> dict[str, Tensor]:
     for name, value in state.items():
         if not isinstance(value, Tensor) and value is not None:
             raise Told(
-                three_lines(
-                    f"the optimiser remembers {name!r} as a {type(value).__name__}",
-                    "a checkpoint has tensors alone of what optimisers remember",
-                    "make it a tensor",
-                )
+                f"the optimiser remembers {name!r} as a {type(value).__name__}",
+                "a checkpoint has tensors alone of what optimisers remember",
+                "make it a tensor",
             )
     return {name: value for name, value in state.items() if value is not None}

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from benchmarks.stream import Pictures, Samples, Task, TaskStream
 from exps.config import Experiment
-from exps.messages import shown, shown_path, three_lines
+from exps.messages import shown, shown_path
 from utils.engines.choose import make_engine
 from utils.methods.make import make_methods, scores_of
 from utils.predict.network import build, stream_of
@@ -100,11 +100,9 @@ def _task(kept: Kept, exp: Experiment, stream: TaskStream, task: int | None) -> 
             why = f"every task sees the pixels {how} of its own"
         names = "; ".join(f"{i + 1}: {its.name}" for i, its in enumerate(stream.tasks))
         raise WeightsError(
-            three_lines(
-                f"{shown_path(kept.path)}: which task the pictures are of is not known",
-                why,
-                f"say it with --task ({shown(names, 300)})",
-            )
+            f"{shown_path(kept.path)}: which task the pictures are of is not known",
+            why,
+            f"say it with --task ({shown(names, 300)})",
         )
     if task is not None and not 0 <= task < count:
         raise WeightsError(f"{shown_path(kept.path)}: --task {task + 1}: it has tasks 1 to {count}")

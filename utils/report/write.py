@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from exps.messages import shown, shown_path, three_lines
+from exps.messages import Told, shown, shown_path
 from utils.report.answers import Report, make_report
 from utils.report.figures import pictures
 from utils.report.page import page
 from utils.report.tables import as_text, write_tables
 from utils.results.files import ResultsError
-from utils.results.groups import GroupError
-from utils.results.runs import NothingToReport, read_runs
+from utils.results.runs import read_runs
 from utils.system.disk import make_own, require_no_link, write_own
 from utils.system.talk import Bar, fail, harmless, say
 
@@ -38,10 +37,8 @@ def show(
     """
     try:
         made, path = report(paths, out, compared)
-    except (GroupError, NothingToReport) as error:
-        return fail(error, status=2)
-    except ResultsError as error:
-        return fail(error, status=1)
+    except Told as error:
+        return fail(error, status=error.status)
     except KeyboardInterrupt:
         return fail("interrupted: the report is not complete", status=130)
     for problem in made.problems:
@@ -76,11 +73,9 @@ def report(
         return made, write(made, folder)
     except OSError as error:
         raise ResultsError(
-            three_lines(
-                f"{shown_path(folder)}: the report cannot be written there",
-                shown(error.strerror or str(error)),
-                "choose another folder with --out",
-            )
+            f"{shown_path(folder)}: the report cannot be written there",
+            shown(error.strerror or str(error)),
+            "choose another folder with --out",
         ) from error
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from benchmarks.digest import of_meta
 from exps.experiment import REPEATS
-from exps.messages import all_of, columns, shown, three_lines
+from exps.messages import Told, all_of, columns, shown
 from utils.results.files import ResultsError, load_results
 from utils.system.times import instant_or_unknown
 
@@ -39,8 +39,10 @@ class Verdict:
     expected: str = ""
 
 
-class NothingToCheckError(Exception):
-    """No results where they were looked for: a line what, a line why, a line what to do."""
+class NothingToCheckError(Told):
+    """No results where they were looked for."""
+
+    status = 2
 
 
 def judge(config: dict[str, Any], stats: dict[str, Any]) -> Verdict:
@@ -98,11 +100,9 @@ def check(where: Path) -> tuple[str, bool]:
     paths = [where] if where.is_file() else sorted(where.glob("*.pkl"))
     if not paths:
         raise NothingToCheckError(
-            three_lines(
-                f"{where}: no results to check",
-                "there is no file *.pkl in it" if where.is_dir() else "there is no such folder",
-                "name the folder of the results: --check-results DIR",
-            )
+            f"{where}: no results to check",
+            "there is no file *.pkl in it" if where.is_dir() else "there is no such folder",
+            "name the folder of the results: --check-results DIR",
         )
     found = {path: _result(path) for path in paths}
     seeds = _by_seed(one for one in found.values() if one.verdict.outcome in JUDGED)

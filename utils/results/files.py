@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from exps.messages import shown, three_lines
+from exps.messages import Told, shown
 from exps.sizes import MAX_RESULT as MAX_BYTES
 from utils.results.plain_data import NotPlainError, plain
 from utils.results.unpickler import loads
@@ -25,7 +25,7 @@ from utils.system.disk import sync_folder
 _MAX_NAME = 80
 
 
-class ResultsError(Exception):
+class ResultsError(Told):
     """A result that cannot be written or read: what is wrong, where, and what to do."""
 
 
@@ -204,11 +204,9 @@ def os_errors_explained(folder: Path) -> Iterator[None]:
         full = errno.errorcode.get(error.errno or 0) in ("ENOSPC", "EDQUOT")
         advice = "make room there" if full else "make it a folder that can be written"
         raise ResultsError(
-            three_lines(
-                f"{folder}: results cannot be written there",
-                error.strerror or str(error),
-                f"{advice}, or choose another with --results-dir",
-            )
+            f"{folder}: results cannot be written there",
+            error.strerror or str(error),
+            f"{advice}, or choose another with --results-dir",
         ) from error
 
 

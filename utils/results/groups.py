@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from exps.messages import did_you_mean, shortened, shown
+from exps.messages import Told, did_you_mean, shortened, shown
 from utils.results import metrics
 from utils.results.runs import Run, as_if, data_name, with_key
 from utils.system.times import instant_or_unknown
@@ -19,8 +19,10 @@ _SHOWN_DIFFERENCES = 4  # in the name of a group
 _LONGEST = 60  # characters of a section's name in it
 
 
-class GroupError(Exception):
+class GroupError(Told):
     """A group that is asked for and is not there; the text says which there are."""
+
+    status = 2
 
 
 @dataclass(eq=False)

@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.digest import of_meta
 from exps.experiment import FREE, KEYS, Experiment, definition
 from exps.kinds import as_text
-from exps.messages import shown, three_lines
+from exps.messages import shown
 from exps.plugins import OPTIMIZER, is_path
 from exps.plugins import keys as keys_of
 from utils.results import metrics
@@ -108,11 +108,9 @@ def read_runs(paths: Iterable[str | os.PathLike[str]]) -> tuple[list[Run], list[
     if not files and not problems:
         places = ", ".join(shown(str(path), 400) for path in given) or "nowhere"
         raise NothingToReport(
-            three_lines(
-                f"there is nothing to report in {places}",
-                "no file there ends in .pkl, as results do",
-                "name the folder that --results-dir names, or the files themselves",
-            )
+            f"there is nothing to report in {places}",
+            "no file there ends in .pkl, as results do",
+            "name the folder that --results-dir names, or the files themselves",
         )
     runs = []
     for file in files.values():

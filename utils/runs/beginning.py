@@ -17,7 +17,7 @@ from benchmarks.stream import TaskStream
 from exps import plugins
 from exps.config import Experiment, as_text
 from exps.experiment import PART
-from exps.messages import all_of, shown_path, three_lines
+from exps.messages import all_of, shown_path
 from exps.paths import path
 from utils.engines.routed import PARTS
 from utils.methods.base import Method
@@ -221,7 +221,7 @@ def _require_no_parts(exp: Experiment, kept: Kept) -> None:
 
 def _refused(kept: Kept, why: str, remedy: str = ADVICE) -> WeightsError:
     what = f"begin_with = {shown_path(kept.path)} does not go on here"
-    return WeightsError(three_lines(what, why, remedy))
+    return WeightsError(what, why, remedy)
 
 
 def _fill(mine: np.ndarray, row: Sequence[float | None]) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from exps.messages import columns, quoted, shown, shown_path, three_lines
+from exps.messages import Told, columns, quoted, shown, shown_path
 from utils.runs import checkpoint_file
 from utils.runs.checkpoint_file import CheckpointError
 from utils.system.disk import make_own, require_no_link
@@ -29,11 +29,10 @@ UNFIT = 3  # exit status of one of many runs that an UnfitError ends
 T = TypeVar("T")
 
 
-class RunError(Exception):
-    """What is asked of runs cannot be done: a line what, a line why, a line what to do."""
+class RunError(Told):
+    """What is asked of runs cannot be done."""
 
-    def __init__(self, what: str, why: str, remedy: str) -> None:
-        super().__init__(three_lines(what, why, remedy))
+    status = 2
 
 
 class UnfitError(RunError):

@@ -23,8 +23,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError)
 
 
-class OutOfMemory(Exception):
-    """Memory has run out; the text has three lines: what, why, what to do."""
+class OutOfMemory(Told):
+    """Memory has run out."""
 
 
 @contextmanager
@@ -39,11 +39,9 @@ def memory_explained(exp: Experiment, where: str = "setting up") -> Iterator[Non
         keys = "mb_size", "hidden_units" if exp.has_hidden else "channels", "hidden_layers"
         sizes = [f"{key} (now {getattr(exp, key)})" for key in keys if exp.counts(key)]
         raise OutOfMemory(
-            three_lines(
-                f"{exp.name}: memory ran out in {where}",
-                reason_of(error),
-                f"lower {either(sizes)}, or free memory on this machine",
-            )
+            f"{exp.name}: memory ran out in {where}",
+            reason_of(error),
+            f"lower {either(sizes)}, or free memory on this machine",
         ) from error
 
 

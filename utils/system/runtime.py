@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from exps import VERSION, ahead
-from exps.messages import three_lines
+from exps.messages import Told
 from utils.system import times
 from utils.system.commit import commit
 
@@ -21,7 +21,7 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 ORDER = 1  # sets the data order apart from whatever else is drawn from the seed
 
 
-class DeviceError(Exception):
+class DeviceError(Told):
     """The device asked for is not there."""
 
 
@@ -54,7 +54,7 @@ def pick_device(wanted: str) -> torch.device:
     else:
         return device
     what, remedy = f"device = {wanted} is not there", "choose device = auto or cpu"
-    raise DeviceError(three_lines(what, why, remedy))
+    raise DeviceError(what, why, remedy)
 
 
 def same_numbers_on_gpus() -> None:

@@ -9,15 +9,12 @@ from typing import Protocol
 
 import numpy as np
 
-from exps.messages import three_lines
+from exps.messages import Told
 from utils.engines.meter import EpochRecord
 
 
-class LiveError(Exception):
-    """Nobody can be told: a line what, a line why, a line what to do."""
-
-    def __init__(self, what: str, why: str, remedy: str) -> None:
-        super().__init__(three_lines(what, why, remedy))
+class LiveError(Told):
+    """Nobody can be told."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.stream import Samples, Task, TaskStream
 from exps.config import Experiment
-from exps.messages import Told, three_lines
+from exps.messages import Told
 from models.costs import layer_costs, max_entropies, weight_density
 from utils.engines.base import Ahead, Engine, Need
 from utils.engines.batch import Batch, Part
@@ -28,7 +28,7 @@ DRAW = 10  # sets the draws of what networks look at apart from whatever else th
 READ = 1000  # pictures that methods read at a time: enough for products of matrices
 
 
-class DivergedError(Exception):
+class DivergedError(Told):
     """The loss was not finite."""
 
 
@@ -230,12 +230,10 @@ class _Run:
             done = self.engine.end_epoch()
         if done.bad_step is not None:
             raise DivergedError(
-                three_lines(
-                    f"{label}, step {done.bad_step + 1}: the loss is not finite",
-                    "training diverged: the weights grew without bound",
-                    f"try a lower learning rate (lr = {self.exp.lr:g})"
-                    + "".join(f", or less of what {m.name} adds" for m in self._adding()),
-                )
+                f"{label}, step {done.bad_step + 1}: the loss is not finite",
+                "training diverged: the weights grew without bound",
+                f"try a lower learning rate (lr = {self.exp.lr:g})"
+                + "".join(f", or less of what {m.name} adds" for m in self._adding()),
             )
         self.record.epochs.append(replace(done, unit_on=NOT_KEPT))
         place.epoch, place.step, place.order = place.epoch + 1, 0, self.order.get_state()

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from exps.messages import Told, three_lines
+from exps.messages import Told
 from utils.engines.base import Engine
 from utils.methods.base import Method
 
@@ -72,12 +72,10 @@ def _state(method: Method) -> dict[str, Any]:
                 check(item, f"{where}[...]")
         elif not (value is None or isinstance(value, Tensor | bool | int | float | str)):
             raise Told(
-                three_lines(
-                    f"methods = {method.name}: {where} cannot be kept in a checkpoint",
-                    f"it is a {type(value).__name__}; kept are tensors, numbers, texts, lists, and "
-                    "dicts whose keys are texts",
-                    "let state return these, and restore make of them what you need",
-                )
+                f"methods = {method.name}: {where} cannot be kept in a checkpoint",
+                f"it is a {type(value).__name__}; kept are tensors, numbers, texts, lists, and "
+                "dicts whose keys are texts",
+                "let state return these, and restore make of them what you need",
             )
 
     check(state, "its state")

@@ -28,7 +28,7 @@ from benchmarks.digest import of_stream
 from benchmarks.stream import Samples, TaskStream
 from exps.config import Experiment, as_dict
 from exps.experiment import FREE
-from exps.messages import Told, three_lines
+from exps.messages import Told
 from models.network import Network
 from utils.engines.base import Need, Whole
 from utils.engines.batch import Batch, Loss
@@ -195,11 +195,9 @@ def _called(where: Place) -> Connection:
 
 def _gone() -> Told:
     return Told(
-        three_lines(
-            "the process that trains several seeds together has ended",
-            "so this run cannot go on there; its newest checkpoint is kept",
-            "give the same command again: it goes on with it (--together 1: with each seed alone)",
-        )
+        "the process that trains several seeds together has ended",
+        "so this run cannot go on there; its newest checkpoint is kept",
+        "give the same command again: it goes on with it (--together 1: with each seed alone)",
     )
 
 

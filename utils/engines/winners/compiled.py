@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from exps.messages import Told, three_lines
+from exps.messages import Told
 
 Array = np.ndarray[Any, Any]
 
@@ -31,7 +31,7 @@ def loops() -> Any:
             found.load()
     except ImportError as error:
         what, remedy = "the sparse engine cannot be compiled", "install requirements.txt anew"
-        raise LoopsError(three_lines(what, f"numba: {error}", remedy)) from error
+        raise LoopsError(what, f"numba: {error}", remedy) from error
     return found
 
 
