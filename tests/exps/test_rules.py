@@ -307,6 +307,31 @@ def test_a_value_is_told_once() -> None:
         assert text.startswith(f"[x] {key} = ") and text.count(key) == 1
 
 
+def test_growth_that_ends_before_the_tasks_do() -> None:
+    keys = {"dynamic": "grow", "initial_density_fc": 0.1, "max_density_fc": 0.2}
+    exp = replace(PERM, **keys, grow_per_task=0.01, num_batch=11)
+    [(found, why)] = rules.doubts(exp)
+    assert found[:2] == ("grow_per_task", "max_density_fc")
+    assert why.startswith("after 10 of 11 tasks max_density_fc is reached, and nothing grows")
+    [(_, why)] = rules.doubts(replace(exp, grow_units="fresh"))
+    assert "no unit is fresh any more" in why and "= 0.0091 lasts for all" in why
+    alone = CONTEXT | {"num_batch": 5, "grow_per_task": 0.1}
+    for change in ({"num_batch": 10}, {"grow_per_task": 0.009}, alone):
+        assert list(rules.doubts(replace(exp, **change))) == []
+
+
+def test_adam_with_what_was_meant_for_sgd() -> None:
+    exp = replace(PERM, optimizer="adam", lr=0.001, weight_decay=0.0)
+    assert list(rules.doubts(exp)) == []
+    [(keys, why)] = rules.doubts(replace(exp, weight_decay=1e-4))
+    assert keys[0] == "weight_decay" and "a unit that does not win fades" in why
+    for change in ({"optimizer": "adamw"}, {"sparsify": False}):
+        assert list(rules.doubts(replace(exp, **change, weight_decay=1e-4))) == []
+    for optimizer in ("adam", "adamw"):
+        [(keys, _)] = rules.doubts(replace(exp, optimizer=optimizer, lr=0.1))
+        assert keys[0] == "lr"
+
+
 def test_doubts_about_a_part_of_the_network() -> None:
     """What is drawn or wins in the whole network is other than in the part that a task has."""
     exp = replace(PERM, **CONTEXT, num_batch=2, hidden_layers=2, percent_on_fc=0.01)

@@ -15,6 +15,7 @@ from exps.config import Experiment
 from exps.messages import Told
 from models.costs import entropies
 from models.network import Network, evaluating
+from models.synapses import forget_hidden
 from sparse_syn import SparseWeightsBase, update_boost_strength
 from utils.engines import passes
 from utils.engines.augment import Augment
@@ -148,12 +149,14 @@ class AutogradEngine(Whole):
 
     @torch.no_grad()
     def follow_masks(self) -> None:
-        """What the masks hide is zero, and has no momentum."""
+        """What the masks hide is zero, has no momentum, and is not pulled."""
         for layer in self.model.modules():
             if isinstance(layer, SparseWeightsBase):
                 layer.rezero_weights()
                 for memory in self.optimizer.memory(layer.weight):
                     memory.masked_fill_(layer.zero_mask, 0)
+        for springs in self.springs.values():
+            forget_hidden(self.model, {p: spring.strength for p, spring in springs.items()})
 
     @torch.no_grad()
     def logits(

@@ -22,7 +22,7 @@ from models.network import Network, evaluating
 from models.synapses import beside
 from sparse_syn.sparse_weights import SparseWeightsBase
 from utils.engines.base import Engine, Need
-from utils.engines.batch import Batch
+from utils.engines.batch import Batch, Part
 from utils.methods import base
 from utils.methods.base import Moment, draws
 
@@ -73,7 +73,8 @@ class Synapses(NamedTuple):
 
 
 class Changing(base.Method):
-    """Changes the synapses of the hidden layers before the steps that `due` names."""
+    """Changes the synapses of the hidden layers before the steps that `due` names. With a synapse
+    goes what is attached to it (`models.synapses.attach`)."""
 
     score = "random"  # see `scores`
     fresh = False
@@ -107,10 +108,12 @@ class Changing(base.Method):
             x = self.stream.inputs(self.stream.train, part.samples).to(engine.device)
             labels = self.stream.labels(self.stream.train, part.samples).to(engine.device)
             changing = blocks(model, self.exp)
-            found = scores(self.score, model, changing, x, labels, part.head, fresh=self.fresh)
+            found = scores(self.score, model, changing, x, labels, part, fresh=self.fresh)
             generator = draws(DRAW, self.exp.seed, now.task, now.step)
             for block, due, score in zip(changing, amounts, found, strict=True):
                 self.change(block, due, score, generator)
+                for its in beside(block.linear, "weight").values():
+                    its.masked_fill_(masked(block).zero_mask, 0)
             engine.follow_masks()
         return batch
 
@@ -141,12 +144,12 @@ def scores(
     changing: list[Block],
     x: Tensor,
     labels: Tensor,
-    head: int,
+    part: Part,
     *,
     fresh: bool = False,
 ) -> list[Tensor]:
     """How useful a synapse would be at every place of each of these blocks' layers: [outputs,
-    inputs], 0 to 1; of a convolution summed over positions.
+    inputs], 0 to 1; of a convolution summed over positions. part: what x is of.
 
     kind: gradient: the size of the loss's gradient, also where a mask is; coactivation: the mean of
     the input's absolute value where the unit is on; random: 0 everywhere. fresh: both as if every
@@ -156,10 +159,11 @@ def scores(
     if kind == "random":
         return [torch.zeros_like(weight, requires_grad=False).flatten(1) for weight in weights]
     with evaluating(model):
-        logits, inputs, outputs = _flow(model, changing, x, head)
+        logits, inputs, outputs = _flow(model, changing, x, part.head)
     shares = [torch.ones_like(after) for after in outputs]  # [batch, outputs, ...]
     if kind == "gradient":
-        shares = list(torch.autograd.grad(cross_entropy(logits, labels), outputs))
+        loss = cross_entropy(logits[:, : part.outputs], labels)
+        shares = list(torch.autograd.grad(loss, outputs))
     else:
         inputs = [before.abs() for before in inputs]
     if not fresh:

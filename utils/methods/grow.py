@@ -69,6 +69,19 @@ def contradictions(exp: Experiment) -> Findings:
             )
 
 
+def doubts(exp: Experiment) -> Findings:
+    """Why later tasks have nothing that could grow: where they share a network."""
+    for end, begin in _densities(exp) if not exp.parts and exp.grow_per_task else ():
+        growing = math.ceil((getattr(exp, end) - getattr(exp, begin)) / exp.grow_per_task - 1e-9)
+        if growing < exp.num_batch:
+            what = "no unit is fresh any more" if exp.grow_units == "fresh" else f"{end} is reached"
+            yield (
+                ("grow_per_task", end, "num_batch"),
+                f"after {growing} of {exp.num_batch} tasks {what}, and nothing grows; grow_per_task"
+                f" = {(getattr(exp, end) - getattr(exp, begin)) / exp.num_batch:.2g} lasts for all",
+            )
+
+
 def _densities(exp: Experiment) -> list[tuple[str, str]]:
     """The keys of the density at which a layer's growth ends, and of that with which it begins, of
     fully connected layers, and of convolutions where these grow."""

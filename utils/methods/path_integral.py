@@ -34,7 +34,8 @@ class PathIntegral:
 
     @torch.no_grad()
     def importance(self, damping: float = DAMPING) -> dict[Tensor, Tensor]:
-        """The integral over how far the parameter has come, at least 0, by parameter."""
+        """The integral over how far the parameter has come, at least 0, by parameter, whatever a
+        mask hides."""
         parts = zip(self.parameters, self.origin, self.total, strict=True)
         return {p: total.clamp(min=0) / ((p - o) ** 2 + damping) for p, o, total in parts}
 

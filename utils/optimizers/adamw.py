@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from exps.facts import Findings
 from utils.optimizers import adam
 
 if TYPE_CHECKING:
@@ -18,6 +19,11 @@ KEYS = {
     "adam_beta2": adam.KEYS["adam_beta2"],
     "adam_eps": adam.KEYS["adam_eps"],
 }
+
+
+def doubts(exp: Experiment) -> Findings:
+    """Why it might learn nothing."""
+    yield from adam.large_steps(exp)
 
 
 def make(exp: Experiment, parameters: Sequence[Tensor], *, fused: bool) -> Optimizer:

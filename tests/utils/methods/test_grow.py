@@ -13,8 +13,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy, one_hot
 
 from models import make_model
-from models.synapses import attach
+from models.synapses import attach, beside
 from sparse_syn import SparseWeights, SparseWeights2d
+from utils.engines.batch import Part
+from utils.engines.compiled import layers as compiled
 from utils.live.progress import Progress
 from utils.methods import changing, rewire
 from utils.methods import grow as growth
@@ -147,17 +149,18 @@ def test_when_synapses_grow(
 @pytest.mark.parametrize("fresh", [False, True])
 @pytest.mark.parametrize("kind", ["gradient", "coactivation", "random"])
 def test_scores(experiment: Callable, kind: str, fresh: bool) -> None:
-    """By formula: of a network with one layer. Fresh units count as on for every picture."""
+    """By formula: of a network with one layer, of whose outputs the first seven count. Fresh units
+    count as on for every picture."""
     torch.manual_seed(0)
     exp = experiment(**GROW)
     model = make_model(exp, (1, 28, 28), [10]).eval()
-    x, labels = torch.rand(30, 1, 28, 28), torch.randint(10, (30,))
-    [score] = scores(kind, model, blocks(model, exp), x, labels, 0, fresh=fresh)
+    x, labels, part = torch.rand(30, 1, 28, 28), torch.randint(7, (30,)), Part(None, 0, outputs=7)
+    [score] = scores(kind, model, blocks(model, exp), x, labels, part, fresh=fresh)
     won = model.blocks[0].activation(model.blocks[0].linear(x.flatten(1))).detach()
     on = torch.ones_like(won) if fresh else (won != 0).float()
     if kind == "gradient":
-        error = torch.softmax(model.heads[0](won), 1) - one_hot(labels, 10)
-        expected = ((error @ model.heads[0].weight * on).t() @ x.flatten(1)).abs().detach()
+        error = torch.softmax(model.heads[0](won)[:, :7], 1) - one_hot(labels, 7)
+        expected = ((error @ model.heads[0].weight[:7] * on).t() @ x.flatten(1)).abs().detach()
     else:
         expected = on.t() @ x.flatten(1) * (kind == "coactivation")
     expected /= expected.max().clamp(min=1e-30)
@@ -173,7 +176,7 @@ def test_the_gradient_of_a_masked_weight_is_that_of_one_without_a_mask(
     exp = experiment(**GROW | keys)
     model = make_model(exp, (1, 28, 28), [10]).eval()
     x, labels = torch.rand(30, 1, 28, 28), torch.randint(10, (30,))
-    found = scores("gradient", model, blocks(model, exp), x, labels, 0)
+    found = scores("gradient", model, blocks(model, exp), x, labels, Part(None, 0))
     assert len(found) == (3 if keys is CNN else 2)
     weights = [layer.weight for layer in layers(model, exp)]
     for layer in layers(model, exp):
@@ -334,6 +337,49 @@ def test_a_run_is_continued_exactly_while_synapses_change(
     assert not all(map(torch.equal, before, changed))
     one, two = first.engine.model.state_dict(), second.engine.model.state_dict()
     assert all(torch.equal(one[name], two[name]) for name in one)
+
+
+@pytest.mark.parametrize("engine", ["reference", "dense", "large"])
+@pytest.mark.parametrize(
+    "held",
+    [
+        {"methods": ("ewc",), "ewc_strength": 10.0},
+        {"methods": ("si",), "si_strength": 0.1},
+        {"methods": ("mas",), "mas_strength": 0.01},
+        {"old_synapse_lr": 0.3, "old_synapse_rule": "importance"},
+    ],
+)
+def test_with_a_synapse_goes_all_that_belongs_to_it(
+    experiment: Callable,
+    stream_of: Callable,
+    staged: Callable,
+    engine: str,
+    held: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Weight, momentum, age, and the pull to where it was: some steps after synapses moved, and
+    when the task has ended. large: in the compiled layers of large networks."""
+    monkeypatch.setattr(compiled, "LARGE", 0 if engine == "large" else 2**40)
+    keys = {"dynamic": "rigl", "mb_size": 2, "initial_density_fc": 0.1, "weight_decay": 0.0}
+    exp = experiment(**keys, **held, engine="reference" if engine == "reference" else "dense")
+    stream = stream_of(exp, train=260)
+    some = staged(exp, stream)
+    some.train(0, 2)
+    [layer] = layers(some.engine.model, exp)
+    before = layer.zero_mask.clone()
+    some.begin(1)
+    some.engine.begin_epoch(130)
+    for start in (0, 230):  # synapses move before step 100, of 97 to move in this task
+        for i in range(start, 230 if start == 0 else 260, 2):
+            some.step(stream.tasks[1].train.take(slice(i, i + 2)))
+        if start:
+            some.end()
+        assert (layer.zero_mask & ~before).any()
+        attached = beside(layer, "weight").values()
+        assert all(its.any() for its in attached)
+        momentum = some.engine.optimizer.state(layer.weight)["momentum"]
+        for its in (some.engine.model and layer.weight, momentum, *attached):
+            assert not its[layer.zero_mask].any()
 
 
 @pytest.mark.parametrize("engine", ["reference", "dense", "sparse"])

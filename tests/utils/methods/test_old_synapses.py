@@ -12,8 +12,8 @@ from torch import Tensor
 from models import make_model
 from models.feedforward import Feedforward
 from models.synapses import attach
+from tests.utils.engines.conftest import momentum_of
 from utils.engines.base import Engine
-from utils.engines.winners.first_layer import HalfLayer
 from utils.methods import old_synapses
 from utils.methods.old_synapses import activity, ages, factors, grow_older
 from utils.methods.path_integral import DAMPING, PathIntegral
@@ -87,8 +87,8 @@ def test_how_old(experiment: Callable, rule: str, expected: list[float]) -> None
 def momenta(engine: Engine, name: str) -> Tensor:
     """The momentum of the first hidden layer's weights, [units, inputs]."""
     some: Any = engine
-    if name == "sparse" and isinstance(some.first, HalfLayer):
-        return some.first.matrix.momentum()
+    if name == "sparse" and some.first.matrix is not None:
+        return momentum_of(some.first.matrix)
     weight = some.model.hidden[0].linear.weight
     sgd = some.sgd if name == "sparse" else some.optimizer
     return sgd.state(weight)["momentum"]
