@@ -157,7 +157,7 @@ def look_at_data(args: Namespace) -> int:
     def kind(exp: config.Experiment) -> tuple[object, ...]:
         own = plugins.keys(plugins.BENCHMARK, exp.benchmark)
         keys = ("benchmark", *own, "num_batch", "classes_per_task", "class_order", "validation")
-        keys += ("data", "data_dir")
+        keys += ("data", "data_dir", "patience", "watched", "stream", "cumul", "scenario")
         return tuple(getattr(exp, key) for key in keys)
 
     planned = plan(args)[0]

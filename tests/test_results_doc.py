@@ -50,8 +50,9 @@ def test_every_key_of_a_result_is_documented(stats: dict[str, Any], tmp_path: Pa
 
 
 def test_every_key_of_meta_is_documented(stats: dict[str, Any]) -> None:
-    # Of runs that go on with weights, with another program, and on a benchmark of one's own.
-    some = {"began_with", "trusted_code", "tested"}
+    # Of runs that go on with weights or lose them, with another program, on a benchmark of one's
+    # own.
+    some = {"began_with", "trusted_code", "tested", "lost_weights"}
     assert documented("How a result came about") - some == stats["meta"].keys()
 
 

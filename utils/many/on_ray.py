@@ -119,7 +119,10 @@ class OnRay:
                 while waiting or pending:
                     while waiting and self.ending is None and len(pending) < most:
                         order = waiting.popleft()
-                        pending[self._begin(order, marker, folder)] = order
+                        try:
+                            pending[self._begin(order, marker, folder)] = order
+                        except OSError as error:  # also of a checkpoint that another has removed
+                            yield _failed(order, f"its files cannot be sent: {error}")
                     if self.ending is not None:
                         yield from (Outcome(order.number, NOT_BEGUN) for order in waiting)
                         waiting.clear()
@@ -143,7 +146,7 @@ class OnRay:
     def _begin(self, order: Order, marker: Path, folder: Folder) -> Any:
         state = folder.state(order.wanted, again=order.again)
         begun = []
-        if state.run:
+        if state.run and state.kind == "unfinished":
             self.sent[order.number] = state.run.name
             begun.append(ray.put(pack(state.run.results_dir, state.run.name)))
         order = replace(order, results_dir=marker.parents[1], patience=PATIENCE)
@@ -152,7 +155,8 @@ class OnRay:
         task = task.options(
             num_cpus=self.threads, num_gpus=gpus, max_retries=RETRIES, name=order.label
         )
-        return task.remote(order, self.threads, marker, begun, self.bell)
+        busy = state.outcome(order.number) if state.kind == "in use" else None
+        return task.remote(order, self.threads, marker, begun, busy, self.bell)
 
     def _outcome(self, ref: Any, order: Order, results_dir: Path) -> Outcome:
         """What a task that has ended says, and its files brought to the caller's folder."""
@@ -165,20 +169,34 @@ class OnRay:
             reason = f"its Ray task was lost: {shown(str(error).strip().splitlines()[0], 300)}"
         except (OSError, ResultsError) as error:
             reason = f"its files cannot be brought back: {error}"
-        return Outcome(order.number, FAILED, reason=f"{reason}. The same command tries it again")
+        return _failed(order, reason)
 
 
-def on_node(order: Order, threads: int, marker: Path, begun: list[Any], bell: Any) -> Outcome:
+def _failed(order: Order, reason: str) -> Outcome:
+    return Outcome(order.number, FAILED, reason=f"{reason}. The same command tries it again")
+
+
+def on_node(
+    order: Order,
+    threads: int,
+    marker: Path,
+    begun: list[Any],
+    busy: Outcome | None,
+    bell: Any,
+) -> Outcome:
     """The task, in a worker process of Ray on some node: carries the order out in the caller's
     results folder, or in one of the node's own.
 
     begun: in a list, so that they are fetched only where they are needed, the unfinished run's
-    files, or nothing.
+    files, or nothing; busy: what becomes of it where another process has it and cannot be asked
+    from the node.
     """
     environment = {"OMP_NUM_THREADS": str(threads)}
     with _listening(bell) as urgency:
         if marker.exists():
             return carry_out(order, environment, urgency)
+        if busy:
+            return busy
         with tempfile.TemporaryDirectory(prefix="sparse-syn-") as name:
             folder = Path(name)
             for files in begun:

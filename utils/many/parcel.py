@@ -15,8 +15,11 @@ from utils.runs.folder import Run
 from utils.runs.identity import ROOT
 from utils.system.disk import write_own
 
-# A result, a log, or a checkpoint of an unfinished run.
-_NAME = re.compile(r"([A-Za-z0-9_+-]+)\.(pkl|log)|\.runs/([A-Za-z0-9_+-]+)/[0-9]{8}\.ckpt")
+# A result, a log, kept weights, or a checkpoint of an unfinished run.
+_NAME = re.compile(
+    r"(?P<run>[A-Za-z0-9_+-]+)(?P<what>(\.task[0-9]{1,4})?\.safetensors|\.pkl|\.log)"
+    r"|\.runs/(?P<begun>[A-Za-z0-9_+-]+)/[0-9]{8}\.ckpt"
+)
 
 PROGRAM = ("run_exps.py", "benchmarks", "exps", "models", "sparse_syn", "utils")
 # What the program reads besides its source.
@@ -47,7 +50,7 @@ def pack(results_dir: Path, run: str | None = None) -> dict[str, bytes]:
     for path in [*results_dir.glob("*.*"), *results_dir.glob(f"{runs.FOLDER}/*/*.ckpt")]:
         name = path.relative_to(results_dir).as_posix()
         match = _NAME.fullmatch(name)
-        if match and run in (None, match[1], match[3]):
+        if match and run in (None, match["run"], match["begun"]):
             found[name] = path.read_bytes()
     return found
 
@@ -68,29 +71,34 @@ def bring_back(outcome: Outcome, results_dir: Path, sent: str = "") -> Outcome:
     there gets another name when its own is taken here, as by one that began elsewhere in the same
     second. Raises OSError, and ResultsError for a result that cannot be read or written.
     """
-    there = {str(match[1] or match[3]) for match in map(_NAME.fullmatch, outcome.files) if match}
+    matches = {file: match for file in outcome.files if (match := _NAME.fullmatch(file))}
+    there = {str(match["run"] or match["begun"]) for match in matches.values()}
     if not there:
         return replace(outcome, files={}, path=None, log=None)
     name = sent if sent in there else min(there)
     run = Run(results_dir, name) if name == sent else runs.reserve(results_dir, name)
     path = None
-    for file, contents in outcome.files.items():
-        if file == f"{name}.log":
-            write_own(run.log, contents)
-        elif file == f"{name}.pkl":
-            path = _result_back(contents, run)
-        elif file.endswith(".ckpt") and Path(file).parent.name == name:
+    for file, match in matches.items():
+        contents = outcome.files[file]
+        if match["begun"] == name:
             write_own(run.folder / Path(file).name, contents)
+        elif match["run"] == name and match["what"] == ".pkl":
+            path = _result_back(contents, run, name)
+        elif match["run"] == name:
+            write_own(results_dir / f"{run.name}{match['what']}", contents)
     if outcome.kind == DONE or not run.begun():
         run.remove()
     return replace(outcome, files={}, path=path, log=run.log if run.log.exists() else None)
 
 
-def _result_back(contents: bytes, run: Run) -> Path:
-    """The result, under the name that its run has here."""
+def _result_back(contents: bytes, run: Run, name: str) -> Path:
+    """The result, under the name that its run has here, in place of the one that it had."""
     with tempfile.TemporaryDirectory(prefix="sparse-syn-") as folder:
         there = Path(folder) / "there.pkl"
         there.write_bytes(contents)
         config, stats = load_results(there)
-    stats["meta"]["run"] = run.name
+    meta = stats["meta"]
+    meta["run"] = run.name
+    if "weights" in meta:
+        meta["weights"] = [f"{run.name}{file.removeprefix(name)}" for file in meta["weights"]]
     return save_results(run.results_dir, config, stats, run=run.name)

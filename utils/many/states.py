@@ -33,7 +33,8 @@ class Known(NamedTuple):
     data: str  # that of its pictures, likewise
     torch: str
     status: str
-    weights: str  # what is kept of them, see `KEPT`
+    keeps: str  # of its weights, see `KEPT`
+    weights: tuple[str, ...]  # the names of their files
     mean: float  # accuracy after the last task; NaN where there is none
     seconds: float
     verdict: str  # whether it has the accuracy that its section states; '' where it states none
@@ -123,8 +124,12 @@ def _fault(wanted: Wanted, it: Known | Begun) -> str:
     data = wanted.data or (it.data if isinstance(it, Begun) else "")
     if not data or it.data != data:
         return "other data" if data and it.data else "data that are not known"
-    if isinstance(it, Known) and KEPT.index(it.weights) < KEPT.index(wanted.weights):
-        return f"without the weights that keep_weights = {wanted.weights} asks for"
+    if isinstance(it, Known):
+        if KEPT.index(it.keeps) < KEPT.index(wanted.weights):
+            return f"without the weights that keep_weights = {wanted.weights} asks for"
+        lost = [name for name in it.weights if not (it.path.parent / name).is_file()]
+        if lost and wanted.weights != KEPT[0]:
+            return f"{shown(lost[0])}, which it left, is not there"
     return ""
 
 
@@ -157,9 +162,11 @@ def _read(path: Path, _changed: int, _size: int) -> Known | None:
     found = expected.judge(config, stats)
     judged = found.outcome in expected.JUDGED
     verdict = f"expected {found.expected}: {found.outcome}" if judged else ""
-    weights = texts.get("keep_weights", KEPT[0])
-    told = code, of_meta(meta), torch, status, weights if weights in KEPT else KEPT[0]
-    return Known(path, fingerprint(texts), *told, mean, seconds, verdict)
+    keeps = texts.get("keep_weights", KEPT[0])
+    told = code, of_meta(meta), torch, status, keeps if keeps in KEPT else KEPT[0]
+    names = [meta.get(name) for name in ("weights", "lost_weights")]
+    files = tuple(str(file) for some in names if isinstance(some, list) for file in some)
+    return Known(path, fingerprint(texts), *told, files, mean, seconds, verdict)
 
 
 def _text(value: Any) -> str:

@@ -40,7 +40,7 @@ KEYS = {
 }
 STRENGTHS = tuple(10.0**n for n in range(-1, 6))  # that are tried
 HELD = 0.1  # share of the first task's pictures that they are tried on
-DRAW = 9  # sets the draw of these apart from whatever else is drawn from the seed
+DRAW = 12  # sets the draw of these apart from whatever else is drawn from the seed
 CURE = "choose a larger ridge_strength"
 
 

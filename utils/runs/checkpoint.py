@@ -18,9 +18,10 @@ from utils.runs.checkpoint_file import CheckpointError
 from utils.training import state
 from utils.training.record import BEFORE, NOT_KEPT, TESTING, TRAINING, Place, RunRecord
 
-# Bytes that a checkpoint may have for what was measured: counts that a result has in 32 bits have
-# 64 here, and those of synapses are here twice.
-ROOM = 3 * MAX_RESULT
+# Bytes that a checkpoint may have for what was measured and what methods remember: counts that a
+# result has in 32 bits have 64 here, those of synapses are here twice, and what methods remember is
+# there once more, as it was in the best epoch.
+ROOM = 6 * MAX_RESULT
 
 
 def take(

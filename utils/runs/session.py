@@ -38,8 +38,8 @@ from utils.system.log import RunLog
 from utils.system.runtime import facts, instructions
 from utils.system.signals import Signals, Stopped
 from utils.system.talk import LOG, fail, harmless, note, say, say_path, warn
+from utils.training.examiner import DivergedError
 from utils.training.kept import about
-from utils.training.loop import DivergedError
 from utils.training.record import BEFORE, TESTING, Length, Place
 from utils.training.trainer import Trainer
 
@@ -261,6 +261,8 @@ class Session:
             if self.status == "complete" and self.exp.keep_weights != "none":
                 last = len(self.stream.training) - 1
                 self._keep_weights(None if self.exp.keep_weights == "final" else last)
+                if not self.lost and (lost := self._lost_weights()):  # before it was resumed
+                    self.lost.append(f"{lost[0]} is not there: the weights are not complete")
             path = self._save(self.run.results_dir)
             if self.status in ("complete", "diverged"):
                 self.run.remove()
@@ -311,10 +313,14 @@ class Session:
 
     @property
     def _weights(self) -> list[str]:
-        """The names of the files of weights that there are."""
-        tasks = range(len(self.stream.training))
-        names = [file_of(self.run.name, task) for task in (None, *tasks)]
-        return [name for name in names if (self.run.results_dir / name).is_file()]
+        """The names of the files of weights that there should be by now."""
+        if self.exp.keep_weights == "final":
+            return [file_of(self.run.name)] if self.status == "complete" else []
+        return [file_of(self.run.name, i) for i in range(self.place.first, self.place.task)]
+
+    def _lost_weights(self) -> list[str]:
+        """Those of them that are not there."""
+        return [name for name in self._weights if not (self.run.results_dir / name).is_file()]
 
     def where(self) -> str:
         """Where the run is, for people."""
@@ -333,7 +339,10 @@ class Session:
         self.meta |= {"run": self.run.name, "resumed": self.resumed}
         self.meta["why_not_faster"] = self.engine.why_not_faster
         if self.exp.keep_weights != "none":
-            self.meta["weights"] = self._weights
+            lost = self._lost_weights()
+            self.meta["weights"] = [name for name in self._weights if name not in lost]
+            if lost:
+                self.meta["lost_weights"] = lost
         return results.save_results(
             folder,
             config.as_dict(self.exp),

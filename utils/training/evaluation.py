@@ -110,7 +110,7 @@ def watched_accuracy(engine: Engine, task: Task) -> float:
 class Tested(NamedTuple):
     """Of the test pictures of a task, which part is classified correctly; the same where the
     prediction is chosen among the outputs of the task alone; and of which the context was found.
-    NaN for what is not asked, and without contexts.
+    NaN for what is not asked, and without contexts; an accuracy where a logit is none, or infinite.
     """
 
     accuracy: float
@@ -134,12 +134,13 @@ def accuracy(
     chosen among as well; into: is given the answers to the pictures of every batch, confidence
     being the softmax of the output chosen. Synchronises once, at the end.
     """
-    right = torch.zeros(3, dtype=torch.int64, device=engine.device)
+    right = torch.zeros(4, dtype=torch.int64, device=engine.device)
     contexts = False
     for logits, labels, found in answers(engine, task, scores):
         among = restrict(logits, task.outputs)
         predicted = among.argmax(1)
         right[0] += (predicted == labels).sum()
+        right[3] += (~(logits < torch.inf)).any()  # minus infinity: out of the question
         if own is not None:
             right[1] += (own[logits[:, own].argmax(1)] == labels).sum()
         if into is not None:
@@ -148,6 +149,6 @@ def accuracy(
             contexts = True
             right[2] += (found == number).sum()
         seen(len(labels))
-    known = True, own is not None, contexts
-    shares = zip(right.tolist(), known, strict=True)
+    *counts, unknown = right.tolist()
+    shares = zip(counts, (not unknown, own is not None, contexts), strict=True)
     return Tested(*(n / len(task.test) if asked else math.nan for n, asked in shares))

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from benchmarks.stream import Task, TaskStream
 from exps.config import Experiment
+from exps.messages import Told
 from utils.engines.base import Engine
 from utils.methods.base import Method, Scores
 from utils.methods.make import scores_of
@@ -19,6 +20,10 @@ from utils.training.evaluation import Looked, Tested, accuracy, some_of
 from utils.training.listener import Shown
 from utils.training.record import RunRecord
 from utils.training.recorded import Answers, Kept
+
+
+class DivergedError(Told):
+    """The loss, or what became of it, was not finite."""
 
 
 def tests_untrained(exp: Experiment) -> bool:
@@ -142,6 +147,12 @@ class Examiner:
                     if done is None or kept is None
                     else self._test_after(done, i, task, seen, kept)
                 )
+                if np.isnan(rows.accs[i]):
+                    raise DivergedError(
+                        f"{where}, testing {task.name}: the logits are not finite",
+                        "training diverged in its last steps: the weights grew without bound",
+                        f"try a lower learning rate (lr = {self.exp.lr:g})",
+                    )
 
     def _test_after(
         self, done: int, i: int, task: Task, seen: Callable[[int], None], kept: Kept

@@ -19,17 +19,13 @@ from utils.engines.batch import Batch, Part
 from utils.methods.base import Method, Moment, draws
 from utils.training import state
 from utils.training.evaluation import watched_accuracy
-from utils.training.examiner import Examiner
+from utils.training.examiner import DivergedError, Examiner
 from utils.training.listener import Audience, Shown
 from utils.training.record import BEFORE, NOT_KEPT, TESTING, TRAINING, Length, Place, RunRecord
 from utils.training.schedule import is_constant, share
 
 DRAW = 10  # sets the draws of what networks look at apart from whatever else the seed draws
 READ = 1000  # pictures that methods read at a time: enough for products of matrices
-
-
-class DivergedError(Told):
-    """The loss was not finite."""
 
 
 def keep_nothing(_: bool) -> None:

@@ -64,7 +64,8 @@ from utils.results.metrics import measure
 from utils.runs import checkpoint
 from utils.runs.summary import plan, run_summary
 from utils.system.runtime import seed_everything
-from utils.training.loop import DivergedError, run_stream
+from utils.training.examiner import DivergedError
+from utils.training.loop import run_stream
 from utils.training.record import Place, RunRecord, empty_record, lengths
 
 KEYS = all_keys()

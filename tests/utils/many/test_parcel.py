@@ -61,6 +61,21 @@ def test_two_of_the_same_second_keep_apart(tmp_path: Path) -> None:
     assert not (home / ".runs").exists()
 
 
+def test_weights_travel_with_their_run(tmp_path: Path) -> None:
+    """And have its name where it ends."""
+    home, node = tmp_path / "home", tmp_path / "node"
+    reserve(home, "A_s0").log.touch()
+    run, names = reserve(node, "A_s0"), ["A_s0.safetensors", "A_s0.task1.safetensors"]
+    for name in names:
+        (node / name).write_text(name)
+    save_results(node, CONFIG, {"meta": {"run": "A_s0", "weights": names}}, run="A_s0")
+    run.remove()
+    bring_back(Outcome(0, DONE, Path("/there/A_s0.pkl"), files=pack(node)), home)
+    here = ["A_s0_2.safetensors", "A_s0_2.task1.safetensors"]
+    assert load_results(home / "A_s0_2.pkl")[1]["meta"]["weights"] == here
+    assert [(home / name).read_text() for name in here] == names
+
+
 def test_a_run_that_was_sent_out_comes_back_to_its_place(tmp_path: Path) -> None:
     home = tmp_path / "home"
     run = reserve(home, "A_s0")

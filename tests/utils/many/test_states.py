@@ -95,6 +95,17 @@ def test_a_result_without_the_weights_that_are_asked_for_is_not_what_is_wanted(
     assert len(why) == (kind == "new")
 
 
+def test_a_result_whose_weights_are_gone_is_not_what_is_wanted(tmp_path: Path) -> None:
+    exp = Experiment(name="A", keep_weights="final")
+    path = saved(tmp_path, exp, code="c", status="complete", weights=["A.safetensors"])
+    wanted = WANTED._replace(weights="final")
+    assert Folder(tmp_path).state(wanted).kind == "new"
+    assert "A.safetensors, which it left" in Folder(tmp_path).others(wanted)[0][0]
+    assert Folder(tmp_path).state(WANTED).kind == "done"  # who asks for none is served
+    (path.parent / "A.safetensors").touch()
+    assert Folder(tmp_path).state(wanted).kind == "done"
+
+
 def test_every_kind_of_value_has_the_same_text_in_a_result(tmp_path: Path) -> None:
     exp, _ = config.load("DEFAULT", overrides=["mnist_mode=split", "num_batch=5", "lr=1e-5"])
     saved(tmp_path, exp, code="c", status="complete")

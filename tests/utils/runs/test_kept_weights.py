@@ -77,6 +77,39 @@ def test_a_file_a_task(run: Callable) -> None:
     assert len(first.about.accs) == 1 and first.about.accs == last.about.accs[:1]
 
 
+def test_what_was_lost_before_an_interruption_is_told_in_the_end(
+    run: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    words, before = ("--set", "keep_weights=tasks"), Session._keep_weights
+
+    def full(self: Session, task: int | None = None) -> None:
+        if self.resumed or task:
+            before(self, task)
+        else:
+            raise session.ResultsError("no space left")
+
+    monkeypatch.setattr(Session, "_keep_weights", full)
+    begun = Session._keeping
+
+    def keeping(self: Session, keeper: Any) -> Callable[[bool], None]:
+        keep = begun(self, keeper)
+
+        def stopped(done: bool) -> None:
+            if self.place.task and not self.resumed:
+                keeper.signals.received = signal.SIGTERM
+            keep(done)
+
+        return stopped
+
+    monkeypatch.setattr(Session, "_keeping", keeping)
+    assert run(*words)[0] == 1
+    status, meta, _ = run(*words, "--resume")
+    lost = f"{meta['run']}.task1.safetensors"
+    assert status == 1 and f"{lost} is not there" in capsys.readouterr().err
+    assert meta["lost_weights"] == [lost]
+    assert meta["weights"] == [f"{meta['run']}.task2.safetensors"]
+
+
 @pytest.mark.parametrize("kept", ["final", "tasks"])
 @pytest.mark.parametrize("at", [1, 9, 17, 24])
 def test_the_same_after_an_interruption(

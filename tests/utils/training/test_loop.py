@@ -22,7 +22,8 @@ from utils.engines.meter import EpochRecord
 from utils.live.progress import Progress
 from utils.methods.base import Costs, Method
 from utils.results.files import save_results
-from utils.training.loop import DivergedError, run_stream
+from utils.training.examiner import DivergedError
+from utils.training.loop import run_stream
 from utils.training.record import RunRecord, empty_record
 
 SPLIT = {"mnist_mode": "split", "num_batch": 3, "scenario": "task"}
@@ -180,6 +181,22 @@ def test_a_loss_that_is_not_finite_ends_the_run(experiment: Callable, stream_of:
     assert np.isnan(record.accs[1:]).all()
     assert record.stats()["loss"].tolist() == [10, 11, 12, 13]
     assert record.elapsed > 0
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_divergence_in_the_last_step_shows_in_the_tests(
+    experiment: Callable, stream_of: Callable, built: Callable, engine: str
+) -> None:
+    exp = experiment(engine=engine, lr=1e30, weight_decay=0.0, eval_tasks="seen", train_ep=1)
+    stream = stream_of(exp, train=exp.mb_size)
+    trainer, methods, order = built(exp, stream)
+    record = empty_record(exp, stream, trainer.model)
+    with (
+        Progress(2, quiet=True) as progress,
+        pytest.raises(DivergedError, match=r"(?s)^task 1/2.*testing.* not finite.*lr = 1e\+30"),
+    ):
+        run_stream(exp, stream, trainer, methods, order, record, progress)
+    assert np.isnan(record.accs).all()
 
 
 @pytest.mark.parametrize("engine", ENGINES)
