@@ -28,8 +28,8 @@ class Method(base.Method):
 
     A synapse is a weight that is not masked; where tasks have parts of the network (`exp.parts`),
     one of some part, which has all classifiers in contexts and otherwise the task's own. Tasks
-    count from 1 in born: int16 [outputs, inputs] of each layer, the task in which a synapse was
-    there for the first time, 0 where it was before all tasks, -1 where there is none; and in first:
+    count from 1 in born: int16 [outputs, inputs] of each layer, the task since whose end
+    a synapse has been there, 0 where it was before all tasks, -1 where there is none; and in first:
     int16 [units] of each hidden layer, the first task that had a unit in use, or 0. What was
     counted is [tasks, layers, ...]: see `result`.
     """

@@ -179,13 +179,14 @@ def grow(zero_mask: Tensor, score: Tensor, count: int, most: int) -> int:
 
     zero_mask bool [outputs, inputs] is changed. No unit gets more than `most` altogether.
     """
-    has = int((~zero_mask).sum(1).max())
-    count = min(count, most - has)
+    room = most - (~zero_mask).sum(1, keepdim=True)
+    count = min(count, int(room.max()))
     if count <= 0:
         return 0
     before = int(zero_mask.sum())
-    places = score.masked_fill(~zero_mask, -1).topk(count, 1).indices
-    zero_mask.scatter_(1, places, False)
+    places = score.masked_fill(~zero_mask, -1).topk(count, 1).indices  # the best first
+    full = torch.arange(count, device=room.device) >= room
+    zero_mask.scatter_(1, places, zero_mask.gather(1, places) & full)
     return before - int(zero_mask.sum())
 
 

@@ -44,6 +44,9 @@ def test_every_unit_gets_as_many_where_the_score_is_highest() -> None:
     assert grow(mask, score, count=2, most=3) == 2  # only one each is left
     assert grow(mask, score, count=2, most=3) == 0
     assert (~mask).sum(1).tolist() == [3, 3]
+    uneven = torch.tensor([[False, False, True, True], [True, True, True, True]])
+    assert grow(uneven, score, count=2, most=3) == 3  # the first has room for one
+    assert uneven.tolist() == [[False, False, False, True], [True, True, False, False]]
 
 
 def test_the_weakest_move_and_old_ones_stay() -> None:
