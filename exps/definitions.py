@@ -466,8 +466,8 @@ class Keys:
         Choice(("auto", "reference", "sparse", "dense", "stacked")),
         "how it is computed, with the same results but for rounding and the draws of dropout: "
         "reference: the layers as they are; sparse: only what is active, for k-winner MLPs on a "
-        "CPU; dense: everything, in few passes; stacked: MLPs on a GPU, also several seeds at once; "
-        "auto: the fastest that fits",
+        "CPU; dense: everything, in few passes; stacked: MLPs on a GPU, also several seeds at "
+        "once; auto: the fastest that fits",
     )
     precision: str = key(
         "fp32",
