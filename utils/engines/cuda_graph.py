@@ -10,7 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -52,22 +52,29 @@ class CudaRecorder:
 
     def record(self, step: Callable[[], None]) -> Callable[[], None]:
         """Record the step in a graph."""
-        graph = torch.cuda.CUDAGraph()
-        # Other threads may use the card meanwhile, for other networks.
-        with torch.cuda.graph(graph, stream=self.side, capture_error_mode="thread_local"):
-            step()
+        graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream(self.device)
+        try:
+            # Other threads may use the card meanwhile, for other networks.
+            with torch.cuda.graph(graph, stream=self.side, capture_error_mode="thread_local"):
+                step()
+        except BaseException:
+            torch.cuda.set_stream(before)  # which torch does not, of a graph that is none
+            before.wait_stream(self.side)
+            raise
         return graph.replay
 
 
 @dataclass
 class _Recorded:
-    """A step for mini-batches of one kind: the same heads, views, sizes and weights of parts."""
+    """A step for mini-batches of one kind: the same heads, views, sizes and weights of parts.
+    gradients: of the parameters, in the recording's memory."""
 
     key: tuple[object, ...]
     batch: Batch  # in fixed memory, to be filled in for every step
     logits: list[Tensor] = field(default_factory=list)
     taken: int = 0
     replay: Callable[[], None] | None = None
+    gradients: list[Tensor | None] = field(default_factory=list)
 
 
 class CudaGraphEngine(FusedEngine):
@@ -122,6 +129,8 @@ class CudaGraphEngine(FusedEngine):
             self._record(recorded, step)
         if recorded.replay is not None:
             recorded.replay()
+            for p, gradient in zip(self.parameters, recorded.gradients, strict=True):
+                p.grad = gradient  # a step that was taken as it is has left others
         else:
             recorded.taken += 1
             self.recorder.warm_up(step)
@@ -135,6 +144,11 @@ class CudaGraphEngine(FusedEngine):
     def pull(self, by: str, springs: dict[Tensor, Spring]) -> None:
         """Pull these parameters; the step is recorded anew."""
         super().pull(by, springs)
+        self.recorded = None
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue where `state` was taken; the step is recorded anew."""
+        super().load_state_dict(state)
         self.recorded = None
 
     def _recording(self, batch: Batch) -> _Recorded:
@@ -156,6 +170,7 @@ class CudaGraphEngine(FusedEngine):
         recorded.taken += 1
         try:
             recorded.replay = self.recorder.record(step)
+            recorded.gradients = [p.grad for p in self.parameters]
         except RuntimeError as error:
             reason = str(error).splitlines()[0]
             warnings.warn(

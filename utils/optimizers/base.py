@@ -111,6 +111,10 @@ class TorchOptimizer:
             for name, value in state.items()
         }
         self.optimizer.load_state_dict(whole)
+        for group, settings in zip(self.optimizer.param_groups, self.settings, strict=True):
+            for name, value in settings.items():
+                if isinstance(value, Tensor):  # a recorded step reads this one
+                    group[name] = value.copy_(group[name])
 
 
 def rate_of(exp: Experiment, parameters: Sequence[Tensor]) -> float | Tensor:

@@ -52,6 +52,8 @@ def pick_device(wanted: str) -> torch.device:
     elif device.type == "mps" and not torch.backends.mps.is_available():
         why = "torch finds no MPS device here"
     else:
+        if device.type == "cuda" and gpus > 1:  # Triton's kernels run on the current one
+            torch.cuda.set_device(device)
         return device
     what, remedy = f"device = {wanted} is not there", "choose device = auto or cpu"
     raise DeviceError(what, why, remedy)

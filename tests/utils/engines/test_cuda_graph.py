@@ -45,6 +45,28 @@ class Refuse(Repeat):
         raise RuntimeError("operation not permitted when stream is capturing\nmore")
 
 
+class Restore(Repeat):
+    """One whose replays leave gradients where the recording has them, as a graph does."""
+
+    parameters: list[torch.Tensor]
+
+    def record(self, step: Callable[[], None]) -> Callable[[], None]:
+        replay = super().record(step)
+        mine = [torch.zeros_like(p) for p in self.parameters]
+        for p, its in zip(self.parameters, mine, strict=True):
+            p.grad = its
+
+        def restored() -> None:
+            before = [p.grad for p in self.parameters]
+            replay()
+            for p, its, other in zip(self.parameters, mine, before, strict=True):
+                assert p.grad is not None
+                its.copy_(p.grad)
+                p.grad = other
+
+        return restored
+
+
 def engines(exp: Any, stream: Any, recorder: Any) -> tuple[FusedEngine, CudaGraphEngine]:
     torch.manual_seed(3)
     model = make_model(exp, stream.input_shape, stream.head_sizes)
@@ -103,6 +125,27 @@ def test_replayed_steps_are_the_same_steps(experiment: Any, stream_of: Any, chan
     assert recorder.warmed == WARM_UP * tasks
     whole = sum(2 * (len(t.train) // exp.mb_size) for t in stream.training)
     assert recorder.replayed == whole - recorder.warmed
+
+
+def test_gradients_are_the_last_steps(experiment: Any, stream_of: Any) -> None:
+    """After a short mini-batch too, which is taken as it is between two that are replayed."""
+    exp = experiment()
+    stream = stream_of(exp, train=10 * exp.mb_size)
+    recorder = Restore()
+    plain, replayed = engines(exp, stream, recorder)
+    recorder.parameters = replayed.parameters
+    task, start = stream.training[0], 0
+    for engine in (plain, replayed):
+        engine.begin_epoch(10)
+    for size in (*[exp.mb_size] * 6, 5, exp.mb_size, exp.mb_size):
+        batch = Batch.of(task.train.take(slice(start, start + size)), task.head)
+        for engine in (plain, replayed):
+            torch.manual_seed(start)
+            engine.step(batch)
+        start += size
+        for p, q in zip(plain.parameters, replayed.parameters, strict=True):
+            torch.testing.assert_close(p.grad, q.grad, rtol=0, atol=0)
+    assert recorder.replayed == 5
 
 
 def test_what_cannot_be_recorded_is_taken_as_it_is(experiment: Any, stream_of: Any) -> None:

@@ -10,6 +10,7 @@ import torch
 
 from utils.engines.batch import Batch
 from utils.optimizers import adam, adamw, sgd
+from utils.optimizers.base import TorchOptimizer
 
 
 def published(w: torch.Tensor, gradients: list[torch.Tensor], exp: Any, decoupled: bool) -> Any:
@@ -117,3 +118,16 @@ def test_it_goes_on_wherever_channels_lie(
         one.apply([(w, g.clone())])
         other.apply([(second, g.clone())])
     assert w.stride() == second.stride() and torch.equal(w, second)
+
+
+def test_a_rate_in_a_tensor_stays_there(experiment: Callable) -> None:
+    """A recorded step reads it, and to compare two tensors of a GPU would wait for it."""
+    w = torch.nn.Parameter(torch.ones(3))
+    made = TorchOptimizer(torch.optim.Adam([w], lr=torch.tensor(0.1), fused=True))
+    rate = made.optimizer.param_groups[0]["lr"]
+    made.apply([(w, torch.ones(3))])
+    made.restore(w, {name: value.clone() for name, value in made.state(w).items()})
+    assert made.optimizer.param_groups[0]["lr"] is rate is made.settings[0]["lr"]
+    made.rate(0.5)
+    made.apply([(w, torch.ones(3))])
+    torch.testing.assert_close(w.detach(), torch.full((3,), 0.85))

@@ -48,12 +48,16 @@ def test_auto_takes_a_gpu_where_there_is_one(gpus: Any) -> None:
     assert pick_device("auto") == torch.device("cuda:0")
 
 
-def test_what_is_asked_for_is_taken(gpus: Any) -> None:
+def test_what_is_asked_for_is_taken(gpus: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And where there are several it is the current one, on which Triton's kernels run."""
     gpus(2)
+    current: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "set_device", current.append)
     assert pick_device("cpu") == CPU
     # torch holds `cuda` and `cuda:0` for two devices, so that tensors would seem to be elsewhere.
     assert pick_device("cuda") == torch.device("cuda:0")
     assert pick_device("cuda:1") == torch.device("cuda:1")
+    assert current == [torch.device("cuda:0"), torch.device("cuda:1")]
 
 
 @pytest.mark.parametrize(

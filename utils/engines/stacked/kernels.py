@@ -582,7 +582,8 @@ def _update_winners(
                     total += tl.sum(mine[:, None] * wrong, 0)
         place = s * N + u
         span = tl.load(seen + s * L) + n
-        span = tl.minimum(span, tl.maximum(tl.minimum(period, counted * n), n)).to(tl.float32)
+        longest = tl.maximum(tl.minimum(period, counted * n.to(tl.int64)), n)
+        span = tl.minimum(span, longest).to(tl.float32)
         before = tl.load(duty + place)
         tl.store(duty + place, (before * (span - n.to(tl.float32)) + wins) / span)
         w = tl.load(bias + place)
