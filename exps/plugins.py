@@ -217,8 +217,11 @@ def _own(kind: Kind, value: str, code: bytes) -> ModuleType:
             f"{shown_path(Path(file))}: it has no {what} {entry}, which {kind.key} needs"
         )
     _check_keys(getattr(module, "KEYS", {}), shown_path(Path(file)))
-    if not isinstance(getattr(module, "USES", ()), tuple):
-        raise PluginError(f"{shown_path(Path(file))}: USES must be a tuple of keys")
+    for name in ("USES", "LACKS", "PART_KEYS"):
+        keys = getattr(module, name, ())
+        if not isinstance(keys, tuple) or not all(isinstance(key, str) for key in keys):
+            what = "a tuple of keys, of one such as ('lr',)"
+            raise PluginError(f"{shown_path(Path(file))}: {name} must be {what}")
     widths = getattr(module, "WIDTHS", {})
     named = [*widths, *filter(None, widths.values())] if isinstance(widths, dict) else [0]
     if not all(isinstance(key, str) for key in named):

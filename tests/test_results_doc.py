@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import run_exps
+from utils.training.record import RESERVED
 
 ROOT = Path(__file__).parents[1]
 TINY = ["--name", "Smoke", "--quiet", "--set", "hidden_units=20", "--set", "num_batch=2"]
@@ -47,6 +48,7 @@ def test_every_key_of_a_result_is_documented(stats: dict[str, Any], tmp_path: Pa
     patient = result(tmp_path / "patience", "--set", "patience=1")
     closed = result(tmp_path / "ridge", "--set", "classifier=ridge")
     assert documented("Contents") == stats.keys() | patient.keys() | closed.keys()
+    assert {*RESERVED} <= documented("Contents") | {"method_costs"}
 
 
 def test_every_key_of_meta_is_documented(stats: dict[str, Any]) -> None:

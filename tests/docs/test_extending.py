@@ -244,6 +244,11 @@ def test_another_file_is_another_run(run: Run, place: Path) -> None:
             "    def result(self):\n        return {'loss': 1}\n",
             "'loss' is there already; give it another name",
         ),
+        (
+            "from utils.methods import base\n\nclass Method(base.Method):\n"
+            "    def result(self):\n        return {'confusion': 1}\n",
+            "'confusion' is there already; give it another name",
+        ),
     ],
 )
 def test_a_fault_is_told_by_file_and_line(run: Run, place: Path, text: str, told: str) -> None:
@@ -283,6 +288,7 @@ def test_a_fault_is_told_by_file_and_line(run: Run, place: Path, text: str, told
             "groups has to return whole numbers of units, not a fl",
         ),
         ("model", WIRED.format("[30]") + "WIDTHS = ['lr']\n", "WIDTHS must be a dict of keys"),
+        ("model", WIRED.format("[30]") + "LACKS = ('lr')\n", "LACKS must be a tuple of keys"),
         (
             "model",
             WIRED.format("[exp.hidden_units]") + "WIDTHS = {'hidden_units': 'percent_on_fc'}\n"

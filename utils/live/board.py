@@ -51,10 +51,11 @@ class Board:
 
     takes: tuple[type, ...] = (EpochDone, TaskTested)
 
-    def __init__(self, folder: Path, run: str, about: str) -> None:
-        """about: of the run, as Markdown; '' for nothing."""
+    def __init__(self, folder: Path, run: str, about: str, *, together: bool = False) -> None:
+        """about: of the run, as Markdown; '' for nothing. together: whether all tasks are trained
+        as one."""
         self.path = folder / run
-        self.about = about
+        self.about, self.together = about, together
         self.file: Path | None = None
         self.purge = 0  # events of this step and later ones that are there do not count
         self.waiting: deque[bytes] = deque(maxlen=WAITING)
@@ -79,7 +80,7 @@ class Board:
 
     def _summaries(self, moment: Moment) -> list[Any]:
         if isinstance(moment, WithinTested):
-            return _of_row(moment.row, moment.row[: moment.task])
+            return _of_row(moment.row, moment.row if self.together else moment.row[: moment.task])
         return _of_epoch(moment) if isinstance(moment, EpochDone) else _of_tests(moment)
 
     def write(self) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from exps.config import Experiment, as_dict, as_text
-from exps.messages import shown, shown_path
+from exps.messages import markdown, shown, shown_path
 from exps.paths import word
 from models.costs import k_winner_layers
 from models.network import Network
@@ -121,7 +121,8 @@ def live(args: Namespace, run: str, exp: Experiment, model: Network, tasks: int)
         folder = Path(args.tensorboard)
         listeners.append(board.Board(folder, run, _about(exp)))
         if exp.eval_every:
-            listeners.append(board.StepBoard(folder, f"{run}/{board.WITHIN}", ""))
+            within = f"{run}/{board.WITHIN}"
+            listeners.append(board.StepBoard(folder, within, "", together=exp.cumul))
     if args.csv is not None:
         path = csv_file.file_of(args.csv, run)
         listeners.append(csv_file.CsvFile(path, run, _columns(exp, model, tasks)))
@@ -141,6 +142,6 @@ def _columns(exp: Experiment, model: Network, tasks: int) -> list[str]:
 
 def _about(exp: Experiment) -> str:
     """The configuration as a table in Markdown."""
-    texts = {name: shown(as_text(value), 1000) for name, value in as_dict(exp).items()}
+    texts = {name: markdown(shown(as_text(value), 1000)) for name, value in as_dict(exp).items()}
     rows = [f"| {name} | {text} |" for name, text in texts.items()]
     return "\n".join(["| key | value |", "| --- | --- |", *rows])

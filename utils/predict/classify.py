@@ -78,7 +78,8 @@ def classify(kept: Kept, exp: Experiment, asked: Asked, task: int | None) -> Sai
     logits = restrict(torch.cat([logits for logits, _, _ in found]), test.outputs)
     if logits.isnan().any():
         raise WeightsError(f"{shown_path(kept.path)}: with these weights it says nothing but NaN")
-    confidence, output = logits.softmax(1).max(1)
+    output = logits.argmax(1)  # of the softmax it may be another, to within rounding
+    confidence = logits.softmax(1).gather(1, output.unsqueeze(1)).squeeze(1)
     contexts = [context for _, _, context in found if context is not None]
     return Said(
         which,

@@ -111,8 +111,9 @@ def make_report(
         replace(pair, metrics=pair.metrics | {MAIN: comparison})
         for pair, comparison in zip(pairs, adjusted, strict=True)
     ]
-    rankings, swept = [], lines(groups, ["num_batch"])  # other tasks: seen, but not ranked
-    for same in _by_tasks([group for group in groups if group.by_seed(MAIN)]):
+    told = [group for group in groups if group.by_seed(MAIN)]
+    rankings, swept = [], lines(told, ["num_batch"])  # other tasks: seen, but not ranked
+    for same in _by_tasks(told):
         here = lines(same)
         swept += here
         if len({line.key for line in here}) == 1:

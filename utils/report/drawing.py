@@ -151,14 +151,17 @@ def draw_line(
     ax.fill_between(x, band[0], band[2], color=look["color"], alpha=shade, linewidth=0)
 
 
-def heat_map(values: np.ndarray, x_label: str, y_label: str, bar_label: str) -> Figure:
-    """Percentages as colours, and as numbers where there is room."""
+def heat_map(
+    values: np.ndarray, x_label: str, y_label: str, bar_label: str, *, first: int = 1
+) -> Figure:
+    """Percentages as colours, and as numbers where there is room. first: the number of the first
+    row and column."""
     rows, columns = values.shape
     figure = Figure(figsize=(WIDTH, 1.6 if rows == 1 else 3.6))
     ax = figure.subplots()
     image = ax.imshow(
         values, cmap=MAPS, vmin=0, vmax=100, aspect="auto", interpolation="none",
-        extent=(0.5, columns + 0.5, rows + 0.5, 0.5),
+        extent=(first - 0.5, first + columns - 0.5, first + rows - 0.5, first - 0.5),
     )  # fmt: skip
     ax.grid(False)
     ax.set(xlabel=x_label, ylabel=y_label)
@@ -172,7 +175,7 @@ def heat_map(values: np.ndarray, x_label: str, y_label: str, bar_label: str) -> 
             if not np.isnan(value):
                 look: dict[str, Any] = {"ha": "center", "va": "center", "size": 8}
                 colour = readable_on(image.to_rgba(value))
-                ax.text(j + 1, i + 1, f"{value:.0f}", color=colour, **look)
+                ax.text(j + first, i + first, f"{value:.0f}", color=colour, **look)
     bar = figure.colorbar(image, ax=ax, label=bar_label, pad=0.02)
     bar.outline.set_edgecolor(FAINT)  # type: ignore[operator]
     return figure

@@ -203,7 +203,7 @@ def winner_overlap(group: Group) -> Picture | None:
         return None
     overlap = 100 * np.mean([metrics.winner_overlaps(usage) for usage in found], axis=0)
     labels = "units on while training on task", "and while training on task", "overlap (%)"
-    figure = drawing.heat_map(overlap, *labels)
+    figure = drawing.heat_map(overlap, *labels, first=_first_task(group))
     between = overlap[np.triu_indices(len(overlap), 1)]
     alt = (
         f"Heat map of the overlap of active units of every two tasks, {group.label}: from"
@@ -211,6 +211,14 @@ def winner_overlap(group: Group) -> Picture | None:
     )
     name = f"winner_overlap_{drawing.file_part(group)}"
     return Picture(drawing.OVERLAP, name, f"Winner overlap: {group.label}", alt, figure)
+
+
+def _first_task(group: Group) -> int:
+    """The number of the task that its runs have trained first: of others' weights not 1."""
+    meta = group.drawn[0].stats.get("meta")
+    began = meta.get("began_with") if isinstance(meta, dict) else None
+    first = began.get("first_task") if isinstance(began, dict) else None
+    return first if isinstance(first, int) and first > 0 else 1
 
 
 def forgetting_curves(group: Group) -> Picture | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from exps.messages import shown
+from exps.messages import markdown, shown
 from utils.report.answers import Pair, Report
 from utils.report.ranking import Ranking
 from utils.report.statistics import Comparison, Estimate, estimate
@@ -33,7 +32,7 @@ _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "%": r"\%", "_": r"\_", "^": r"\textasciicircum{}", "~": r"\textasciitilde{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
-    "±": r"$\pm$", "−": r"$-$", "–": "--", "…": r"\dots{}",
+    "[": "{[}", "*": "{*}", "±": r"$\pm$", "−": r"$-$", "–": "--", "…": r"\dots{}",
 }  # fmt: skip
 
 _PARTS = {
@@ -106,13 +105,6 @@ class Table:
 def _html(cell: str) -> str:
     """A cell, which may become two lines before ± where the page is narrow."""
     return html.escape(cell).replace("± ", "±&nbsp;").replace("&lt; ", "&lt;&nbsp;")
-
-
-def markdown(text: str) -> str:
-    """The text for a cell of a Markdown table: nothing in it marks anything up."""
-    text = re.sub(r"([\\|*`\[\]$~#])", r"\\\1", text)
-    text = re.sub(r"(?<!\w)_|_(?!\w)", r"\\_", text)
-    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def latex(text: str) -> str:

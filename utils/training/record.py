@@ -18,6 +18,12 @@ from utils.engines.meter import EpochRecord
 from utils.methods.base import Costs
 from utils.training.recorded import Kept, nothing_kept
 
+# What a result may have besides, whether or not this one has.
+RESERVED = (
+    *("meta", "method_costs", "context_right", "accs_given_task", "epochs", "best_epochs"),
+    *("picture_tasks", "picture_correct", "picture_confidence", "confusion", "output_tasks"),
+    *("curve_tasks", "curve_steps", "curve_accs"),
+)
 NOT_KEPT = np.zeros(0, np.int64)  # a number a unit and epoch would fill the memory of a long run
 BEFORE, TRAINING, TESTING = "before", "training", "testing"  # phases of a task
 
@@ -157,7 +163,7 @@ class RunRecord:
             array = np.asarray(array)
             if array.dtype.kind not in "biuf":
                 raise Told(f"methods = {by}: its result {name!r} is no array of numbers")
-            if name in (*self.stats(), "method_costs"):
+            if name in (*self.stats(), *RESERVED):
                 why = f"a result named {name!r} is there already; give it another name"
                 raise Told(f"methods = {by}: {why}")
             self.measured[name] = array.astype(np.float64 if array.dtype.kind == "f" else np.int64)

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from exps.messages import shortened
+from exps.messages import markdown, shortened
 from utils.report import style
 from utils.report.__main__ import main
 from utils.report.answers import make_report
 from utils.report.page import DARK_PAGE, LIGHT_PAGE
-from utils.report.tables import Table, latex, markdown
+from utils.report.tables import Table, latex
 from utils.report.wording import value_text
 from utils.results import load_table
 from utils.results.files import ResultsError
@@ -194,6 +194,8 @@ def test_names_from_files_are_only_text(report: Callable[..., Output], save: Sav
 def test_text_for_latex_and_markdown() -> None:
     assert latex("a_b & 5 % ± {x}") == r"a\_b \& 5 \% $\pm$ \{x\}"
     assert markdown("MLP_1Layer | _u_ <b>") == r"MLP_1Layer \| \_u\_ &lt;b&gt;"
+    assert markdown("__init__ a__b") == r"\_\_init\_\_ a\_\_b"
+    assert latex("*best [a]") == "{*}best {[}a]"  # which \\ before it would take for its own
 
 
 def test_no_text_in_a_csv_is_a_formula(report: Callable[..., Output], save: Save) -> None:
