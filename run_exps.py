@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from exps import cli, config, plugins
-from exps.messages import Told
+from exps.messages import Told, shown_path
 from utils.system.failures import memory_explained, unexpected
 from utils.system.log import RunLog
 from utils.system.place import place
@@ -34,6 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     plugins.source.cache_clear()  # of another command in this process
     args.kept = None
     try:
+        cli.one_question(args)
         args.name = cli.names(args)
         if args.list:
             say(cli.sections_table(args.config))
@@ -53,30 +54,38 @@ def main(argv: list[str] | None = None) -> int:
         if told := plugins.culprit(error):
             return fail(told, status=2)
         raise
-    with RunLog(args.log_level) as log, Signals() as signals, ExitStack() as stack:
-        try:
-            if args.company:
-                signals.deaf = True  # it ends with those who are in it
-                return serve_company(args)
-            if args.worker:
-                end_with_input()
-            if cli.wants_many(args):
-                from utils.many.command import run_many
-
-                status = run_many(args, log, signals)
-                if args.dry_run and status == 0 and args.executor != "ray":
-                    status = look_at_data(args)
-            else:
-                status = run(args, log, signals, stack)
-        except Stopped as stop:
-            return fail(stop, status=stop.status)
-        except Exception as error:
-            return fail(unexpected(error, log, args.results_dir), status=1)
+    try:
+        with RunLog(args.log_level) as log, Signals() as signals, ExitStack() as stack:
+            status = begun(args, log, signals, stack)
+    except Stopped as stop:
+        return fail(stop, status=stop.status)
     if args.report and not args.dry_run and status in (0, 1):
         status = show_report(args) or status
         if not args.quiet and args.kept is not None:
             say_path(args.kept, quiet=False)  # the last line, as without a report
     return status
+
+
+def begun(args: Namespace, log: RunLog, signals: Signals, stack: ExitStack) -> int:
+    """Do what is more than a question; the exit status."""
+    try:
+        if args.company:
+            signals.deaf = True  # it ends with those who are in it
+            return serve_company(args)
+        if args.worker:
+            end_with_input()
+        if not cli.wants_many(args):
+            return run(args, log, signals, stack)
+        from utils.many.command import run_many
+
+        status = run_many(args, log, signals)
+        if args.dry_run and status == 0 and args.executor != "ray":
+            status = look_at_data(args)
+        return status
+    except Stopped as stop:
+        return fail(stop, status=stop.status)
+    except (Exception, SystemExit) as error:  # a user's file may end the program
+        return fail(unexpected(error, log, args.results_dir), status=1)
 
 
 def serve_company(args: Namespace) -> int:
@@ -128,9 +137,13 @@ def check_file(args: Namespace) -> int:
 
 
 def show_runs(results_dir: Path) -> int:
-    """Print the unfinished runs."""
+    """Print the unfinished runs. Raises ConfigError where there is no such folder."""
     from utils.runs import folder as runs
 
+    if not results_dir.is_dir() and results_dir != RESULTS:
+        raise config.ConfigError(
+            f"--results-dir {shown_path(results_dir)}: there is no such folder"
+        )
     say(runs.table(results_dir))
     return 0
 

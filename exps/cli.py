@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from exps import VERSION, config
-from exps.messages import ConfigError, quoted, shown, shown_path
+from exps.messages import ConfigError, all_of, quoted, shown, shown_path
 from exps.paths import expanded, path, word
 
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -247,6 +247,20 @@ def path_text(text: str) -> str:
 def path_of(text: str) -> Path:
     """The same as `paths.path` makes it."""
     return path(path_text(text))
+
+
+def one_question(args: argparse.Namespace) -> None:
+    """Raise ConfigError where several are asked."""
+    asked = {
+        "--list": args.list,
+        "--explain": args.explain is not None,
+        "--check": args.check,
+        "--list-runs": args.list_runs,
+        "--check-results": args.check_results is not None,
+        "--dry-run": args.dry_run,
+    }
+    if len(found := [name for name, its in asked.items() if its]) > 1:
+        raise ConfigError(f"{all_of(found)} are questions, of which one is answered; keep one")
 
 
 def names(args: argparse.Namespace) -> list[str] | None:

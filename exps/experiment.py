@@ -43,11 +43,12 @@ class Experiment(Keys):
         mine["cnn"] = self.model == "cnn"
         if "contexts" in self.methods and self.context == "none":
             mine["context"] = "prototype"
-        if "grow" in self.methods:
+        if "grow" in self.methods and self.dynamic == "none":
             mine["dynamic"] = "grow"
         if self.classifier == "softmax":
             mine["classifier"] = next((m for m in HEADS if m in self.methods), "softmax")
-        mine["methods"] = tuple(m for m in self.methods if m not in IMPLIED)
+        other = {"grow"} if self.dynamic in ("set", "rigl") else {}  # which a rule refuses
+        mine["methods"] = tuple(m for m in self.methods if m not in IMPLIED or m in other)
         declared = {k: key for k, key in self.keys.items() if k not in KEYS}
         for foreign in values.keys() - _DEFAULTS.keys() - declared.keys():
             if plugins.elsewhere(foreign) is None:

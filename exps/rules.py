@@ -64,6 +64,9 @@ def contradictions(exp: Experiment) -> Findings:
         why = "tests after so many steps are planned, and patience may leave steps out"
         yield ("patience", "eval_every"), f"{why}; set one of them to 0"
     yield from _one_name_each(exp)
+    if "grow" in exp.methods:
+        what = f"methods = grow lets synapses grow, and dynamic = {exp.dynamic} lets them move"
+        yield ("methods", "dynamic"), f"{what}; choose one"
     for name in exp.methods if exp.cumul else ():
         yield ("methods", "cumul"), f"with cumul there is no earlier task for {name}"
     if len(exp.parts) > 1:

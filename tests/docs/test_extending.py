@@ -246,6 +246,11 @@ def test_another_file_is_another_run(run: Run, place: Path) -> None:
         ),
         (
             "from utils.methods import base\n\nclass Method(base.Method):\n"
+            "    def end_task(self, engine, task):\n        raise SystemExit(0)\n",
+            "mine.py, line 5: SystemExit: 0",
+        ),
+        (
+            "from utils.methods import base\n\nclass Method(base.Method):\n"
             "    def result(self):\n        return {'confusion': 1}\n",
             "'confusion' is there already; give it another name",
         ),

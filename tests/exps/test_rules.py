@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from exps import rules
-from exps.config import never
+from exps.config import ConfigError, from_texts, never
 from exps.experiment import Experiment
 from exps.manual import all_keys
 from sparse_syn import SparseWeights
@@ -318,6 +318,14 @@ def test_growth_that_ends_before_the_tasks_do() -> None:
     alone = CONTEXT | {"num_batch": 5, "grow_per_task": 0.1}
     for change in ({"num_batch": 10}, {"grow_per_task": 0.009}, alone):
         assert list(rules.doubts(replace(exp, **change))) == []
+
+
+@pytest.mark.parametrize("dynamic", ["set", "rigl"])
+def test_growth_and_rewiring_exclude_each_other(dynamic: str) -> None:
+    texts = {"methods": "grow", "dynamic": dynamic, "initial_density_fc": "0.1"}
+    with pytest.raises(ConfigError, match=f"methods = grow .*dynamic = {dynamic} .*choose one"):
+        from_texts("Test", texts)
+    assert from_texts("Test", texts | {"dynamic": "grow"}).dynamic == "grow"
 
 
 def test_adam_with_what_was_meant_for_sgd() -> None:

@@ -16,6 +16,7 @@ from exps.messages import shown
 from utils.many.order import DIVERGED, FAILED, LEFT, SKIPPED, Outcome
 from utils.many.pace import Far
 from utils.results import expected
+from utils.results.about import WeightsError, read_about
 from utils.results.files import ResultsError, load_results
 from utils.runs import folder as runs
 from utils.runs.checkpoint_file import CheckpointError
@@ -127,9 +128,12 @@ def _fault(wanted: Wanted, it: Known | Begun) -> str:
     if isinstance(it, Known):
         if KEPT.index(it.keeps) < KEPT.index(wanted.weights):
             return f"without the weights that keep_weights = {wanted.weights} asks for"
-        lost = [name for name in it.weights if not (it.path.parent / name).is_file()]
-        if lost and wanted.weights != KEPT[0]:
-            return f"{shown(lost[0])}, which it left, is not there"
+        files = {"none": (), "final": it.weights[-1:]}.get(wanted.weights, it.weights)
+        for name in files:
+            try:
+                read_about(it.path.parent / name)
+            except WeightsError as error:
+                return f"its weights cannot be used: {error}"
     return ""
 
 
@@ -165,8 +169,9 @@ def _read(path: Path, _changed: int, _size: int) -> Known | None:
     keeps = texts.get("keep_weights", KEPT[0])
     told = code, of_meta(meta), torch, status, keeps if keeps in KEPT else KEPT[0]
     names = [meta.get(name) for name in ("weights", "lost_weights")]
-    files = tuple(str(file) for some in names if isinstance(some, list) for file in some)
-    return Known(path, fingerprint(texts), *told, files, mean, seconds, verdict)
+    files = [str(file) for some in names if isinstance(some, list) for file in some]
+    files.sort(key=lambda name: (len(name), name))  # by task
+    return Known(path, fingerprint(texts), *told, tuple(files), mean, seconds, verdict)
 
 
 def _text(value: Any) -> str:

@@ -133,6 +133,8 @@ class Session:
             place = checkpoint.put_back(tree, self.engine, self.methods, self.record)
             self.trainer.place = place
             self.run.set_aside(path)
+        if self.exp.keep_weights == "tasks" and (lost := self._lost_weights()):
+            warn(f"{lost[0]} is not there any more; to have it, begin the run anew")
         LOG.debug("gone on from %s", path)
 
     def _take_facts(self, found: dict[str, Any]) -> None:
@@ -246,7 +248,7 @@ class Session:
             self.status, message = "diverged", str(error)
         except OutOfMemory as error:
             self.status, message = "out of memory", str(error)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a user's file may end the program
             self.status, message = "failed", unexpected(error, self.log, self.run.results_dir)
         else:
             self.status = "complete"
@@ -262,7 +264,9 @@ class Session:
                 last = len(self.stream.training) - 1
                 self._keep_weights(None if self.exp.keep_weights == "final" else last)
                 if not self.lost and (lost := self._lost_weights()):  # before it was resumed
-                    self.lost.append(f"{lost[0]} is not there: the weights are not complete")
+                    self.lost.append(
+                        f"{lost[0]} is not there; to have all weights, begin the run anew"
+                    )
             path = self._save(self.run.results_dir)
             if self.status in ("complete", "diverged"):
                 self.run.remove()

@@ -45,7 +45,7 @@ def memory_explained(exp: Experiment, where: str = "setting up") -> Iterator[Non
         ) from error
 
 
-def unexpected(error: Exception, log: RunLog, results_dir: Path) -> str:
+def unexpected(error: BaseException, log: RunLog, results_dir: Path) -> str:
     """What people are told of an error that nobody thought of; the log has its traceback."""
     if isinstance(error, Told):
         return str(error)

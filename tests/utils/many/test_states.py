@@ -12,7 +12,9 @@ from benchmarks.datasets import BUNDLED_DATA
 from exps import config
 from exps.config import Experiment, as_dict
 from utils.many.states import Folder, progress
+from utils.results.about import About, KeptTask
 from utils.results.files import save_results
+from utils.results.weights import save as save_weights
 from utils.runs.folder import reserve, unfinished
 from utils.runs.identity import Wanted, configuration, fingerprint
 
@@ -100,10 +102,29 @@ def test_a_result_whose_weights_are_gone_is_not_what_is_wanted(tmp_path: Path) -
     path = saved(tmp_path, exp, code="c", status="complete", weights=["A.safetensors"])
     wanted = WANTED._replace(weights="final")
     assert Folder(tmp_path).state(wanted).kind == "new"
-    assert "A.safetensors, which it left" in Folder(tmp_path).others(wanted)[0][0]
+    assert "A.safetensors: these weights cannot be" in Folder(tmp_path).others(wanted)[0][0]
     assert Folder(tmp_path).state(WANTED).kind == "done"  # who asks for none is served
-    (path.parent / "A.safetensors").touch()
+    kept = path.parent / "A.safetensors"
+    kept.touch()  # of a full disk, say
+    assert Folder(tmp_path).state(wanted).kind == "new"
+    task = KeptTask("t", 0, 0, None, None)
+    about = About(1, {}, [1, 1, 1], [2], [0.0], [1.0], [task], [], 1, [[0.5]], [None], {}, {})
+    save_weights(kept, about, {})
     assert Folder(tmp_path).state(wanted).kind == "done"
+
+
+@pytest.mark.parametrize("keeps", ["final", "tasks"])
+def test_of_the_weights_of_all_tasks_the_last_are_the_final_ones(
+    tmp_path: Path, keeps: str
+) -> None:
+    exp, names = (
+        Experiment(name="A", keep_weights="tasks"),
+        ["A.task1.safetensors", "A.task2.safetensors"],
+    )
+    saved(tmp_path, exp, code="c", status="complete", weights=names[1:], lost_weights=names[:1])
+    wanted = WANTED._replace(weights=keeps)
+    why = Folder(tmp_path).others(wanted)[0][0]
+    assert (names[1] if keeps == "final" else names[0]) in why
 
 
 def test_every_kind_of_value_has_the_same_text_in_a_result(tmp_path: Path) -> None:
