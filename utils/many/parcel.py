@@ -99,6 +99,6 @@ def _result_back(contents: bytes, run: Run, name: str) -> Path:
         config, stats = load_results(there)
     meta = stats["meta"]
     meta["run"] = run.name
-    if "weights" in meta:
-        meta["weights"] = [f"{run.name}{file.removeprefix(name)}" for file in meta["weights"]]
+    for key in {"weights", "lost_weights"} & meta.keys():
+        meta[key] = [f"{run.name}{file.removeprefix(name)}" for file in meta[key]]
     return save_results(run.results_dir, config, stats, run=run.name)

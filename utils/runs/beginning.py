@@ -166,7 +166,10 @@ def _other(exp: Experiment, stream: TaskStream, kept: Kept) -> str:
         same &= torch.equal(stream.targets[i].cpu(), targets[i])
         same &= all(_equal(its[i], there[name][i]) for name, its in ours.items())
         if not same:
-            return f"task {i + 1} is another one there ({its.name}) than here ({task.name})"
+            seeds = about.config.get("seed", ""), as_text(exp.seed)
+            drawn = f"; seeds draw them, {seeds[0]} there, {seeds[1]} here"
+            what = f"task {i + 1} is another one there ({its.name}) than here ({task.name})"
+            return what + drawn * (seeds[0] != seeds[1])
     units = kept.tensors.get(weights.STREAM + weights.UNITS)
     same = [stream.mean.tolist(), stream.std.tolist()] == [about.mean, about.std]
     if not same or not _equal(stream.units, units):

@@ -142,6 +142,7 @@ class Session:
             self.resumed, self.serial = int(found["resumed"]) + 1, int(found["serial"])
             self.meta["started"] = times.as_text(times.instant(found["started"]))
             self.meta["changed"] = [str(key) for key in found["changed"]]
+            self.kept = {int(task) for task in found["kept"]}
             self._add_code(str(found["identity"]["program"]["code"]))
             self._same_threads(int(found["threads"]))
             self._same_machine(found["place"])
@@ -158,6 +159,7 @@ class Session:
             "threads": torch.get_num_threads(),
             "resumed": self.resumed,
             "serial": self.serial,
+            "kept": sorted(self.kept),
             "progress": self.where(),
             "share": share_done(self.record.lengths, self.place),
             "seconds": self.record.elapsed,
@@ -262,6 +264,7 @@ class Session:
         with self._noted(faults, ""):
             if self.status == "complete" and self.exp.keep_weights != "none":
                 last = len(self.stream.training) - 1
+                self.kept.add(last)
                 self._keep_weights(None if self.exp.keep_weights == "final" else last)
                 if not self.lost and (lost := self._lost_weights()):  # before it was resumed
                     self.lost.append(
@@ -320,7 +323,7 @@ class Session:
         """The names of the files of weights that there should be by now."""
         if self.exp.keep_weights == "final":
             return [file_of(self.run.name)] if self.status == "complete" else []
-        return [file_of(self.run.name, i) for i in range(self.place.first, self.place.task)]
+        return [file_of(self.run.name, task) for task in sorted(self.kept)]
 
     def _lost_weights(self) -> list[str]:
         """Those of them that are not there."""

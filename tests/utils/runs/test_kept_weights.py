@@ -77,6 +77,28 @@ def test_a_file_a_task(run: Callable) -> None:
     assert len(first.about.accs) == 1 and first.about.accs == last.about.accs[:1]
 
 
+def test_they_may_be_asked_for_when_it_goes_on(
+    run: Callable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = Session._keeping
+
+    def keeping(self: Session, keeper: Any) -> Callable[[bool], None]:
+        keep = before(self, keeper)
+
+        def stopped(done: bool) -> None:
+            if self.place.task and not self.resumed:
+                keeper.signals.received = signal.SIGTERM
+            keep(done)
+
+        return stopped
+
+    monkeypatch.setattr(Session, "_keeping", keeping)
+    assert run()[0] == 143
+    status, meta, found = run("--resume", "--set", "keep_weights=tasks")
+    assert status == 0 and meta["weights"] == [f"{meta['run']}.task2.safetensors"] == list(found)
+    assert "lost_weights" not in meta
+
+
 def test_what_was_lost_before_an_interruption_is_told_in_the_end(
     run: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
