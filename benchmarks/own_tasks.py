@@ -84,7 +84,8 @@ def make_tasks(
 
     first = arrays.x_train
     if facts.split and len(seen := views(exp, facts)[0]) < facts.classes:
-        first = first[np.isin(arrays.y_train, seen)]
+        mine = np.isin(arrays.y_train, seen)
+        first = first[mine] if mine.any() else first  # without any the stream says what is missing
     found_mean, found_std = moments(first)
     less = np.broadcast_to(mean or found_mean, found_mean.shape)
     unit = np.broadcast_to(std or found_std, found_std.shape)

@@ -111,10 +111,15 @@ def opened(file: IO[bytes]) -> Iterator[Image.Image]:
     with image:
         if image.width * image.height > MOST_PIXELS:
             raise ValueError(f"it has {image.width} × {image.height} pixels")
-        if image.mode not in GREY + COLOUR or "transparency" in image.info:
-            kind = "with transparency" if image.mode in GREY + COLOUR else f"mode {image.mode}"
-            raise ValueError(f"it is of {kind}; grey or RGB, of 8 bits, can be used")
+        require_plain(image)
         yield image
+
+
+def require_plain(image: Image.Image) -> None:
+    """Raise ValueError for a picture that would be another one in 8 bits."""
+    if image.mode not in GREY + COLOUR or "transparency" in image.info:
+        kind = "with transparency" if image.mode in GREY + COLOUR else f"mode {image.mode}"
+        raise ValueError(f"it is of {kind}; grey or RGB, of 8 bits, can be used")
 
 
 @contextmanager

@@ -37,6 +37,8 @@ from benchmarks.formats import (
 from benchmarks.packed import contents, members
 from exps.messages import all_of, shown
 
+ALIKE = ("MNIST", "FashionMNIST", "KMNIST")
+MNIST_LABELS = "1feba77c54802fa5339a11837ea4b2866434b83314ec45192930f1df69120c13"  # of training
 PATIENCE = 30.0  # seconds without an answer; torchvision itself would wait for ever
 
 Files = dict[str, tuple[Path, bytes]]  # by name: the file that was opened, and what is in it
@@ -79,7 +81,18 @@ def read_copy(place: Path, dataset: Dataset, source: str) -> Arrays:
     with faults_of(place):
         arrays = Arrays(**read(place, dataset), source=source)
         check_arrays(arrays, dataset)
+        _require_own(arrays, dataset)
     return arrays
+
+
+def _require_own(arrays: Arrays, dataset: Dataset) -> None:
+    """Raise ValueError where MNIST's files are taken for those of a data set like it, or theirs for
+    MNIST's: they have the same names and sizes."""
+    if dataset.torchvision in ALIKE and len(arrays.y_train) == dataset.pictures:
+        labels = hashlib.sha256(arrays.y_train.astype(np.uint8).tobytes()).hexdigest()
+        if (labels == MNIST_LABELS) != (dataset.name == "mnist"):
+            which = "another data set" if dataset.name == "mnist" else "MNIST"
+            raise ValueError(f"its labels are those of {which}, whose files have the same names")
 
 
 def files_of(place: Path, dataset: Dataset) -> Files:

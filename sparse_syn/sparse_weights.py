@@ -226,6 +226,8 @@ def _own_weight(module: nn.Module) -> nn.Parameter:
 
 def _rezero_loaded(m: nn.Module, incompatible_keys: object) -> None:
     rezero_weights(m)
+    if isinstance(m, PrunableSparseWeightBase):
+        m.off_mask = m.off_mask  # `sparsity` follows
 
 
 def _random_mask(outputs: int, inputs: int, kept: int) -> Tensor:

@@ -15,8 +15,9 @@ import pytest
 from torchvision import datasets as tv
 
 from benchmarks import packed, torchvision_copy
-from benchmarks.datasets import DATASETS
+from benchmarks.datasets import DATASETS, bundled
 from benchmarks.formats import DataError
+from benchmarks.npz import read_npz
 from benchmarks.torchvision_copy import download, find_copy, read_copy
 
 MNIST = DATASETS["mnist"]
@@ -272,6 +273,21 @@ def test_a_download_is_read_and_kept(tmp_path, published, same, capfd):
     assert same(read(root, dataset), expected)
     assert "100%" in capfd.readouterr().err  # the progress bar
     assert socket.getdefaulttimeout() is None
+
+
+def test_data_sets_whose_files_have_the_same_names_are_told_apart(tmp_path):
+    """As far as one of them is MNIST: its labels are known, those of the others are not."""
+    mnist = read_npz(bundled("mnist.npz"), MNIST, source="")
+    for key, name in IDX.items():
+        (tmp_path / name).write_bytes(idx(getattr(mnist, key)))
+    assert len(read(tmp_path, MNIST).y_train) == 60_000
+    for name in ("fashion", "kmnist"):
+        with pytest.raises(DataError, match="its labels are those of MNIST, whose files have"):
+            read(tmp_path, DATASETS[name])
+    (tmp_path / IDX["y_train"]).write_bytes(idx(mnist.y_train[::-1].copy()))
+    with pytest.raises(DataError, match="its labels are those of another data set"):
+        read(tmp_path, MNIST)
+    assert len(read(tmp_path, DATASETS["fashion"]).y_train) == 60_000
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion", "kmnist"])

@@ -363,6 +363,9 @@ def test_masks_that_are_set(
     assert torch.equal(layer.off_mask, mask)
     assert layer.sparsity == pytest.approx(mask.double().mean().item())
     assert layer.sparsity + layer.weight_sparsity == 1
+    loaded = wrap(module(), weight_sparsity=0.25)
+    loaded.load_state_dict(layer.state_dict())
+    assert loaded.sparsity == layer.sparsity and str(loaded) == str(layer)
     x = torch.eye(20) if wrap is PrunableSparseWeights else batch(layer)
     plain = linear if wrap is PrunableSparseWeights else conv2d
     torch.testing.assert_close(layer(x), plain(x, kept.masked_fill(mask, 0), layer.bias))

@@ -73,13 +73,16 @@ def main(argv: list[str] | None = None) -> int:
         asked = read(args.pictures, takes(kept, exp))
         said = classify(kept, exp, asked, None if args.task is None else args.task - 1)
         lines = _table(asked.names, said)
-        if args.csv is not None:
-            _write(args.csv, lines)
     except Told as error:
         return fail(error, status=1)
     except OSError as error:
-        return fail(f"{args.csv}: cannot be written: {error.strerror or error}", status=1)
-    if args.csv is None:
+        return fail(f"{args.pictures}: cannot be read: {error.strerror or error}", status=1)
+    if args.csv is not None:
+        try:
+            _write(args.csv, lines)
+        except OSError as error:
+            return fail(f"{args.csv}: cannot be written: {error.strerror or error}", status=1)
+    else:
         say(columns(lines))
     if said.right is not None:
         left = len(asked.names) - len(said.which)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from benchmarks.own_file import held
 from benchmarks.own_tasks import in_units
+from benchmarks.picture_folder import require_plain
 from exps.messages import Told, shown, shown_path
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".tif", ".tiff", ".webp")
@@ -83,6 +85,7 @@ def _of_picture(path: Path, channels: int, size: int) -> Tensor:
         raise PicturesError(f"{shown_path(path)}: a picture has 1 or 3 channels, not {channels}")
     try:
         with Image.open(path) as file:
+            require_plain(file)  # as of the pictures that are trained on
             image = file.convert("L" if channels == 1 else "RGB")
             if size:
                 image = image.resize((size, size), Image.Resampling.BILINEAR)
@@ -103,7 +106,7 @@ def _of_npz(path: Path, takes: Takes) -> Asked:
             x, y = file[x_name], file[y_name] if y_name in file.files else None
     except OSError as error:
         raise PicturesError(f"{shown_path(path)}: {error.strerror or error}") from error
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, MemoryError) as error:
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error, MemoryError) as error:
         why = (
             "it holds objects of Python, which may do anything" if "pickle" in str(error) else error
         )

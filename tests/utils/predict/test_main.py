@@ -132,10 +132,20 @@ def test_files_that_are_no_pictures(ask: Ask, result: Path, tmp_path: Path) -> N
     (tmp_path / "empty").mkdir()
     (tmp_path / "x.png").write_bytes(b"\x89PNG nothing")
     Image.new("L", (9, 9)).save(tmp_path / "small.png")
+    Image.fromarray(np.full((9, 9), 40_000, np.uint16)).save(tmp_path / "deep.png")
+    Image.new("RGBA", (9, 9)).save(tmp_path / "clear.png")
+    np.savez_compressed(tmp_path / "damaged.npz", x=np.arange(99_999, dtype=np.uint8))
+    content = bytearray((tmp_path / "damaged.npz").read_bytes())
+    content[200:260] = bytes(60)
+    (tmp_path / "damaged.npz").write_bytes(content)
     for name, told in (
         ("empty", "there is no picture"),
         ("x.png", "no picture that can be read"),
         ("small.png", "of 3 × 9 × 9"),
+        ("deep.png", "it is of mode I;16; grey or RGB, of 8 bits, can be used"),
+        ("clear.png", "it is of mode RGBA; grey or RGB, of 8 bits, can be used"),
+        ("damaged.npz", "no pictures can be read"),
+        ("x" * 300, f"{'x' * 300}: cannot be read: File name too long"),
         ("missing.png", "there is no such file or folder"),
     ):
         status, out, err = ask(result, tmp_path / name, "--task", 1)
