@@ -280,7 +280,7 @@ def test_a_divergence_keeps_what_is_done(run: Run, tmp_path: Path) -> None:
     status, out, err = run(*TINY, "--set", "lr=100", "--set", "train_ep_inc=9")
     assert status == 1
     assert err.startswith("error: task ")
-    assert " step " in err
+    assert "why: training diverged" in err
     assert "(lr = 100)" in err
     assert "Traceback" not in err
     path = only_result(tmp_path / "results")

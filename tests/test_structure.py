@@ -17,7 +17,7 @@ MAY_IMPORT = {
     "models": {"models", "sparse_syn", "exps"},
     "utils": {
         *("utils", "models", "sparse_syn", "exps", "benchmarks.stream", "benchmarks.digest"),
-        *("benchmarks.own_file", "benchmarks.own_tasks"),
+        *("benchmarks.own_file", "benchmarks.own_tasks", "benchmarks.picture_folder"),
     },
     "run_exps": {"benchmarks", "exps", "models", "sparse_syn", "utils"},
 }

@@ -75,8 +75,10 @@ def run_many(args: Namespace, log: RunLog, signals: Signals) -> int:
             check_writable(args.results_dir)
             executor = _executor(args, orders)
             log.open(_log_path(args.results_dir))
-    except Told as error:
-        return fail(error, status=error.status)
+    except ConfigError as error:
+        return fail(error, status=2)
+    except Told as error:  # what the machines lack
+        return fail(error, status=1)
     _show_skipped(jobs, quiet=args.quiet)
     if orders:
         say(f"{len(orders)} of {len(jobs)} runs to do, {executor}", quiet=args.quiet)

@@ -47,6 +47,8 @@ class Prototypes:
         """The tasks so far that have pictures, int64 [tasks]; their means, float32 [tasks,
         inputs]."""
         tasks = self.count[:known].nonzero().flatten()
+        if not len(tasks):  # of the first task either
+            tasks = torch.zeros(1, dtype=torch.int64)
         rows, count = (some.to(self.total.device) for some in (tasks, self.count[tasks]))
         return rows, (self.total[rows] / count.unsqueeze(1)).float()
 

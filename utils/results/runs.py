@@ -31,6 +31,8 @@ _DATED = re.compile(r"(?P<name>.+?)_(?P<year>\d{4})-\d\d-\d\d")
 class NothingToReport(ResultsError):
     """The paths name no result at all."""
 
+    status = 2
+
 
 @dataclass(frozen=True, eq=False)
 class Run:

@@ -156,7 +156,7 @@ def test_a_prototype_is_the_mean_of_the_pictures_each_counted_once(
     means = [
         stream.inputs(stream.train, task.train).flatten(1).double().mean(0) for task in stream.tasks
     ]
-    torch.testing.assert_close(contexts.tables[0], torch.stack(means).float())
+    torch.testing.assert_close(contexts.tables[1], torch.stack(means).float())
     assert contexts.rule.count.tolist() == [200] * len(means)
 
 
