@@ -73,9 +73,11 @@ def error_of_calibration(stats: Mapping[str, Any]) -> float:
 
 
 def bias_to_the_latest(stats: Mapping[str, Any]) -> float:
-    """`recency_bias` after the last task."""
+    """`recency_bias` after the last task; NaN where all were trained together."""
     confusion, tasks = last_confusion(stats), numbers(stats, "output_tasks", 1)
     if confusion is None or tasks is None or not len(tasks):
+        return NAN
+    if len(stats["accs"]) == 1 < len(stats["accs"][0]):
         return NAN
     if tasks.shape != confusion.shape[:1] or np.isnan(tasks).any():
         raise ValueError(f"output_tasks is {list(tasks.shape)}, confusion {list(confusion.shape)}")

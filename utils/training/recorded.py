@@ -48,8 +48,7 @@ def nothing_kept(exp: Experiment, stream: TaskStream) -> Kept:
     if "confusion" in exp.record:
         outputs = sum(stream.head_sizes)
         parts["confusion"] = np.zeros((trained, outputs, outputs), np.int32)
-        in_turn = trained == len(stream.tasks) and exp.in_effect.stream != "random"
-        if stream.scenario == "class" and in_turn:
+        if stream.scenario == "class":
             parts["output_tasks"] = np.zeros(outputs, np.int16)
             for task, targets in enumerate(stream.targets.cpu().numpy()):
                 parts["output_tasks"][targets[targets >= 0]] = task

@@ -70,6 +70,8 @@ def test_what_a_result_comes_to() -> None:
     assert found["recency_bias"] == pytest.approx(5 / 8)
     assert found["calibration_error"] == 1
     assert (last_confusion(stats) == CONFUSION).all()
+    together = stats | {"accs": ACCS[-1:]}  # none of them is the latest
+    assert np.isnan(measure(together)["recency_bias"])
     found = measure({"accs": ACCS})
     assert np.isnan([found["recency_bias"], found["calibration_error"]]).all()
 

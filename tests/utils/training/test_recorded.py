@@ -49,8 +49,8 @@ def test_they_agree_with_the_accuracies(
         assert np.trace(stats["confusion"][row]) == pytest.approx(30 * tested.sum())
     outputs = sum(stream.head_sizes)
     assert stats["confusion"].shape == (len(accs), outputs, outputs)
-    assert ("output_tasks" in stats) == (exp.scenario == "class" and not exp.cumul)
-    if "output_tasks" in stats:
+    assert ("output_tasks" in stats) == (exp.scenario == "class")
+    if exp.scenario == "class":
         each = outputs // exp.num_batch
         assert stats["output_tasks"].tolist() == np.repeat(range(exp.num_batch), each).tolist()
 
