@@ -57,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         with RunLog(args.log_level) as log, Signals() as signals, ExitStack() as stack:
             status = begun(args, log, signals, stack)
-    except Stopped as stop:
+    except Stopped as stop:  # while it began or ended
         return fail(stop, status=stop.status)
     if args.report and not args.dry_run and status in (0, 1):
         status = show_report(args) or status

@@ -6,7 +6,6 @@ parameter, which is copied, moved, saved and cut into parts together with it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
@@ -72,14 +71,6 @@ def attached(model: Network, name: str) -> dict[Tensor, Tensor]:
             if f"{name}_{parameter}" in buffers:
                 found[value] = buffers[f"{name}_{parameter}"]
     return found
-
-
-@torch.no_grad()
-def forget_hidden(model: Network, values: Mapping[Tensor, Tensor]) -> None:
-    """Make zero, of values by parameter, those of weights that masks hide."""
-    for layer in model.modules():
-        if isinstance(layer, SparseWeightsBase) and layer.weight in values:
-            values[layer.weight].masked_fill_(layer.zero_mask, 0)
 
 
 def beside(layer: nn.Module, parameter: str) -> dict[str, Tensor]:

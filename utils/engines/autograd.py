@@ -15,7 +15,6 @@ from exps.config import Experiment
 from exps.messages import Told
 from models.costs import entropies
 from models.network import Network, evaluating
-from models.synapses import forget_hidden
 from sparse_syn import SparseWeightsBase, update_boost_strength
 from utils.engines import passes
 from utils.engines.augment import Augment
@@ -153,10 +152,9 @@ class AutogradEngine(Whole):
         for layer in self.model.modules():
             if isinstance(layer, SparseWeightsBase):
                 layer.rezero_weights()
-                for memory in self.optimizer.memory(layer.weight):
+                pulls = (its[layer.weight].strength for its in self.springs.values() if its)
+                for memory in (*self.optimizer.memory(layer.weight), *pulls):
                     memory.masked_fill_(layer.zero_mask, 0)
-        for springs in self.springs.values():
-            forget_hidden(self.model, {p: spring.strength for p, spring in springs.items()})
 
     @torch.no_grad()
     def logits(

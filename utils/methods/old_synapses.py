@@ -23,7 +23,7 @@ from exps.keys import Key
 from exps.kinds import Choice
 from models.errors import ModelError
 from models.network import Network, evaluating
-from models.synapses import Weights, attach, attached, forget_hidden
+from models.synapses import Weights, attach, attached
 from utils.engines.base import Engine, Need
 from utils.methods.path_integral import Following
 
@@ -100,8 +100,7 @@ class Method(Following):
         """What the task has used is old from now on."""
         model = engine.active
         if self.path is not None:
-            use = self.path.importance()
-            forget_hidden(model, use)  # synapses that were there and went
+            use = self.importance(model)
         else:
             x = pictures(self.stream, task).to(engine.device)
             use = activity(model, x, self.stream.training[task].head)

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.network import Network
+from sparse_syn.sparse_weights import SparseWeightsBase
 from utils.engines import passes
 from utils.engines.base import Engine
 from utils.engines.batch import Batch
@@ -84,6 +86,15 @@ class Following(base.Method):
         if self.path is not None:
             self.path.add()
         super().after_step(engine, batch, logits)
+
+    def importance(self, model: Network, damping: float = DAMPING) -> dict[Tensor, Tensor]:
+        """That of the path through this network; zero for synapses that were there and went."""
+        assert self.path is not None
+        found = self.path.importance(damping)
+        for layer in model.modules():
+            if isinstance(layer, SparseWeightsBase):
+                found[layer.weight].masked_fill_(layer.zero_mask, 0)
+        return found
 
     def state(self) -> dict[str, Any]:
         """The path integral."""

@@ -12,7 +12,6 @@ from exps.config import Experiment
 from exps.facts import Findings
 from exps.keys import Key
 from exps.kinds import Number
-from models.synapses import forget_hidden
 from utils.engines.base import Engine, Need
 from utils.engines.batch import Part
 from utils.methods import anchored
@@ -60,10 +59,7 @@ class Method(Following, Anchored):
 
     def consolidate(self, engine: Engine, trained: Part, number: int) -> None:
         """What was needed is important from now on, and stays where it is."""
-        assert self.path is not None
-        needed = self.path.importance(self.exp.si_damping)
-        forget_hidden(engine.active, needed)  # synapses that were there and went
-        self.hold(engine.active, needed)
+        self.hold(engine.active, self.importance(engine.active, self.exp.si_damping))
         self.path = None
         self.follow(engine)
 

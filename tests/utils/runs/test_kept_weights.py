@@ -34,6 +34,23 @@ def run(tmp_path: Path) -> Callable[..., tuple[int, dict[str, Any], dict[str, Ke
     return run
 
 
+def stopping(monkeypatch: pytest.MonkeyPatch, due: Callable[[Session], bool]) -> None:
+    """A signal comes when this is so, asked where a checkpoint may be written."""
+    before = Session._keeping
+
+    def keeping(self: Session, keeper: Any) -> Callable[[bool], None]:
+        keep = before(self, keeper)
+
+        def stopped(done: bool) -> None:
+            if due(self):
+                keeper.signals.received = signal.SIGTERM
+            keep(done)
+
+        return stopped
+
+    monkeypatch.setattr(Session, "_keeping", keeping)
+
+
 def test_none_are_kept_unasked(run: Callable) -> None:
     status, meta, found = run()
     assert (status, found) == (0, {}) and "weights" not in meta
@@ -80,19 +97,7 @@ def test_a_file_a_task(run: Callable) -> None:
 def test_they_may_be_asked_for_when_it_goes_on(
     run: Callable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = Session._keeping
-
-    def keeping(self: Session, keeper: Any) -> Callable[[bool], None]:
-        keep = before(self, keeper)
-
-        def stopped(done: bool) -> None:
-            if self.place.task and not self.resumed:
-                keeper.signals.received = signal.SIGTERM
-            keep(done)
-
-        return stopped
-
-    monkeypatch.setattr(Session, "_keeping", keeping)
+    stopping(monkeypatch, lambda session: session.place.task > 0 and not session.resumed)
     assert run()[0] == 143
     status, meta, found = run("--resume", "--set", "keep_weights=tasks")
     assert status == 0 and meta["weights"] == [f"{meta['run']}.task2.safetensors"] == list(found)
@@ -111,19 +116,7 @@ def test_what_was_lost_before_an_interruption_is_told_in_the_end(
             raise session.ResultsError("no space left")
 
     monkeypatch.setattr(Session, "_keep_weights", full)
-    begun = Session._keeping
-
-    def keeping(self: Session, keeper: Any) -> Callable[[bool], None]:
-        keep = begun(self, keeper)
-
-        def stopped(done: bool) -> None:
-            if self.place.task and not self.resumed:
-                keeper.signals.received = signal.SIGTERM
-            keep(done)
-
-        return stopped
-
-    monkeypatch.setattr(Session, "_keeping", keeping)
+    stopping(monkeypatch, lambda session: session.place.task > 0 and not session.resumed)
     assert run(*words)[0] == 1
     status, meta, _ = run(*words, "--resume")
     lost = f"{meta['run']}.task1.safetensors"
@@ -142,18 +135,11 @@ def test_the_same_after_an_interruption(
     _, _, expected = run(*words)
     calls, before = [0], Session._keeping
 
-    def keeping(self: Session, keeper: Any) -> Callable[[bool], None]:
-        keep = before(self, keeper)
+    def due(session: Session) -> bool:
+        calls[0] += 1
+        return calls[0] == at
 
-        def counted(done: bool) -> None:
-            calls[0] += 1
-            if calls[0] == at:
-                keeper.signals.received = signal.SIGTERM
-            keep(done)
-
-        return counted
-
-    monkeypatch.setattr(Session, "_keeping", keeping)
+    stopping(monkeypatch, due)
     status, meta, _ = run(*words)
     assert status == 143 and meta["status"] == "interrupted"
     assert f"{meta['run']}.safetensors" not in meta["weights"]
